@@ -1,0 +1,68 @@
+/**
+ * The configuration as the program uses it: bytes, bytes per second, milliseconds, absolute paths. Made by
+ * load-configuration.ts, which has checked all of it.
+ */
+import type { ListenAddress } from './listen-address.js';
+
+export interface ChapConfiguration {
+  readonly user: string;
+  readonly secretFile: string;
+  readonly mutualUser: string | undefined;
+  readonly mutualSecretFile: string | undefined;
+}
+
+export interface VolumeConfiguration {
+  readonly name: string;
+  /** A minimum: a larger recorded size stands. */
+  readonly sizeBytes: number;
+  readonly bufferBytes: number;
+  readonly whenFull: 'throttle' | 'fail';
+  readonly provision: 'thin' | 'full';
+  readonly fullTimeoutMs: number;
+  readonly access: 'exclusive' | 'shared';
+  readonly readOnly: boolean;
+  readonly nbdEnabled: boolean;
+  readonly iscsiEnabled: boolean;
+  readonly initiators: readonly string[];
+  readonly chap: ChapConfiguration | undefined;
+  readonly replicate: boolean;
+  /** Age at which a group is cut. */
+  readonly intervalMs: number;
+  readonly segmentBytes: number;
+  readonly whenFenced: 'readOnly' | 'continue';
+}
+
+export interface StoreConfiguration {
+  /** "s3://bucket/prefix" or "file:///directory". */
+  readonly url: string;
+  readonly endpoint: string | undefined;
+  readonly region: string;
+  readonly forcePathStyle: boolean;
+  readonly fencing: 'auto' | 'none';
+}
+
+export interface Configuration {
+  /** True when nothing was configured: `serve` then makes its key itself and prints how to attach. */
+  readonly demonstration: boolean;
+  readonly dataDir: string;
+  readonly keyFile: string;
+  readonly trustedNetwork: boolean;
+  readonly nbd: { readonly enabled: boolean; readonly listen: readonly ListenAddress[] };
+  readonly iscsi: {
+    readonly enabled: boolean;
+    readonly listen: readonly ListenAddress[];
+    /** host:port given out by SendTargets; empty: the address that the initiator reached. */
+    readonly advertise: readonly string[];
+    readonly targetPrefix: string;
+    readonly digests: 'offered' | 'required';
+  };
+  readonly api: { readonly listen: ListenAddress; readonly tokenFile: string };
+  /** undefined only when no volume replicates. */
+  readonly store: StoreConfiguration | undefined;
+  /** undefined: unlimited. */
+  readonly uploadBytesPerSecond: number | undefined;
+  readonly downloadBytesPerSecond: number | undefined;
+  readonly volumes: readonly VolumeConfiguration[];
+  /** Things worth a log line, such as an environment variable that no key has. */
+  readonly warnings: readonly string[];
+}

@@ -1,0 +1,242 @@
+/**
+ * Builds the configuration from, in rising order of precedence: defaults, the file, the environment, flags. Reads no
+ * file itself: its caller hands in the text. All problems are reported together, one line each.
+ */
+import { resolve } from 'node:path';
+import convict from 'convict';
+import type { Configuration, StoreConfiguration, VolumeConfiguration } from './configuration.js';
+import { codeOf, configurationError } from './problem.js';
+import type { Problem } from './problem.js';
+import { checkRules } from './rule.js';
+import { gatewaySettings, volumeSettings } from './schema.js';
+import { isSetting } from './setting.js';
+import type { Checked, SettingGroup } from './setting.js';
+import { fitting, isMapping } from './shape.js';
+import { parentPath, parseSource } from './source-text.js';
+import type { SourceText } from './source-text.js';
+
+export interface ConfigurationSources {
+  readonly file?: {
+    /** As the user named it, for messages. */
+    readonly name: string;
+    /** Relative paths in the file start here. */
+    readonly directory: string;
+    readonly content: string;
+  };
+  readonly environment: Readonly<Record<string, string | undefined>>;
+  /** Command-line flags that stand for a key: { key: "dataDir", flag: "--data-dir", value: "/srv" }. */
+  readonly flags?: readonly { readonly key: string; readonly flag: string; readonly value: string }[];
+  readonly workingDirectory: string;
+}
+
+type Gateway = Checked<typeof gatewaySettings>;
+type Volume = Checked<typeof volumeSettings>;
+
+const demonstrationVolumes = [{ name: 'demo', size: '1GiB' }];
+/** Variables of this prefix that are no configuration key. */
+const otherVariables = new Set(['KEEPGATE_CONFIG', 'KEEPGATE_TEST_INSTALL']);
+
+/** @throws GatewayError config-invalid, not-supported or insecure-listener */
+export function loadConfiguration(sources: ConfigurationSources): Configuration {
+  const file = sources.file === undefined ? undefined : parseSource(sources.file.name, sources.file.content);
+  const problems: Problem[] = [];
+  const overrides = collectOverrides(sources);
+  const where = locator(file, overrides);
+  const report = (path: string, text: string, code: Problem['code'] = 'config-invalid'): void => {
+    problems.push({ code, where: where(path), key: path, text });
+  };
+
+  const fits = fitting(file?.value ?? {}, gatewaySettings, '', report);
+  const gateway = checked(gatewaySettings, fits, overrides.values, '', report);
+  const demonstration = file === undefined && gateway?.volumes === undefined;
+  const written = demonstration ? demonstrationVolumes : (gateway?.volumes ?? []);
+  const volumes = written.map((item, index) => {
+    const prefix = `volumes[${index}]`;
+    if (!isMapping(item)) return report(prefix, 'is not a mapping; write - name: disk0 and size: 100GiB below it');
+    return checked(volumeSettings, fitting(item, volumeSettings, prefix, report), {}, prefix, report);
+  });
+  if (gateway === undefined || problems.length > 0) throw configurationError(problems);
+  const complete = volumes.filter((volume) => volume !== undefined);
+  const configuration = assemble(gateway, complete, demonstration, sources, overrides);
+  checkRules(configuration, { gateway, volumes: complete }, report);
+  if (problems.length > 0) throw configurationError(problems);
+  return configuration;
+}
+
+interface Overrides {
+  /** Variable name to value, flags included: convict reads both the same way. */
+  readonly values: Readonly<Record<string, string>>;
+  /** Key path to "environment NAME" or the flag. */
+  readonly origins: ReadonlyMap<string, string>;
+  readonly unknown: readonly string[];
+}
+
+function collectOverrides(sources: ConfigurationSources): Overrides {
+  const pathOf = new Map<string, string>();
+  const variableOf = new Map<string, string>();
+  eachSetting(gatewaySettings, '', (path, setting) => {
+    pathOf.set(setting.env ?? '', path);
+    variableOf.set(path, setting.env ?? '');
+  });
+  const values: Record<string, string> = {};
+  const origins = new Map<string, string>();
+  const unknown: string[] = [];
+  for (const [name, value] of Object.entries(sources.environment)) {
+    const path = pathOf.get(name);
+    if (path !== undefined && value !== undefined && value !== '') {
+      values[name] = value;
+      origins.set(path, `environment ${name}`);
+    } else if (path === undefined && name.startsWith('KEEPGATE_') && !otherVariables.has(name)) {
+      unknown.push(name);
+    }
+  }
+  for (const { key, flag, value } of sources.flags ?? []) {
+    values[variableOf.get(key) ?? ''] = value;
+    origins.set(key, flag);
+  }
+  return { values, origins, unknown };
+}
+
+function locator(file: SourceText | undefined, overrides: Overrides): (path: string) => string {
+  return (path) => {
+    for (let at = path; at !== ''; at = parentPath(at)) {
+      const origin = overrides.origins.get(at);
+      if (origin !== undefined) return origin;
+    }
+    return file?.where(path) ?? '';
+  };
+}
+
+function eachSetting(
+  group: SettingGroup,
+  prefix: string,
+  visit: (path: string, setting: ReturnType<typeof asSetting>) => void,
+): void {
+  for (const [key, node] of Object.entries(group)) {
+    const path = prefix === '' ? key : `${prefix}.${key}`;
+    if (isSetting(node)) visit(path, asSetting(node));
+    else eachSetting(node, path, visit);
+  }
+}
+
+const asSetting = (node: SettingGroup[string]) => {
+  if (!isSetting(node)) throw new TypeError('not a setting');
+  return node;
+};
+
+/** Lets convict merge and validate; on its no, asks each setting for its own line. undefined after a problem. */
+function checked<S extends SettingGroup>(
+  group: S,
+  value: Record<string, unknown>,
+  environment: Readonly<Record<string, string>>,
+  prefix: string,
+  report: (path: string, text: string, code?: Problem['code']) => void,
+): Checked<S> | undefined {
+  const config = convict(group as unknown as convict.Schema<Record<string, unknown>>, {
+    env: environment,
+    args: [],
+  });
+  config.load(value);
+  const merged = config.get();
+  const refused: string[] = [];
+  const convert = (node: SettingGroup, raw: Record<string, unknown>, path: string): Record<string, unknown> => {
+    const result: Record<string, unknown> = {};
+    for (const [key, child] of Object.entries(node)) {
+      const childPath = path === '' ? key : `${path}.${key}`;
+      if (!isSetting(child)) {
+        result[key] = convert(child, raw[key] as Record<string, unknown>, childPath);
+        continue;
+      }
+      try {
+        result[key] = child.check(raw[key]);
+      } catch (error) {
+        refused.push(childPath);
+        report(childPath, error instanceof Error ? error.message : String(error), codeOf(error));
+      }
+    }
+    return result;
+  };
+  const result = convert(group, merged, prefix);
+  if (refused.length > 0) return undefined;
+  config.validate({ allowed: 'strict' });
+  return result as Checked<S>;
+}
+
+function assemble(
+  gateway: Gateway,
+  volumes: readonly Volume[],
+  demonstration: boolean,
+  sources: ConfigurationSources,
+  overrides: Overrides,
+): Configuration {
+  /** A path in the file is relative to the file, one in the environment or a flag to where the command was given. */
+  const absolute = (key: string, path: string): string =>
+    resolve(
+      overrides.origins.has(key) ? sources.workingDirectory : (sources.file?.directory ?? sources.workingDirectory),
+      path,
+    );
+  const dataDir = absolute(
+    'dataDir',
+    gateway.dataDir ?? (sources.file === undefined ? 'keepgate-data' : '/var/lib/keepgate'),
+  );
+  const keyFile = gateway.keyFile ?? (demonstration ? resolve(dataDir, 'key') : '/etc/keepgate/key');
+  const url = gateway.store.url ?? (demonstration ? `file://${resolve(dataDir, 'store')}` : undefined);
+  return {
+    demonstration,
+    dataDir,
+    keyFile: absolute('keyFile', keyFile),
+    trustedNetwork: gateway.trustedNetwork,
+    nbd: { enabled: gateway.nbd.enabled, listen: gateway.nbd.listen },
+    iscsi: {
+      enabled: gateway.iscsi.enabled,
+      listen: gateway.iscsi.listen,
+      advertise: gateway.iscsi.advertise,
+      targetPrefix: gateway.iscsi.targetPrefix,
+      digests: gateway.iscsi.digests,
+    },
+    api: {
+      listen: gateway.api.listen,
+      tokenFile: absolute('api.tokenFile', gateway.api.tokenFile ?? resolve(dataDir, 'api-token')),
+    },
+    store: url === undefined ? undefined : storeOf(gateway, url),
+    uploadBytesPerSecond: gateway.bandwidth.upload,
+    downloadBytesPerSecond: gateway.bandwidth.download,
+    volumes: volumes.map((volume) => volumeOf(volume, (path) => absolute('volumes', path))),
+    warnings: overrides.unknown.map((name) => `environment ${name} is no configuration key and was ignored`),
+  };
+}
+
+function storeOf(gateway: Gateway, url: string): StoreConfiguration {
+  const { endpoint, region, forcePathStyle, fencing } = gateway.store;
+  return { url, endpoint, region, forcePathStyle, fencing };
+}
+
+function volumeOf(volume: Volume, absolute: (path: string) => string): VolumeConfiguration {
+  const { user, secretFile, mutualUser, mutualSecretFile } = volume.iscsi.chap;
+  return {
+    name: volume.name,
+    sizeBytes: volume.size,
+    bufferBytes: volume.buffer.size,
+    whenFull: volume.buffer.whenFull,
+    provision: volume.provision,
+    fullTimeoutMs: volume.fullTimeout,
+    access: volume.access,
+    readOnly: volume.readOnly,
+    nbdEnabled: volume.nbd.enabled,
+    iscsiEnabled: volume.iscsi.enabled,
+    initiators: volume.iscsi.initiators,
+    chap:
+      user === undefined || secretFile === undefined
+        ? undefined
+        : {
+            user,
+            secretFile: absolute(secretFile),
+            mutualUser,
+            mutualSecretFile: mutualSecretFile === undefined ? undefined : absolute(mutualSecretFile),
+          },
+    replicate: volume.replicate.enabled,
+    intervalMs: volume.replicate.interval,
+    segmentBytes: volume.replicate.segmentSize,
+    whenFenced: volume.whenFenced,
+  };
+}

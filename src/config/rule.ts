@@ -1,0 +1,64 @@
+/** Rules that concern several keys at once; a single key's rule is its check in schema.ts. */
+import type { ErrorCode } from '../base/errors.js';
+import type { Configuration } from './configuration.js';
+import { formatListenAddress, isLocal } from './listen-address.js';
+import type { ListenAddress } from './listen-address.js';
+import type { gatewaySettings, volumeSettings } from './schema.js';
+import type { Checked } from './setting.js';
+
+type Report = (path: string, text: string, code?: ErrorCode) => void;
+
+interface Written {
+  readonly gateway: Checked<typeof gatewaySettings>;
+  readonly volumes: readonly Checked<typeof volumeSettings>[];
+}
+
+export function checkRules(configuration: Configuration, written: Written, report: Report): void {
+  checkListeners(configuration, report);
+  checkVolumes(configuration, written, report);
+  if (configuration.store === undefined && configuration.volumes.some((volume) => volume.replicate)) {
+    report('store.url', 'is missing; write s3://BUCKET/PREFIX or file:///DIRECTORY, or replicate: { enabled: false }');
+  }
+}
+
+/** Without TLS and authentication, only this machine may reach a listener (docs/threat-model.md). */
+function checkListeners(configuration: Configuration, report: Report): void {
+  const { nbd, iscsi, api, trustedNetwork } = configuration;
+  const refuse = (path: string, address: ListenAddress, what: string): void => {
+    if (trustedNetwork || isLocal(address)) return;
+    report(
+      path,
+      `"${formatListenAddress(address)}" would offer ${what} to the network; listen on loopback or a Unix socket, or set trustedNetwork: true`,
+      'insecure-listener',
+    );
+  };
+  if (nbd.enabled) {
+    if (nbd.listen.length === 0) report('nbd.listen', 'is empty; write an address, or nbd: { enabled: false }');
+    nbd.listen.forEach((address, index) => refuse(`nbd.listen[${index}]`, address, 'NBD without TLS'));
+  }
+  if (iscsi.enabled) {
+    if (iscsi.listen.length === 0) report('iscsi.listen', 'is empty; write an address, or iscsi: { enabled: false }');
+    iscsi.listen.forEach((address, index) => refuse(`iscsi.listen[${index}]`, address, 'iSCSI without encryption'));
+  }
+  refuse('api.listen', api.listen, 'the API and its token without TLS');
+}
+
+function checkVolumes(configuration: Configuration, written: Written, report: Report): void {
+  if (configuration.volumes.length === 0) report('volumes', 'is empty; write - name: disk0 and size: 100GiB below it');
+  const seen = new Map<string, number>();
+  configuration.volumes.forEach((volume, index) => {
+    const before = seen.get(volume.name);
+    if (before !== undefined)
+      report(`volumes[${index}].name`, `"${volume.name}" is the name of volumes[${before}] too`);
+    seen.set(volume.name, index);
+  });
+  written.volumes.forEach(({ iscsi }, index) => {
+    const { user, secretFile, mutualUser, mutualSecretFile } = iscsi.chap;
+    const path = `volumes[${index}].iscsi.chap`;
+    if ((user === undefined) !== (secretFile === undefined)) report(path, 'needs both user and secretFile');
+    if ((mutualUser === undefined) !== (mutualSecretFile === undefined)) {
+      report(path, 'needs both mutualUser and mutualSecretFile');
+    }
+    if (mutualUser !== undefined && user === undefined) report(path, 'needs user and secretFile for mutual CHAP');
+  });
+}

@@ -1,0 +1,223 @@
+/**
+ * Every key of the configuration, with its default and its check, in the order in which the documentation lists them.
+ * A key that is documented but not built yet is here too: its check refuses every value that would promise something.
+ */
+import { limits } from '../base/limits.js';
+import { BLOCK_BYTES, KIB } from '../base/units.js';
+import { parseListenAddress } from './listen-address.js';
+import { NotSupportedValue, WrongValue, shown } from './problem.js';
+import { formatBytes, formatDuration, parseDuration, parseRate, parseSize } from './quantity.js';
+import { flag, list, notYet, oneOf, optional, required, setting, structure, text, withEnvironment } from './setting.js';
+
+function volumeName(raw: unknown): string {
+  if (typeof raw !== 'string' || !/^[a-z0-9][a-z0-9-]{0,62}$/.test(raw)) {
+    throw new WrongValue(
+      `${shown(raw)} is not a volume name; write 1 to ${limits.volumeNameCharsMax} of a-z, 0-9 and -, beginning with a letter or digit`,
+    );
+  }
+  return raw;
+}
+
+/** A size within limits and a multiple of 4 KiB; the message names the nearest multiple. */
+function sizeBetween(lengthBytesMin: number, lengthBytesMax: number): (raw: unknown) => number {
+  return (raw) => {
+    const lengthBytes = parseSize(raw);
+    if (lengthBytes < lengthBytesMin || lengthBytes > lengthBytesMax) {
+      throw new WrongValue(
+        `${shown(raw)} is out of range; write ${formatBytes(lengthBytesMin)} to ${formatBytes(lengthBytesMax)}`,
+      );
+    }
+    if (lengthBytes % BLOCK_BYTES !== 0) {
+      const nearest = Math.round(lengthBytes / BLOCK_BYTES) * BLOCK_BYTES;
+      throw new WrongValue(`${shown(raw)} is not a multiple of 4 KiB; the nearest is ${nearest / KIB}KiB`);
+    }
+    return lengthBytes;
+  };
+}
+
+function durationBetween(durationMsMin: number, durationMsMax: number): (raw: unknown) => number {
+  return (raw) => {
+    const durationMs = parseDuration(raw);
+    if (durationMs < durationMsMin || durationMs > durationMsMax) {
+      throw new WrongValue(
+        `${shown(raw)} is out of range; write ${formatDuration(durationMsMin)} to ${formatDuration(durationMsMax)}`,
+      );
+    }
+    return durationMs;
+  };
+}
+
+function uploadRate(raw: unknown): number | undefined {
+  if (raw === 'auto') {
+    throw new NotSupportedValue('"auto" is not supported by this version; write unlimited, or a rate such as 20MB/s');
+  }
+  return parseRate(raw);
+}
+
+function storeUrl(raw: unknown): string {
+  if (typeof raw === 'string') {
+    if (/^s3:\/\/[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](\/.*)?$/.test(raw)) return raw.replace(/\/+$/, '');
+    if (/^file:\/\/\/./.test(raw)) return raw.replace(/\/+$/, '');
+  }
+  throw new WrongValue(`${shown(raw)} is not a store; write s3://BUCKET/PREFIX or file:///DIRECTORY`);
+}
+
+function httpUrl(raw: unknown): string {
+  if (typeof raw === 'string' && /^https?:\/\//.test(raw) && URL.canParse(raw)) return raw;
+  throw new WrongValue(`${shown(raw)} is not an endpoint; write http://HOST:PORT or https://HOST:PORT`);
+}
+
+function iqnPrefix(raw: unknown): string {
+  if (typeof raw === 'string' && /^iqn\.\d{4}-\d{2}\.[a-z0-9.-]+(:[a-z0-9.:-]+)?$/.test(raw) && raw.length <= 159) {
+    return raw;
+  }
+  throw new WrongValue(
+    `${shown(raw)} is not an iSCSI name; write iqn.YEAR-MONTH.REVERSED-DOMAIN such as iqn.2026-11.io.keepgate`,
+  );
+}
+
+function initiatorName(raw: unknown): string {
+  if (typeof raw === 'string' && /^(iqn|eui|naa)\.\S{1,219}$/.test(raw)) return raw;
+  throw new WrongValue(`${shown(raw)} is not an initiator name; write for example iqn.1993-08.org.debian:01:abc`);
+}
+
+function portal(raw: unknown): string {
+  const address = parseListenAddress(raw);
+  if (address.kind === 'unix') throw new WrongValue(`${shown(raw)} is not HOST:PORT`);
+  return String(raw);
+}
+
+function tcpListen(raw: unknown): ReturnType<typeof parseListenAddress> {
+  const address = parseListenAddress(raw);
+  if (address.kind === 'unix') throw new WrongValue(`${shown(raw)} is a socket path; iSCSI listens on HOST:PORT`);
+  return address;
+}
+
+function timeZone(raw: unknown): string {
+  const name = text(raw);
+  try {
+    new Intl.DateTimeFormat('en', { timeZone: name });
+    return name;
+  } catch {
+    throw new WrongValue(`${shown(raw)} is not a time zone; write for example Europe/Paris`);
+  }
+}
+
+const noTls = 'leave it out, and put TLS in front of the gateway (stunnel, ssh) where the network is not trusted';
+const noSnapshots = 'leave it out: only the newest recovery point is kept';
+const noDiscoveryChap = 'leave it out, and limit who can connect by listen addresses';
+
+function notEmpty(raw: unknown): boolean {
+  return raw !== null && !(Array.isArray(raw) && raw.length === 0);
+}
+
+function unsupportedList(instead: string): (raw: unknown) => undefined {
+  return (raw) => {
+    if (notEmpty(raw)) throw new NotSupportedValue(`is not supported by this version; ${instead}`);
+    return undefined;
+  };
+}
+
+function whenFull(raw: unknown): 'throttle' | 'fail' {
+  if (raw === 'track') {
+    throw new NotSupportedValue(
+      '"track" is not supported by this version; write throttle (slows the client, keeps every recovery point) or fail',
+    );
+  }
+  return oneOf('throttle', 'fail')(raw);
+}
+
+export const volumeSettings = {
+  name: required('disk0', volumeName),
+  size: required('100GiB', sizeBetween(limits.volumeBytesMin, limits.volumeBytesMax)),
+  buffer: {
+    size: setting('1GiB', sizeBetween(limits.bufferBytesMin, limits.bufferBytesMax)),
+    whenFull: setting('throttle', whenFull),
+  },
+  provision: setting('thin', oneOf('thin', 'full')),
+  fullTimeout: setting('30s', durationBetween(100, 3_600_000)),
+  access: setting('exclusive', oneOf('exclusive', 'shared')),
+  readOnly: flag(false),
+  nbd: {
+    enabled: flag(true),
+    users: structure([], unsupportedList('it needs TLS; leave it out')),
+  },
+  iscsi: {
+    enabled: flag(true),
+    initiators: list([], initiatorName),
+    chap: {
+      user: optional(text),
+      secretFile: optional(text),
+      mutualUser: optional(text),
+      mutualSecretFile: optional(text),
+    },
+  },
+  replicate: {
+    enabled: flag(true),
+    interval: setting('10s', durationBetween(100, 86_400_000)),
+    segmentSize: setting('8MiB', sizeBetween(256 * KIB, limits.segmentBytesMax)),
+  },
+  whenFenced: setting('readOnly', oneOf('readOnly', 'continue')),
+  compaction: setting('off', notYet('leave it out: nothing is ever deleted from the store', 'off')),
+  snapshots: {
+    every: optional(notYet(noSnapshots)),
+    keep: optional(notYet(noSnapshots)),
+  },
+};
+
+export const gatewaySettings = withEnvironment(
+  {
+    dataDir: optional(text),
+    keyFile: optional(text),
+    trustedNetwork: flag(false),
+    nbd: {
+      enabled: flag(true),
+      listen: list(['127.0.0.1:10809'], parseListenAddress),
+      tls: setting('off', notYet(noTls, 'off')),
+      tlsCertificates: optional(notYet(noTls)),
+      tlsVerifyPeer: setting(false, notYet(noTls, false)),
+      tlsPsk: optional(notYet(noTls)),
+    },
+    iscsi: {
+      enabled: flag(true),
+      listen: list(['127.0.0.1:3260'], tcpListen),
+      advertise: list([], portal),
+      targetPrefix: setting('iqn.2026-11.io.keepgate', iqnPrefix),
+      digests: setting('offered', oneOf('offered', 'required')),
+      discoveryChap: {
+        user: optional(notYet(noDiscoveryChap)),
+        secretFile: optional(notYet(noDiscoveryChap)),
+      },
+    },
+    api: {
+      listen: setting('127.0.0.1:9470', parseListenAddress),
+      tokenFile: optional(text),
+    },
+    store: {
+      url: optional(storeUrl),
+      endpoint: optional(httpUrl),
+      region: setting('us-east-1', text),
+      forcePathStyle: flag(false),
+      fencing: setting('auto', oneOf('auto', 'none')),
+      caFile: optional(notYet('set NODE_EXTRA_CA_CERTS instead')),
+      proxy: optional(notYet('reach the store directly')),
+      storageClass: optional(notYet('use a life-cycle rule of the bucket')),
+      serverSideEncryption: optional(notYet('set the default encryption of the bucket')),
+      kmsKeyId: optional(notYet('set the default encryption of the bucket')),
+      requestPayer: optional(notYet('use a bucket of your own')),
+      expectedBucketOwner: optional(notYet('limit the credentials to the bucket')),
+    },
+    bandwidth: {
+      upload: setting('unlimited', uploadRate),
+      download: setting('unlimited', uploadRate),
+      timezone: optional(timeZone),
+      schedule: structure([], unsupportedList('set bandwidth.upload')),
+    },
+    volumes: structure(null, (raw) => {
+      if (raw === null) return undefined;
+      if (!Array.isArray(raw)) throw new WrongValue(`${shown(raw)} is not a list of volumes; write - name: disk0`);
+      return raw as readonly unknown[];
+    }),
+  },
+  'KEEPGATE',
+);
