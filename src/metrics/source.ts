@@ -1,0 +1,24 @@
+/** What the metrics are read from at a scrape; the gateway implements it. Nothing here is counted on the hot path. */
+import type { IoStats } from '../base/io-stats.js';
+import type { VolumeStatus } from '../ports/volume-status.js';
+import type { SessionCounters } from './session-counters.js';
+
+export const frontendNames = ['nbd', 'iscsi'] as const;
+export type FrontendName = (typeof frontendNames)[number];
+
+export interface MeteredVolume {
+  readonly status: VolumeStatus;
+  readonly stats: Readonly<Record<FrontendName, IoStats>>;
+  /** Seconds until the buffer is full at the present rate; Infinity when it does not fill. */
+  readonly timeToFullSeconds: number;
+  /** Age of the oldest acknowledged write that is not remote; 0 when there is none. */
+  readonly lagSeconds: number;
+}
+
+export interface MetricsSource {
+  readonly version: string;
+  readonly sessions: SessionCounters;
+  volumes(): readonly MeteredVolume[];
+  /** Bytes per second; undefined: unlimited. */
+  uploadLimit(): number | undefined;
+}

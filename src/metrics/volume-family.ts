@@ -1,0 +1,75 @@
+/** Metrics of the volumes themselves: state, buffer, destaging. */
+import { volumeStates } from '../ports/volume-status.js';
+import { histogramSamples } from './family.js';
+import type { Family, Sample } from './family.js';
+import type { MeteredVolume, MetricsSource } from './source.js';
+
+const flush = 'keepgate_flush_duration_seconds';
+
+function family(
+  name: string,
+  type: 'counter' | 'gauge',
+  help: string,
+  value: (volume: MeteredVolume) => number,
+): Family<MetricsSource> {
+  return {
+    name: `keepgate_${name}`,
+    help,
+    type,
+    *samples(source): Iterable<Sample> {
+      for (const volume of source.volumes()) yield { labels: { volume: volume.status.name }, value: value(volume) };
+    },
+  };
+}
+
+export const volumeFamilies: readonly Family<MetricsSource>[] = [
+  family('volume_size_bytes', 'gauge', 'Size of the volume.', ({ status }) => status.sizeBytes),
+  {
+    name: 'keepgate_volume_state',
+    help: '1 for the state that the volume is in, 0 for the others.',
+    type: 'gauge',
+    *samples(source) {
+      for (const { status } of source.volumes()) {
+        for (const state of volumeStates) {
+          yield { labels: { volume: status.name, state }, value: status.state === state ? 1 : 0 };
+        }
+      }
+    },
+  },
+  {
+    name: flush,
+    help: 'Time of an fdatasync of the log.',
+    type: 'histogram',
+    *samples(source) {
+      for (const { status } of source.volumes()) {
+        yield* histogramSamples(flush, { volume: status.name }, status.flushes.buckets, 0, status.flushes.sumUs);
+      }
+    },
+  },
+  family('buffer_capacity_bytes', 'gauge', 'Size of the log.', ({ status }) => status.bufferCapacityBytes),
+  family('buffer_used_bytes', 'gauge', 'Log space that cannot be reused yet.', ({ status }) => status.bufferUsedBytes),
+  family(
+    'buffer_time_to_full_seconds',
+    'gauge',
+    'Time until the log is full at the present rate; +Inf when it does not fill.',
+    ({ timeToFullSeconds }) => timeToFullSeconds,
+  ),
+  family(
+    'overlay_blocks',
+    'gauge',
+    'Blocks whose newest version is in the log only.',
+    ({ status }) => status.overlayBlocks,
+  ),
+  family(
+    'destaged_bytes_total',
+    'counter',
+    'Bytes carried from the log to the image.',
+    ({ status }) => status.destagedBytes,
+  ),
+  family(
+    'checksum_errors_total',
+    'counter',
+    'Blocks whose checksum did not match.',
+    ({ status }) => status.checksumErrors,
+  ),
+];
