@@ -1,0 +1,238 @@
+/**
+ * A checkpoint root: the remote map at a recovery point. It names immutable shards, which it shares with roots before
+ * it; small changes travel in a delta. docs/formats.md, "Checkpoint". Index:
+ *
+ *      0   8  volume size in bytes
+ *      8   8  wall time in milliseconds when it was made
+ *     16  64  recovery point: the group's end that it includes (segment-point.ts)
+ *     80  24  six counts of 4 bytes: epochs, receipts, map shards, table shards, tail rows, delta extents
+ *    104   4  snapshots: reserved, 0
+ *    108  32  SHA-256 of the body
+ *
+ * Body, tables one after another:
+ *
+ *     48  per epoch: epoch 8, first segment number 8, link of that segment 32
+ *     64  per receipt issued (segment-point.ts)
+ *     60  per map shard: shard index 8, name (epoch 8, number 8, part 4), link 32
+ *   2108  per table shard: table index 8, name 20, link 32, live blocks of its 1024 numbers 2 each
+ *     66  per tail row, a segment not yet in a table shard: row 64 (shard-table.ts), live blocks 2
+ *     18  per delta extent: first block 6, blocks 4, segment number 6 (0: zeros), payload index of the first block 2
+ *
+ * Delta extents ascend, are disjoint, and override the shards; a block in neither reads as zero.
+ */
+import { assert } from '../base/assert.js';
+import { ByteReader, ByteWriter, equalBytes } from '../base/bytes.js';
+import { GatewayError } from '../base/errors.js';
+import type { SegmentKey, ShardKey } from './name.js';
+import { contentHash, LINK_BYTES } from './seal.js';
+import type { ObjectIdentity, ObjectSealer, SealedObject } from './seal.js';
+import { CHAIN_POINT_BYTES, readPoint, writePoint } from './segment-point.js';
+import type { ChainPoint } from './segment-point.js';
+import { readRow, ROW_BYTES, TABLE_SHARD_NUMBERS, writeRow } from './shard-table.js';
+import type { SegmentRow } from './shard-table.js';
+
+const INDEX_BYTES = 140;
+const HASH_BYTES = 32;
+const EPOCH_BYTES = 16 + LINK_BYTES;
+const REFERENCE_BYTES = 28 + LINK_BYTES;
+const LIVE_BYTES = 2;
+const TABLE_REFERENCE_BYTES = REFERENCE_BYTES + TABLE_SHARD_NUMBERS * LIVE_BYTES;
+const DELTA_BYTES = 18;
+/** Blocks in one delta extent at most (32 bits). */
+export const DELTA_BLOCKS_MAX = 0xffff_ffff;
+
+/** The first segment of an epoch: receipts of that epoch are proved from here on. */
+export interface EpochStart {
+  readonly epoch: number;
+  readonly firstNumber: number;
+  readonly link: Uint8Array;
+}
+
+export interface MapShardReference extends ShardKey {
+  readonly shardIndex: number;
+  readonly link: Uint8Array;
+}
+
+export interface TableShardReference extends ShardKey {
+  readonly tableIndex: number;
+  readonly link: Uint8Array;
+  /** Live payload blocks of segment 1024 tableIndex + i; 1024 of them. */
+  readonly live: Uint16Array;
+}
+
+export interface TailRow {
+  readonly row: SegmentRow;
+  readonly liveBlocks: number;
+}
+
+/** Columns: a delta may have a hundred thousand extents. */
+export interface MapDelta {
+  readonly count: number;
+  readonly firstBlock: Float64Array;
+  readonly blockCount: Uint32Array;
+  /** 0: the blocks read as zero. */
+  readonly segment: Float64Array;
+  readonly payload: Uint16Array;
+}
+
+export interface Checkpoint {
+  readonly sizeBytes: number;
+  readonly wallMs: number;
+  readonly recoveryPoint: ChainPoint;
+  readonly epochs: readonly EpochStart[];
+  readonly receipts: readonly ChainPoint[];
+  readonly mapShards: readonly MapShardReference[];
+  readonly tableShards: readonly TableShardReference[];
+  readonly tail: readonly TailRow[];
+  readonly delta: MapDelta;
+}
+
+export const emptyDelta: MapDelta = {
+  count: 0,
+  firstBlock: new Float64Array(0),
+  blockCount: new Uint32Array(0),
+  segment: new Float64Array(0),
+  payload: new Uint16Array(0),
+};
+
+/** `key` is the recovery point's segment number, and the epoch that makes the checkpoint. */
+export function sealCheckpoint(sealer: ObjectSealer, key: SegmentKey, checkpoint: Checkpoint): SealedObject {
+  const body = encodeBody(checkpoint);
+  const writer = new ByteWriter(INDEX_BYTES);
+  writer.u64(checkpoint.sizeBytes);
+  writer.u64(checkpoint.wallMs);
+  writePoint(writer, checkpoint.recoveryPoint);
+  writer.u32(checkpoint.epochs.length);
+  writer.u32(checkpoint.receipts.length);
+  writer.u32(checkpoint.mapShards.length);
+  writer.u32(checkpoint.tableShards.length);
+  writer.u32(checkpoint.tail.length);
+  writer.u32(checkpoint.delta.count);
+  writer.u32(0);
+  writer.bytes(contentHash(body));
+  return sealer.seal(checkpointIdentity(sealer, key), writer.finish(), body);
+}
+
+/** object-damaged; format-newer when it has snapshots. */
+export function openCheckpoint(sealer: ObjectSealer, key: SegmentKey, bytes: Uint8Array): Checkpoint {
+  const identity = checkpointIdentity(sealer, key);
+  const { index, body } = sealer.openWhole(identity, bytes);
+  const reader = new ByteReader(index, identity.name);
+  const sizeBytes = reader.u64();
+  const wallMs = reader.u64();
+  const recoveryPoint = readPoint(reader);
+  const counts = Array.from({ length: 6 }, () => reader.u32());
+  if (reader.u32() !== 0) {
+    throw new GatewayError('format-newer', `${identity.name}: it has snapshots, which this version does not know`);
+  }
+  const hash = reader.bytes(HASH_BYTES);
+  reader.endOfZeros();
+  if (!equalBytes(hash, contentHash(body))) reader.fail('its content differs from its index');
+  const tables = decodeBody(new ByteReader(body, identity.name), identity.name, counts);
+  return { sizeBytes, wallMs, recoveryPoint, ...tables };
+}
+
+function encodeBody(checkpoint: Checkpoint): Uint8Array {
+  const writer = new ByteWriter(64 * 1024);
+  for (const { epoch, firstNumber, link } of checkpoint.epochs) {
+    writer.u64(epoch);
+    writer.u64(firstNumber);
+    writer.bytes(link);
+  }
+  for (const receipt of checkpoint.receipts) writePoint(writer, receipt);
+  for (const shard of checkpoint.mapShards) writeReference(writer, shard.shardIndex, shard, shard.link);
+  for (const shard of checkpoint.tableShards) {
+    assert(shard.live.length === TABLE_SHARD_NUMBERS, 'a table shard has one live count per number');
+    writeReference(writer, shard.tableIndex, shard, shard.link);
+    for (const live of shard.live) writer.u16(live);
+  }
+  for (const { row, liveBlocks } of checkpoint.tail) {
+    writeRow(writer, row);
+    writer.u16(liveBlocks);
+  }
+  const { delta } = checkpoint;
+  for (let at = 0; at < delta.count; at++) {
+    writer.u48(delta.firstBlock[at] ?? 0);
+    writer.u32(delta.blockCount[at] ?? 0);
+    writer.u48(delta.segment[at] ?? 0);
+    writer.u16(delta.payload[at] ?? 0);
+  }
+  return writer.finish();
+}
+
+type Tables = Pick<Checkpoint, 'epochs' | 'receipts' | 'mapShards' | 'tableShards' | 'tail' | 'delta'>;
+
+function decodeBody(reader: ByteReader, name: string, counts: readonly number[]): Tables {
+  const sizes = [
+    EPOCH_BYTES,
+    CHAIN_POINT_BYTES,
+    REFERENCE_BYTES,
+    TABLE_REFERENCE_BYTES,
+    ROW_BYTES + LIVE_BYTES,
+    DELTA_BYTES,
+  ];
+  const expected = sizes.reduce((sum, size, at) => sum + size * (counts[at] ?? 0), 0);
+  if (expected !== reader.remainingBytes)
+    reader.fail(`its tables have ${reader.remainingBytes} bytes, not ${expected}`);
+  const [epochs = 0, receipts = 0, mapShards = 0, tableShards = 0, tail = 0, delta = 0] = counts;
+  return {
+    epochs: repeat(epochs, () => ({
+      epoch: reader.u64(),
+      firstNumber: reader.u64(),
+      link: reader.bytes(LINK_BYTES).slice(),
+    })),
+    receipts: repeat(receipts, () => readPoint(reader)),
+    mapShards: repeat(mapShards, () => ({ shardIndex: reader.u64(), ...readReference(reader) })),
+    tableShards: repeat(tableShards, () => {
+      const tableIndex = reader.u64();
+      const reference = readReference(reader);
+      const live = new Uint16Array(TABLE_SHARD_NUMBERS);
+      for (let at = 0; at < live.length; at++) live[at] = reader.u16();
+      return { tableIndex, ...reference, live };
+    }),
+    tail: repeat(tail, () => ({ row: readRow(reader, name), liveBlocks: reader.u16() })),
+    delta: readDelta(reader, delta),
+  };
+}
+
+function readDelta(reader: ByteReader, count: number): MapDelta {
+  const delta = {
+    count,
+    firstBlock: new Float64Array(count),
+    blockCount: new Uint32Array(count),
+    segment: new Float64Array(count),
+    payload: new Uint16Array(count),
+  };
+  let end = 0;
+  for (let at = 0; at < count; at++) {
+    const first = reader.u48();
+    const blocks = reader.u32();
+    if (first < end || blocks === 0) reader.fail('its delta is out of order');
+    delta.firstBlock[at] = first;
+    delta.blockCount[at] = blocks;
+    delta.segment[at] = reader.u48();
+    delta.payload[at] = reader.u16();
+    end = first + blocks;
+  }
+  return delta;
+}
+
+function writeReference(writer: ByteWriter, index: number, key: ShardKey, link: Uint8Array): void {
+  writer.u64(index);
+  writer.u64(key.epoch);
+  writer.u64(key.number);
+  writer.u32(key.part);
+  writer.bytes(link);
+}
+
+function readReference(reader: ByteReader): ShardKey & { readonly link: Uint8Array } {
+  return { epoch: reader.u64(), number: reader.u64(), part: reader.u32(), link: reader.bytes(LINK_BYTES).slice() };
+}
+
+function repeat<Item>(count: number, read: () => Item): Item[] {
+  return Array.from({ length: count }, read);
+}
+
+function checkpointIdentity(sealer: ObjectSealer, key: SegmentKey): ObjectIdentity {
+  return { kind: 'checkpoint', name: sealer.names.checkpoint(key), epoch: key.epoch, number: key.number, part: 0 };
+}
