@@ -1,9 +1,8 @@
 /** Where a server listens: "127.0.0.1:10809", "[::1]:10809", "unix:/run/keepgate/nbd.sock". */
+import type { ListenAddress } from '../ports/stream.js';
 import { WrongValue, shown } from './problem.js';
 
-export type ListenAddress =
-  | { readonly kind: 'tcp'; readonly host: string; readonly port: number }
-  | { readonly kind: 'unix'; readonly path: string };
+export type { ListenAddress } from '../ports/stream.js';
 
 /** sun_path holds 108 bytes with its terminating zero (unix(7)). */
 const unixPathBytesMax = 107;

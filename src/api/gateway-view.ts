@@ -1,0 +1,33 @@
+/** What the API shows and does; the gateway implements it. */
+import type { MeteredVolume } from '../metrics/source.js';
+
+/** Work that a request began and that goes on by itself. */
+export interface Operation {
+  readonly id: string;
+  readonly kind: 'drain';
+  readonly volume: string;
+  readonly state: 'running' | 'done' | 'failed';
+  /** Log bytes that were pending when it began, and how many of them are done. */
+  readonly totalBytes: number;
+  readonly doneBytes: number;
+  readonly bytesPerSecond: number;
+  /** Why it failed, or why it does not advance at the moment, as one line. */
+  readonly reason: string | undefined;
+}
+
+export interface SessionReport {
+  readonly volume: string;
+  readonly frontend: 'nbd' | 'iscsi';
+  readonly client: string;
+  readonly connections: number;
+}
+
+export interface GatewayView {
+  readonly version: string;
+  /** Every volume is open and every listener is up. */
+  ready(): boolean;
+  volumes(): readonly MeteredVolume[];
+  /** @throws GatewayError not-found, volume-closed, not-supported */
+  drain(volume: string): Operation;
+  operation(id: string): Operation | undefined;
+}

@@ -1,0 +1,32 @@
+/** Documented routes that this version refuses, each with what to do instead. */
+import type { FastifyInstance, HTTPMethods } from 'fastify';
+import { GatewayError } from '../base/errors.js';
+
+const laterRoutes: readonly (readonly [HTTPMethods, string, string])[] = [
+  ['POST', '/v1/volumes', 'adding volumes while running; add it to the configuration and restart'],
+  ['PATCH', '/v1/volumes/:name', 'changing a volume while running; change the configuration and restart'],
+  ['DELETE', '/v1/volumes/:name', 'removing volumes while running; remove it from the configuration and restart'],
+  ['POST', '/v1/volumes/:name/scrub', 'scrubbing; every read verifies its checksums'],
+  ['POST', '/v1/volumes/:name/takeover', 'taking over while running; use keepgate restore --full --take-over'],
+  ['GET', '/v1/volumes/:name/snapshots', 'snapshots; the newest recovery point is kept'],
+  ['POST', '/v1/volumes/:name/snapshots', 'snapshots; the newest recovery point is kept'],
+  ['DELETE', '/v1/volumes/:name/snapshots/:snapshot', 'snapshots; the newest recovery point is kept'],
+  ['GET', '/v1/volumes/:name/receipt', 'receipts; note the recovery point of GET /v1/volumes/{name}'],
+  ['GET', '/v1/bandwidth', 'bandwidth over the API; see keepgate_upload_limit_bytes_per_second in /metrics'],
+  ['PUT', '/v1/bandwidth', 'bandwidth over the API; set bandwidth.upload in the configuration and send SIGHUP'],
+  ['DELETE', '/v1/sessions/:id', 'ending sessions; detach the volume on its client'],
+  ['GET', '/v1/events', 'events; poll GET /v1/volumes'],
+];
+
+export function addLaterRoutes(app: FastifyInstance): void {
+  for (const [method, url, text] of laterRoutes) {
+    app.route({
+      method,
+      url,
+      schema: { summary: `Not supported by this version: ${text}`, tags: ['later'] },
+      handler: () => {
+        throw new GatewayError('not-supported', `this version does not support ${text}`);
+      },
+    });
+  }
+}

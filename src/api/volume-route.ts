@@ -1,0 +1,109 @@
+/** Volumes, their operations and their sessions. */
+import type { FastifyInstance } from 'fastify';
+import { GatewayError } from '../base/errors.js';
+import type { GatewayView, Operation, SessionReport } from './gateway-view.js';
+import { reportVolume, volumeSchema } from './volume-report.js';
+
+const operationSchema = {
+  type: 'object',
+  required: ['id', 'kind', 'volume', 'state', 'totalBytes', 'doneBytes', 'bytesPerSecond', 'reason'],
+  properties: {
+    id: { type: 'string' },
+    kind: { type: 'string' },
+    volume: { type: 'string' },
+    state: { type: 'string', enum: ['running', 'done', 'failed'] },
+    totalBytes: { type: 'number' },
+    doneBytes: { type: 'number' },
+    bytesPerSecond: { type: 'number' },
+    reason: { type: ['string', 'null'] },
+  },
+};
+
+const sessionSchema = {
+  type: 'object',
+  required: ['volume', 'frontend', 'client', 'connections'],
+  properties: {
+    volume: { type: 'string' },
+    frontend: { type: 'string' },
+    client: { type: 'string' },
+    connections: { type: 'number' },
+  },
+};
+
+const named = (key: string) => ({
+  type: 'object',
+  required: [key],
+  properties: { [key]: { type: 'string', maxLength: 100 } },
+});
+
+const listOf = (items: object) => ({ 200: { type: 'array', items } });
+
+export function addVolumeRoutes(app: FastifyInstance, gateway: GatewayView): void {
+  app.get(
+    '/v1/volumes',
+    { schema: { summary: 'All volumes', tags: ['volumes'], response: listOf(volumeSchema) } },
+    () => gateway.volumes().map(reportVolume),
+  );
+
+  app.get<{ Params: { name: string } }>(
+    '/v1/volumes/:name',
+    { schema: { summary: 'One volume', tags: ['volumes'], params: named('name'), response: { 200: volumeSchema } } },
+    ({ params }) => {
+      const found = gateway.volumes().find(({ status }) => status.name === params.name);
+      if (found === undefined) throw new GatewayError('not-found', `there is no volume "${params.name}"`);
+      return reportVolume(found);
+    },
+  );
+
+  app.post<{ Params: { name: string } }>(
+    '/v1/volumes/:name/drain',
+    {
+      schema: {
+        summary: 'Replicate all that is acknowledged now',
+        tags: ['volumes'],
+        security: [{ token: [] }],
+        params: named('name'),
+        response: { 202: operationSchema },
+      },
+    },
+    ({ params }, reply) => {
+      const operation = gateway.drain(params.name);
+      return reply.code(202).header('location', `/v1/operations/${operation.id}`).send(reportOperation(operation));
+    },
+  );
+
+  app.get<{ Params: { id: string } }>(
+    '/v1/operations/:id',
+    {
+      schema: {
+        summary: 'How far an operation is',
+        tags: ['operations'],
+        params: named('id'),
+        response: { 200: operationSchema },
+      },
+    },
+    ({ params }) => {
+      const operation = gateway.operation(params.id);
+      if (operation === undefined) throw new GatewayError('not-found', `there is no operation "${params.id}"`);
+      return reportOperation(operation);
+    },
+  );
+
+  app.get(
+    '/v1/sessions',
+    { schema: { summary: 'Who is attached', tags: ['sessions'], response: listOf(sessionSchema) } },
+    (): SessionReport[] =>
+      gateway.volumes().flatMap(({ status }) =>
+        status.clients.map(({ frontend, description, connections }) => ({
+          volume: status.name,
+          frontend,
+          client: description,
+          connections,
+        })),
+      ),
+  );
+}
+
+function reportOperation(operation: Operation) {
+  return { ...operation, reason: operation.reason ?? null };
+}

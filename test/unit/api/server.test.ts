@@ -1,0 +1,284 @@
+import { after, before, describe, it } from 'node:test';
+import assert from 'node:assert/strict';
+import type { FastifyInstance } from 'fastify';
+import { createApi } from '../../../src/api/server.js';
+import type { GatewayView, Operation } from '../../../src/api/gateway-view.js';
+import { GatewayError } from '../../../src/base/errors.js';
+import { IoStats, durationBoundsUs } from '../../../src/base/io-stats.js';
+import type { ListenAddress } from '../../../src/config/listen-address.js';
+import { createMetrics } from '../../../src/metrics/registry.js';
+import { SessionCounters } from '../../../src/metrics/session-counters.js';
+import type { MeteredVolume } from '../../../src/metrics/source.js';
+import type { Log } from '../../../src/ports/log.js';
+import type { VolumeState } from '../../../src/ports/volume-status.js';
+
+const token = 'a-token-that-only-the-owner-knows';
+const local: ListenAddress = { kind: 'tcp', host: '127.0.0.1', port: 9470 };
+const wide: ListenAddress = { kind: 'tcp', host: '0.0.0.0', port: 9470 };
+const silent: Log = { debug() {}, info() {}, warn() {}, error() {}, child: () => silent };
+
+function volume(state: VolumeState): MeteredVolume {
+  return {
+    stats: { nbd: new IoStats(), iscsi: new IoStats() },
+    timeToFullSeconds: Infinity,
+    lagSeconds: 2,
+    status: {
+      name: 'disk0',
+      uuid: '00000000-0000-4000-8000-000000000000',
+      state,
+      reason: state === 'online' ? undefined : 'because',
+      readOnly: false,
+      sizeBytes: 4096,
+      lsn: { acknowledged: 4, durable: 3, destaged: 2, replicated: 1 },
+      bufferCapacityBytes: 100,
+      bufferUsedBytes: 10,
+      pendingBytes: 7,
+      overlayBlocks: 1,
+      destagedBytes: 0,
+      oldestPendingMs: 0,
+      flushes: { count: 0, sumUs: 0, buckets: new Array<number>(durationBoundsUs.length + 1).fill(0) },
+      checksumErrors: 0,
+      clients: [{ frontend: 'nbd', description: 'nbd 127.0.0.1', connections: 2 }],
+      replication: {
+        mode: 'draining',
+        recoveryPoint: { lsn: 1, segment: 3, epoch: 2, timeMs: 0 },
+        uploadedBytes: 0,
+        coalescedBytes: 0,
+        uploadRequests: {},
+        uploadBytesPerSecond: 0,
+        storeErrors: {},
+        remoteObjects: 0,
+        remoteBytes: 0,
+        remoteLiveBytes: 0,
+        reason: undefined,
+      },
+    },
+  };
+}
+
+class FakeGateway implements GatewayView {
+  readonly version = '0.1.0';
+  isReady = true;
+  state: VolumeState = 'online';
+  drained: string[] = [];
+  ready(): boolean {
+    return this.isReady;
+  }
+  volumes(): readonly MeteredVolume[] {
+    return [volume(this.state)];
+  }
+  drain(name: string): Operation {
+    if (name !== 'disk0') throw new GatewayError('not-found', `there is no volume "${name}"`);
+    this.drained.push(name);
+    return this.operation('op-1');
+  }
+  operation(id: string): Operation {
+    return {
+      id,
+      kind: 'drain',
+      volume: 'disk0',
+      state: 'running',
+      totalBytes: 7,
+      doneBytes: 0,
+      bytesPerSecond: 0,
+      reason: undefined,
+    };
+  }
+}
+
+async function start(listen: ListenAddress): Promise<{ app: FastifyInstance; gateway: FakeGateway }> {
+  const gateway = new FakeGateway();
+  const metrics = createMetrics({
+    version: '0.1.0',
+    sessions: new SessionCounters(),
+    volumes: () => gateway.volumes(),
+    uploadLimit: () => undefined,
+  });
+  return { gateway, app: await createApi({ gateway, metrics, listen, token, log: silent }) };
+}
+
+describe('the API on loopback', () => {
+  let app: FastifyInstance;
+  let gateway: FakeGateway;
+  before(async () => ({ app, gateway } = await start(local)));
+  after(() => app.close());
+  const get = (url: string, headers: Record<string, string> = {}) =>
+    app.inject({ method: 'GET', url, headers: { host: '127.0.0.1:9470', ...headers } });
+  const post = (url: string, headers: Record<string, string> = {}, payload?: string) =>
+    app.inject({
+      method: 'POST',
+      url,
+      headers: { host: 'localhost', ...headers },
+      ...(payload === undefined ? {} : { payload }),
+    });
+  const authorization = `Bearer ${token}`;
+
+  it('answers the probes', async () => {
+    assert.equal((await get('/livez')).statusCode, 200);
+    assert.equal((await get('/readyz')).statusCode, 200);
+    gateway.isReady = false;
+    assert.equal((await get('/readyz')).statusCode, 503);
+    gateway.isReady = true;
+  });
+
+  for (const state of ['failed', 'fenced', 'stalled'] as const) {
+    it(`is unhealthy, with the reason, while a volume is ${state}`, async () => {
+      gateway.state = state;
+      const answer = await get('/healthz');
+      gateway.state = 'online';
+      assert.equal(answer.statusCode, 503);
+      assert.deepEqual(answer.json(), {
+        status: 'unhealthy',
+        reasons: [{ volume: 'disk0', state, reason: 'because' }],
+      });
+      assert.equal((await get('/healthz')).statusCode, 200);
+    });
+  }
+
+  it('shows volumes, with null for what there is not', async () => {
+    const [shown] = (await get('/v1/volumes')).json<Record<string, unknown>[]>();
+    assert.deepEqual(shown, {
+      name: 'disk0',
+      uuid: '00000000-0000-4000-8000-000000000000',
+      state: 'online',
+      reason: null,
+      readOnly: false,
+      sizeBytes: 4096,
+      lsn: { acknowledged: 4, durable: 3, destaged: 2, replicated: 1 },
+      clients: [{ frontend: 'nbd', description: 'nbd 127.0.0.1', connections: 2 }],
+      buffer: { capacityBytes: 100, usedBytes: 10, timeToFullSeconds: null },
+      overlayBlocks: 1,
+      checksumErrors: 0,
+      replication: {
+        mode: 'draining',
+        reason: null,
+        lagSeconds: 2,
+        pendingBytes: 7,
+        uploadBytesPerSecond: 0,
+        uploadedBytes: 0,
+        remoteBytes: 0,
+        remoteObjects: 0,
+        recoveryPoint: { lsn: 1, segment: 3, epoch: 2, time: '1970-01-01T00:00:00.000Z' },
+      },
+    });
+    assert.deepEqual((await get('/v1/volumes/disk0')).json(), shown);
+  });
+
+  it('shows sessions', async () => {
+    assert.deepEqual((await get('/v1/sessions')).json(), [
+      { volume: 'disk0', frontend: 'nbd', client: 'nbd 127.0.0.1', connections: 2 },
+    ]);
+  });
+
+  it('prints metrics as Prometheus text', async () => {
+    const answer = await get('/metrics');
+    assert.match(String(answer.headers['content-type']), /^text\/plain; version=0\.0\.4/);
+    assert.match(answer.body, /^keepgate_volume_size_bytes\{volume="disk0"\} 4096$/m);
+  });
+
+  it('begins a drain with the token: 202, an operation, and where it is', async () => {
+    const answer = await post('/v1/volumes/disk0/drain', { authorization });
+    assert.equal(answer.statusCode, 202);
+    assert.equal(answer.headers['location'], '/v1/operations/op-1');
+    assert.deepEqual(gateway.drained, ['disk0']);
+    const shown = await get('/v1/operations/op-1');
+    assert.deepEqual(shown.json(), answer.json());
+    assert.equal(shown.json<{ state: string }>().state, 'running');
+  });
+
+  for (const [what, headers] of [
+    ['without a token', {}],
+    ['with a wrong token', { authorization: 'Bearer wrong' }],
+    ['with a token of another scheme', { authorization: `Basic ${token}` }],
+  ] as const) {
+    it(`refuses a change ${what}`, async () => {
+      gateway.drained = [];
+      const answer = await post('/v1/volumes/disk0/drain', headers);
+      assert.equal(answer.statusCode, 401);
+      assert.match(String(answer.headers['content-type']), /^application\/problem\+json/);
+      assert.equal(answer.json<{ code: string }>().code, 'unauthorized');
+      assert.deepEqual(gateway.drained, []);
+    });
+  }
+
+  it('answers errors as problem+json with the code and what to do', async () => {
+    const answer = await get('/v1/volumes/nothing');
+    assert.equal(answer.statusCode, 404);
+    assert.match(String(answer.headers['content-type']), /^application\/problem\+json/);
+    assert.deepEqual(answer.json(), {
+      type: 'urn:keepgate:error:not-found',
+      title: 'Check the name; `keepgate status` lists the volumes.',
+      status: 404,
+      detail: 'there is no volume "nothing"',
+      code: 'not-found',
+    });
+    assert.equal((await get('/nowhere')).json<{ code: string }>().code, 'not-found');
+  });
+
+  for (const [method, url] of [
+    ['POST', '/v1/volumes'],
+    ['POST', '/v1/volumes/disk0/snapshots'],
+    ['POST', '/v1/volumes/disk0/scrub'],
+    ['POST', '/v1/volumes/disk0/takeover'],
+    ['PUT', '/v1/bandwidth'],
+    ['GET', '/v1/events'],
+  ] as const) {
+    it(`says that ${method} ${url} is not there yet`, async () => {
+      const answer = await app.inject({ method, url, headers: { host: 'localhost', authorization } });
+      assert.equal(answer.statusCode, 501);
+      assert.equal(answer.json<{ code: string }>().code, 'not-supported');
+    });
+  }
+
+  for (const host of ['evil.example', 'evil.example:9470', '127.0.0.1.evil.example']) {
+    it(`refuses the Host ${JSON.stringify(host)}`, async () => {
+      const answer = await get('/v1/volumes', { host });
+      assert.equal(answer.statusCode, 403);
+      assert.equal(answer.json<{ code: string }>().code, 'access-denied');
+    });
+  }
+
+  for (const host of ['localhost:1', '[::1]:9470', '127.0.0.1']) {
+    it(`allows the Host ${host}`, async () => assert.equal((await get('/v1/volumes', { host })).statusCode, 200));
+  }
+
+  it('takes JSON only, up to its limit, and offers nothing to other origins', async () => {
+    const text = await post('/v1/volumes', { authorization, 'content-type': 'text/plain' }, 'x');
+    assert.equal(text.statusCode, 415);
+    const large = await post(
+      '/v1/volumes',
+      { authorization, 'content-type': 'application/json' },
+      JSON.stringify('x'.repeat(2 << 20)),
+    );
+    assert.equal(large.statusCode, 413);
+    assert.equal(large.json<{ code: string }>().code, 'request-too-large');
+    const foreign = await get('/v1/volumes', { origin: 'http://evil.example' });
+    assert.equal(foreign.headers['access-control-allow-origin'], undefined);
+  });
+
+  it('documents itself at /docs', async () => {
+    const document = (await get('/docs/json')).json<{ paths: Record<string, unknown> }>();
+    for (const path of ['/livez', '/metrics', '/v1/volumes', '/v1/volumes/{name}/drain', '/v1/operations/{id}']) {
+      assert.ok(path in document.paths, path);
+    }
+  });
+});
+
+describe('the API beyond loopback', () => {
+  let app: FastifyInstance;
+  before(async () => ({ app } = await start(wide)));
+  after(() => app.close());
+
+  it('wants the token for reading too, the probes apart', async () => {
+    const get = (url: string, headers = {}) => app.inject({ url, headers: { host: '192.0.2.7:9470', ...headers } });
+    assert.equal((await get('/v1/volumes')).statusCode, 401);
+    assert.equal((await get('/metrics')).statusCode, 401);
+    assert.equal((await get('/v1/volumes', { authorization: `Bearer ${token}` })).statusCode, 200);
+    assert.equal((await get('/livez')).statusCode, 200);
+    assert.equal((await get('/livez?x=1')).statusCode, 200);
+  });
+
+  it('still refuses a Host that is a foreign name', async () => {
+    assert.equal((await app.inject({ url: '/livez', headers: { host: 'evil.example' } })).statusCode, 403);
+  });
+});
