@@ -1,0 +1,223 @@
+/**
+ * An accepted connection: the Stream port over a Node socket.
+ *
+ * The one place that knows how Node can read into a reused buffer. `net.createServer({ onread })` silently ignores the
+ * option; only a socket made with `new net.Socket({ handle, onread })` honours it. So the listener accepts with
+ * pauseOnConnect, the handle is taken out of Node's own socket, and that empty socket is destroyed at once (which also
+ * keeps the server's count of connections right). test/unit/platform/socket.test.ts fails when Node changes any of it.
+ *
+ * All streams share one receive buffer: libuv asks for it right before read(2) and hands it over right after, on one
+ * thread, so nothing can come between. Only bytes that a handler left over are copied, into a buffer of their own,
+ * which lives until they are used up; reading stands still meanwhile.
+ */
+import { Socket } from 'node:net';
+import { assert } from '../base/assert.js';
+import { limits } from '../base/limits.js';
+import type { Stream, StreamHandler, StreamPeer } from '../ports/stream.js';
+
+/** What Node keeps inside a socket; private, hence only here. */
+interface SocketInside {
+  _handle: object | null;
+}
+
+interface OnReadOptions {
+  readonly handle: object;
+  readonly allowHalfOpen: boolean;
+  readonly pauseOnCreate: boolean;
+  readonly onread: { readonly buffer: Uint8Array; readonly callback: (count: number) => boolean };
+}
+
+const SocketWithHandle = Socket as unknown as new (options: OnReadOptions) => Socket;
+
+/** Idle time after which the kernel asks whether the peer is still there (then every second, ten times). */
+const KEEPALIVE_IDLE_MS = 5000;
+
+export class NetStream implements Stream {
+  readonly peer: StreamPeer;
+  receivedBytes = 0;
+  writtenBytes = 0;
+
+  readonly #socket: Socket;
+  readonly #buffer: Buffer;
+  #handler: StreamHandler | undefined;
+  /** What the handler left over: remainder[remainderStart…]. */
+  #remainder: Uint8Array | undefined;
+  #remainderStart = 0;
+  /** The handler left bytes over and has not called resume since. */
+  #held = false;
+  #paused = false;
+  #delivering = false;
+  #resumed = false;
+  #tickScheduled = false;
+  #peerEnded = false;
+  #ending = false;
+  #error: Error | undefined;
+  #endTimer: NodeJS.Timeout | undefined;
+  /** One entry per write that Node has not reported yet, in order; undefined where the buffer was free at once. */
+  readonly #writes: ((() => void) | undefined)[] = [];
+
+  /** Takes the connection out of `accepted`, as Node's server made it with pauseOnConnect. */
+  constructor(accepted: Socket, peer: StreamPeer, buffer: Buffer) {
+    const inside = accepted as unknown as SocketInside;
+    const handle = inside._handle;
+    assert(typeof handle === 'object' && handle !== null, 'Node hands over an accepted socket with its handle');
+    inside._handle = null;
+    accepted.destroy();
+    this.peer = peer;
+    this.#buffer = buffer;
+    this.#socket = new SocketWithHandle({
+      handle,
+      allowHalfOpen: true,
+      pauseOnCreate: true,
+      onread: { buffer, callback: (count) => this.#onRead(count) },
+    });
+    if (peer.kind === 'tcp') {
+      this.#socket.setNoDelay(true);
+      this.#socket.setKeepAlive(true, KEEPALIVE_IDLE_MS);
+    }
+    this.#socket.on('end', () => this.#onEnd());
+    this.#socket.on('error', (error) => (this.#error = error));
+    this.#socket.on('close', () => this.#onClose());
+  }
+
+  /** Begins to read; once. */
+  start(handler: StreamHandler): void {
+    assert(this.#handler === undefined, 'a stream is started once');
+    this.#handler = handler;
+    if (!this.#paused) this.#socket.resume();
+  }
+
+  get pendingBytes(): number {
+    return this.#socket.writableLength;
+  }
+
+  get destroyed(): boolean {
+    return this.#socket.destroyed;
+  }
+
+  write(bytes: Uint8Array, start: number, end: number, released: () => void): boolean {
+    if (this.#socket.destroyed || this.#ending) return true;
+    this.writtenBytes += end - start;
+    const chunk = Buffer.from(bytes.buffer, bytes.byteOffset + start, end - start);
+    this.#socket.write(chunk, this.#onWritten);
+    const taken = this.#socket.writableLength === 0;
+    this.#writes.push(taken ? undefined : released);
+    return taken;
+  }
+
+  pause(): void {
+    this.#paused = true;
+    if (!this.#delivering) this.#socket.pause();
+  }
+
+  resume(): void {
+    this.#paused = false;
+    this.#held = false;
+    this.#resumed = true;
+    if (!this.#delivering) this.#schedule();
+  }
+
+  end(): void {
+    if (this.#ending || this.#socket.destroyed) return;
+    this.#ending = true;
+    this.#remainder = undefined;
+    this.#endTimer = setTimeout(() => this.#socket.destroy(), limits.lingerMsMax);
+    this.#endTimer.unref();
+    // Closing while bytes of the peer lie unread makes the kernel reset the connection, and the peer may lose replies
+    // that are under way: send the end, then read and drop until the peer closes too.
+    this.#socket.once('finish', () => {
+      if (this.#peerEnded) this.#socket.destroy();
+    });
+    this.#socket.end();
+    this.#socket.resume();
+  }
+
+  destroy(): void {
+    this.#socket.destroy();
+  }
+
+  readonly #onWritten = (): void => {
+    this.#writes.shift()?.();
+  };
+
+  /** Node's callback for buffer[0, count); false stops reading until socket.resume. */
+  #onRead(count: number): boolean {
+    this.receivedBytes += count;
+    if (this.#ending) return true;
+    const used = this.#deliver(this.#buffer, 0, count);
+    if (used < count && !this.#socket.destroyed && !this.#isEnding()) {
+      this.#remainder = Uint8Array.prototype.slice.call(this.#buffer, used, count);
+      this.#remainderStart = 0;
+      this.#hold();
+      return false;
+    }
+    return !this.#paused;
+  }
+
+  /** Behind a call, because TypeScript believes that no call changes what was just tested. */
+  #isEnding(): boolean {
+    return this.#ending;
+  }
+
+  #deliver(bytes: Uint8Array, start: number, end: number): number {
+    const handler = this.#handler;
+    assert(handler !== undefined, 'nothing is read before the stream was started');
+    this.#delivering = true;
+    this.#resumed = false;
+    const used = handler.received(bytes, start, end);
+    this.#delivering = false;
+    assert(used >= 0 && used <= end - start, 'a handler uses up at most what it was given');
+    return used;
+  }
+
+  /** Bytes are left over: wait for resume, unless the handler called it in the same breath. */
+  #hold(): void {
+    if (this.#resumed) this.#schedule();
+    else this.#held = true;
+  }
+
+  #schedule(): void {
+    if (this.#tickScheduled || this.#handler === undefined) return;
+    this.#tickScheduled = true;
+    process.nextTick(() => {
+      this.#tickScheduled = false;
+      this.#advance();
+    });
+  }
+
+  /** Hands over what is left, then reads on. */
+  #advance(): void {
+    if (this.#paused || this.#held || this.#ending || this.#socket.destroyed) return;
+    const remainder = this.#remainder;
+    if (remainder !== undefined) {
+      this.#remainderStart += this.#deliver(remainder, this.#remainderStart, remainder.length);
+      if (this.#remainderStart < remainder.length) {
+        this.#hold();
+        return;
+      }
+      this.#remainder = undefined;
+      if (this.#isStopped()) return;
+    }
+    this.#socket.resume();
+  }
+
+  /** What a handler may have asked for while it was called. */
+  #isStopped(): boolean {
+    return this.#paused || this.#ending || this.#socket.destroyed;
+  }
+
+  #onEnd(): void {
+    this.#peerEnded = true;
+    if (this.#ending) {
+      if (this.#socket.writableFinished) this.#socket.destroy();
+      return;
+    }
+    this.#handler?.ended();
+  }
+
+  #onClose(): void {
+    clearTimeout(this.#endTimer);
+    this.#remainder = undefined;
+    this.#handler?.closed(this.#error);
+  }
+}
