@@ -1,0 +1,133 @@
+/**
+ * Who has a volume. With `exclusive` one client at a time, over both protocols together, so that a second machine can
+ * never mount, and destroy, a file system that is mounted elsewhere; with `shared` any number, which must coordinate
+ * themselves.
+ *
+ * Invariants of `exclusive`: at most one client key has connections; another client gets in only after every connection
+ * of the holder failed its probe and was evicted, so that nothing of the old holder reaches the volume after the new
+ * one's first request. Contenders are served one after another; connections of the holder itself never wait.
+ */
+import { GatewayError } from '../base/errors.js';
+import { limits } from '../base/limits.js';
+import type { Clock } from '../ports/clock.js';
+import type { Log } from '../ports/log.js';
+import type { Attachment, ClientIdentity, SessionControl } from '../ports/volume-directory.js';
+
+export interface AccessOptions {
+  readonly volume: string;
+  readonly mode: 'exclusive' | 'shared';
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+export interface AttachedClient {
+  readonly frontend: 'nbd' | 'iscsi';
+  readonly description: string;
+  readonly connections: number;
+}
+
+interface Holder {
+  readonly client: ClientIdentity;
+  readonly connections: Set<SessionControl>;
+}
+
+export class VolumeAccess {
+  readonly #options: AccessOptions;
+  readonly #holders = new Map<string, Holder>();
+  /** The last contender's turn; the next one waits for it. */
+  #turn: Promise<unknown> = Promise.resolve();
+  #closed = false;
+
+  constructor(options: AccessOptions) {
+    this.#options = options;
+  }
+
+  clients(): readonly AttachedClient[] {
+    return [...this.#holders.values()].map(({ client, connections }) => ({
+      frontend: client.frontend,
+      description: client.description,
+      connections: connections.size,
+    }));
+  }
+
+  /** Takes the volume for one connection. Rejects with volume-in-use, volume-closed or session-limit. */
+  async attach(client: ClientIdentity, control: SessionControl): Promise<Attachment> {
+    const now = this.#tryAttach(client, control);
+    if (now !== undefined) return now;
+    const turn = this.#turn.then(() => this.#contend(client, control));
+    this.#turn = turn.catch(() => undefined);
+    return turn;
+  }
+
+  /** Refuses every later attach; connections that are there stay. */
+  close(): void {
+    this.#closed = true;
+  }
+
+  async #contend(client: ClientIdentity, control: SessionControl): Promise<Attachment> {
+    for (const holder of this.#others(client)) await this.#evictDead(holder, client);
+    const attachment = this.#tryAttach(client, control);
+    if (attachment !== undefined) return attachment;
+    const [holder] = this.#others(client);
+    throw new GatewayError(
+      'volume-in-use',
+      `volume ${this.#options.volume} is in use by ${holder?.client.description ?? 'another client'}`,
+      { context: { volume: this.#options.volume, client: client.description } },
+    );
+  }
+
+  #others(client: ClientIdentity): Holder[] {
+    return [...this.#holders.values()].filter((holder) => holder.client.key !== client.key);
+  }
+
+  /** Undefined while another client holds the volume. */
+  #tryAttach(client: ClientIdentity, control: SessionControl): Attachment | undefined {
+    const { volume, mode } = this.#options;
+    if (this.#closed) throw new GatewayError('volume-closed', `volume ${volume} is being closed`);
+    if (mode === 'exclusive' && this.#others(client).length > 0) return undefined;
+    const connections = [...this.#holders.values()].reduce((sum, holder) => sum + holder.connections.size, 0);
+    if (connections >= limits.connectionsPerVolumeMax) {
+      throw new GatewayError('session-limit', `volume ${volume} has ${connections} connections, the most it can have`);
+    }
+    const holder = this.#holders.get(client.key) ?? { client, connections: new Set<SessionControl>() };
+    this.#holders.set(client.key, holder);
+    holder.connections.add(control);
+    return { release: () => this.#remove(holder, control) };
+  }
+
+  #remove(holder: Holder, control: SessionControl): void {
+    holder.connections.delete(control);
+    // A later holder may have the same key; only this one's own entry goes.
+    if (holder.connections.size === 0 && this.#holders.get(holder.client.key) === holder) {
+      this.#holders.delete(holder.client.key);
+    }
+  }
+
+  /** Probes a holder's connections, and evicts them when none answers. */
+  async #evictDead(holder: Holder, contender: ClientIdentity): Promise<void> {
+    const probed = [...holder.connections];
+    const answers = await Promise.all(probed.map((control) => this.#probe(control)));
+    if (answers.includes(true)) return;
+    for (const control of probed) {
+      if (!holder.connections.has(control)) continue;
+      control.evict(`its client does not answer, and ${contender.description} wants the volume`);
+      this.#remove(holder, control);
+      this.#options.log.warn('evicted a connection that does not answer', {
+        volume: this.#options.volume,
+        client: holder.client.description,
+        contender: contender.description,
+      });
+    }
+  }
+
+  #probe(control: SessionControl): Promise<boolean> {
+    return new Promise((resolve) => {
+      const timer = this.#options.clock.after(limits.holderProbeMsMax, () => resolve(false));
+      const settle = (alive: boolean): void => {
+        timer.cancel();
+        resolve(alive);
+      };
+      control.probe().then(settle, () => settle(false));
+    });
+  }
+}

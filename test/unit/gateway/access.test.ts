@@ -1,0 +1,146 @@
+import { beforeEach, describe, it } from 'node:test';
+import assert from 'node:assert/strict';
+import { limits } from '../../../src/base/limits.js';
+import { VolumeAccess } from '../../../src/gateway/access.js';
+import type { Log } from '../../../src/ports/log.js';
+import type { ClientIdentity, SessionControl } from '../../../src/ports/volume-directory.js';
+import { ManualClock, settled } from './manual-clock.js';
+
+const silent: Log = { debug() {}, info() {}, warn() {}, error() {}, child: () => silent };
+
+class FakeControl implements SessionControl {
+  evicted: string | undefined;
+  probes = 0;
+  constructor(readonly answer: boolean | 'never' | 'broken') {}
+  probe(): Promise<boolean> {
+    this.probes++;
+    if (this.answer === 'never') return new Promise(() => undefined);
+    if (this.answer === 'broken') return Promise.reject(new Error('gone'));
+    return Promise.resolve(this.answer);
+  }
+  evict(reason: string): void {
+    this.evicted = reason;
+  }
+}
+
+const nbdA: ClientIdentity = { frontend: 'nbd', key: 'nbd:10.0.0.1', description: 'nbd 10.0.0.1' };
+const nbdB: ClientIdentity = { frontend: 'nbd', key: 'nbd:10.0.0.2', description: 'nbd 10.0.0.2' };
+const iscsi: ClientIdentity = { frontend: 'iscsi', key: 'iscsi:iqn.x:1', description: 'iscsi iqn.x' };
+const inUse = { code: 'volume-in-use', message: 'volume v is in use by nbd 10.0.0.1' };
+
+describe('exclusive access', () => {
+  let clock: ManualClock;
+  let access: VolumeAccess;
+  beforeEach(() => {
+    clock = new ManualClock();
+    access = new VolumeAccess({ volume: 'v', mode: 'exclusive', clock, log: silent });
+  });
+
+  it('takes several connections of one client as one', async () => {
+    await access.attach(nbdA, new FakeControl(true));
+    await access.attach(nbdA, new FakeControl(true));
+    assert.deepEqual(access.clients(), [{ frontend: 'nbd', description: 'nbd 10.0.0.1', connections: 2 }]);
+  });
+
+  it('refuses another client, over the other protocol too, while the holder answers', async () => {
+    const holder = new FakeControl(true);
+    await access.attach(nbdA, holder);
+    await assert.rejects(access.attach(nbdB, new FakeControl(true)), inUse);
+    await assert.rejects(access.attach(iscsi, new FakeControl(true)), inUse);
+    assert.equal(holder.evicted, undefined);
+  });
+
+  it('lets the next client in once every connection of the holder is released', async () => {
+    const first = await access.attach(nbdA, new FakeControl(true));
+    const second = await access.attach(nbdA, new FakeControl(true));
+    first.release();
+    first.release();
+    await assert.rejects(access.attach(nbdB, new FakeControl(true)), inUse);
+    second.release();
+    await access.attach(nbdB, new FakeControl(true));
+    assert.equal(access.clients()[0]?.description, 'nbd 10.0.0.2');
+  });
+
+  it('evicts a holder that never answers after the probe time, within 15 s', async () => {
+    const dead = [new FakeControl('never'), new FakeControl('broken')];
+    for (const control of dead) await access.attach(nbdA, control);
+    const waiting = access.attach(iscsi, new FakeControl(true));
+    await settled();
+    await clock.advance(limits.holderProbeMsMax - 1);
+    assert.equal(dead[0]?.evicted, undefined);
+    await clock.advance(1);
+    await waiting;
+    assert.ok(clock.nowMs() <= limits.holderEvictMsMax);
+    for (const control of dead) assert.match(control.evicted ?? '', /does not answer/);
+    assert.deepEqual(
+      access.clients().map(({ description }) => description),
+      ['iscsi iqn.x'],
+    );
+  });
+
+  it('keeps a holder of which one connection answers', async () => {
+    const dead = new FakeControl(false);
+    await access.attach(nbdA, dead);
+    await access.attach(nbdA, new FakeControl(true));
+    await assert.rejects(access.attach(nbdB, new FakeControl(true)), inUse);
+    assert.equal(dead.evicted, undefined);
+  });
+
+  it('lets the holder reconnect while a contender waits, and then refuses the contender', async () => {
+    const dead = new FakeControl('never');
+    await access.attach(nbdA, dead);
+    const contender = assert.rejects(access.attach(nbdB, new FakeControl(true)), inUse);
+    await settled();
+    const again = new FakeControl(true);
+    await access.attach(nbdA, again);
+    await clock.advance(limits.holderProbeMsMax);
+    await contender;
+    assert.equal(again.evicted, undefined);
+    assert.ok(dead.evicted);
+  });
+
+  it('gives a dead holder’s volume to exactly one of two contenders', async () => {
+    await access.attach(nbdA, new FakeControl('never'));
+    const first = access.attach(nbdB, new FakeControl(true));
+    const second = assert.rejects(access.attach(iscsi, new FakeControl(true)), { code: 'volume-in-use' });
+    await settled();
+    await clock.advance(limits.holderProbeMsMax);
+    await first;
+    await second;
+    assert.deepEqual(
+      access.clients().map(({ description }) => description),
+      ['nbd 10.0.0.2'],
+    );
+  });
+
+  it('is not confused by an evicted connection that releases later', async () => {
+    const old = await access.attach(nbdA, new FakeControl(false));
+    const taken = await access.attach(nbdB, new FakeControl(false));
+    taken.release();
+    await access.attach(nbdA, new FakeControl(true));
+    old.release();
+    assert.equal(access.clients().length, 1);
+  });
+
+  it('refuses everybody once it is closed', async () => {
+    access.close();
+    await assert.rejects(access.attach(nbdA, new FakeControl(true)), { code: 'volume-closed' });
+  });
+
+  it('has a limit on connections', async () => {
+    for (let count = 0; count < limits.connectionsPerVolumeMax; count++)
+      await access.attach(nbdA, new FakeControl(true));
+    await assert.rejects(access.attach(nbdA, new FakeControl(true)), { code: 'session-limit' });
+  });
+});
+
+describe('shared access', () => {
+  it('admits any number of clients and probes none', async () => {
+    const access = new VolumeAccess({ volume: 'v', mode: 'shared', clock: new ManualClock(), log: silent });
+    const control = new FakeControl(false);
+    await access.attach(nbdA, control);
+    await access.attach(iscsi, new FakeControl(true));
+    assert.equal(access.clients().length, 2);
+    assert.equal(control.probes, 0);
+  });
+});
