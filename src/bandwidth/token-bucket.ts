@@ -95,6 +95,14 @@ export class TokenBucket {
     });
   }
 
+  /** Counts bytes that have passed already (negative: that were taken but did not pass); who comes later waits. */
+  charge(bytes: number): void {
+    this.#refill();
+    if (this.#rate === UNLIMITED) return;
+    this.#tokens = Math.min(this.burstBytes, this.#tokens - bytes);
+    if (bytes < 0) this.#serve();
+  }
+
   #refill(): void {
     const nowMs = this.#clock.nowMs();
     const elapsedMs = nowMs - this.#refilledMs;

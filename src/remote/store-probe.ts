@@ -1,0 +1,70 @@
+/**
+ * Whether a store honours If-None-Match, on which the ownership of a volume rests (P7): several PUTs race for one
+ * scratch key, and then one more comes late. Not more than one may win. A store that documents the header may still let
+ * racing PUTs all win, so asking once is not enough.
+ */
+import { GatewayError } from '../base/errors.js';
+import type { ObjectStore, StoreRequest } from '../ports/object-store.js';
+import type { Random } from '../ports/random.js';
+
+const RACERS = 8;
+const ATTEMPTS_MAX = 5;
+
+export interface ProbeResult {
+  readonly conditionalPut: boolean;
+  /** What was seen, for `doctor` and messages. */
+  readonly detail: string;
+}
+
+/**
+ * Leaves nothing behind where deleting is allowed, else one object of a few bytes under "probe-". Store errors that may
+ * pass are thrown once they persist.
+ */
+export async function probeConditionalPut(
+  store: ObjectStore,
+  options: StoreRequest & { readonly random: Random },
+): Promise<ProbeResult> {
+  const { random, signal } = options;
+  const request = signal === undefined ? {} : { signal };
+  const key = `probe-${random.uuid()}`;
+  try {
+    const racers = Array.from({ length: RACERS }, (_, racer) => conditionalPut(store, key, racer, request));
+    const settled = await Promise.allSettled(racers);
+    const answers = settled.map((outcome) => {
+      if (outcome.status === 'rejected') throw outcome.reason;
+      return outcome.value;
+    });
+    answers.push(await conditionalPut(store, key, RACERS, request));
+    const winners = answers.filter((answer) => answer === 'stored').length;
+    const late = answers.at(-1) === 'stored';
+    const detail = `${winners} of ${RACERS} racing PUTs with If-None-Match won${late ? ', and a late one' : ''}`;
+    // A winner whose reply was lost is told 'exists' when it asks again: then none is seen.
+    return { conditionalPut: winners <= 1 && !late, detail };
+  } catch (error) {
+    if (error instanceof GatewayError && error.code === 'store-no-conditional-put') {
+      return { conditionalPut: false, detail: error.message };
+    }
+    throw error;
+  } finally {
+    await store.delete(key, request).catch((error: unknown) => {
+      // Append-only credentials are fine: the scratch object stays.
+      if (!(error instanceof GatewayError)) throw error;
+    });
+  }
+}
+
+/** One racer. A conflict (409) or another failure that may pass is tried again. */
+async function conditionalPut(
+  store: ObjectStore,
+  key: string,
+  racer: number,
+  request: StoreRequest,
+): Promise<'stored' | 'exists'> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await store.put(key, new Uint8Array([racer]), { ...request, ifAbsent: true });
+    } catch (error) {
+      if (!(error instanceof GatewayError) || !error.retryable || attempt === ATTEMPTS_MAX) throw error;
+    }
+  }
+}
