@@ -9,13 +9,12 @@ import type { ListenAddress } from '../../../src/config/listen-address.js';
 import { createMetrics } from '../../../src/metrics/registry.js';
 import { SessionCounters } from '../../../src/metrics/session-counters.js';
 import type { MeteredVolume } from '../../../src/metrics/source.js';
-import type { Log } from '../../../src/ports/log.js';
+import { RecordedLog } from '../../fake/log.js';
 import type { VolumeState } from '../../../src/ports/volume-status.js';
 
 const token = 'a-token-that-only-the-owner-knows';
 const local: ListenAddress = { kind: 'tcp', host: '127.0.0.1', port: 9470 };
 const wide: ListenAddress = { kind: 'tcp', host: '0.0.0.0', port: 9470 };
-const silent: Log = { debug() {}, info() {}, warn() {}, error() {}, child: () => silent };
 
 function volume(state: VolumeState): MeteredVolume {
   return {
@@ -94,7 +93,7 @@ async function start(listen: ListenAddress): Promise<{ app: FastifyInstance; gat
     volumes: () => gateway.volumes(),
     uploadLimit: () => undefined,
   });
-  return { gateway, app: await createApi({ gateway, metrics, listen, token, log: silent }) };
+  return { gateway, app: await createApi({ gateway, metrics, listen, token, log: new RecordedLog() }) };
 }
 
 describe('the API on loopback', () => {

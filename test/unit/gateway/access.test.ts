@@ -2,11 +2,12 @@ import { beforeEach, describe, it } from 'node:test';
 import assert from 'node:assert/strict';
 import { limits } from '../../../src/base/limits.js';
 import { VolumeAccess } from '../../../src/gateway/access.js';
-import type { Log } from '../../../src/ports/log.js';
 import type { ClientIdentity, SessionControl } from '../../../src/ports/volume-directory.js';
-import { ManualClock, settled } from './manual-clock.js';
+import { ManualClock } from '../../fake/clock.js';
+import { RecordedLog } from '../../fake/log.js';
 
-const silent: Log = { debug() {}, info() {}, warn() {}, error() {}, child: () => silent };
+/** Lets the promise callbacks that are ready run. */
+const settled = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
 class FakeControl implements SessionControl {
   evicted: string | undefined;
@@ -33,7 +34,7 @@ describe('exclusive access', () => {
   let access: VolumeAccess;
   beforeEach(() => {
     clock = new ManualClock();
-    access = new VolumeAccess({ volume: 'v', mode: 'exclusive', clock, log: silent });
+    access = new VolumeAccess({ volume: 'v', mode: 'exclusive', clock, log: new RecordedLog() });
   });
 
   it('takes several connections of one client as one', async () => {
@@ -66,9 +67,11 @@ describe('exclusive access', () => {
     for (const control of dead) await access.attach(nbdA, control);
     const waiting = access.attach(iscsi, new FakeControl(true));
     await settled();
-    await clock.advance(limits.holderProbeMsMax - 1);
+    clock.advance(limits.holderProbeMsMax - 1);
+    await settled();
     assert.equal(dead[0]?.evicted, undefined);
-    await clock.advance(1);
+    clock.advance(1);
+    await settled();
     await waiting;
     assert.ok(clock.nowMs() <= limits.holderEvictMsMax);
     for (const control of dead) assert.match(control.evicted ?? '', /does not answer/);
@@ -93,7 +96,8 @@ describe('exclusive access', () => {
     await settled();
     const again = new FakeControl(true);
     await access.attach(nbdA, again);
-    await clock.advance(limits.holderProbeMsMax);
+    clock.advance(limits.holderProbeMsMax);
+    await settled();
     await contender;
     assert.equal(again.evicted, undefined);
     assert.ok(dead.evicted);
@@ -104,7 +108,8 @@ describe('exclusive access', () => {
     const first = access.attach(nbdB, new FakeControl(true));
     const second = assert.rejects(access.attach(iscsi, new FakeControl(true)), { code: 'volume-in-use' });
     await settled();
-    await clock.advance(limits.holderProbeMsMax);
+    clock.advance(limits.holderProbeMsMax);
+    await settled();
     await first;
     await second;
     assert.deepEqual(
@@ -136,7 +141,7 @@ describe('exclusive access', () => {
 
 describe('shared access', () => {
   it('admits any number of clients and probes none', async () => {
-    const access = new VolumeAccess({ volume: 'v', mode: 'shared', clock: new ManualClock(), log: silent });
+    const access = new VolumeAccess({ volume: 'v', mode: 'shared', clock: new ManualClock(), log: new RecordedLog() });
     const control = new FakeControl(false);
     await access.attach(nbdA, control);
     await access.attach(iscsi, new FakeControl(true));

@@ -1,0 +1,71 @@
+/**
+ * Files that hold a secret: the key, the API token, CHAP secrets. Reading refuses what others can read; writing makes
+ * the file with mode 0600 from its first moment, durably, and never replaces one.
+ */
+import { constants } from 'node:fs';
+import { mkdir, open } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { GatewayError } from '../base/errors.js';
+
+const groupAndWorldBits = 0o077;
+const secretBytesMax = 4096;
+
+/** @throws GatewayError key-missing or key-permissions; `what` is "key", "CHAP secret" */
+export async function readSecretFile(path: string, what: string): Promise<string> {
+  const file = await open(path, constants.O_RDONLY).catch((error: unknown) => {
+    throw refusal(error, path, what);
+  });
+  try {
+    const { mode, size } = await file.stat();
+    if ((mode & groupAndWorldBits) !== 0) {
+      const rights = (mode & 0o777).toString(8).padStart(4, '0');
+      throw new GatewayError(
+        'key-permissions',
+        `${path}: group or world can use this ${what} (mode ${rights}); chmod 600 ${path}`,
+      );
+    }
+    if (size > secretBytesMax) throw new GatewayError('key-invalid', `${path}: this is not a ${what}`);
+    return await file.readFile('utf8');
+  } finally {
+    await file.close();
+  }
+}
+
+function refusal(error: unknown, path: string, what: string): unknown {
+  const code = errnoOf(error);
+  if (code === 'ENOENT' || code === 'ENOTDIR') {
+    return new GatewayError('key-missing', `${path}: there is no ${what} here`, { cause: error });
+  }
+  if (code === 'EACCES' || code === 'EISDIR') {
+    return new GatewayError('key-missing', `${path}: this user cannot read the ${what} (${code})`, { cause: error });
+  }
+  return error;
+}
+
+/** Makes the file and its directory. @throws GatewayError volume-exists when there is one, directory-unwritable */
+export async function writeSecretFile(path: string, content: string): Promise<void> {
+  try {
+    await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+    const file = await open(path, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, 0o600);
+    try {
+      await file.writeFile(content);
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    const directory = await open(dirname(path), constants.O_RDONLY | constants.O_DIRECTORY);
+    await directory.sync().finally(() => directory.close());
+  } catch (error) {
+    const code = errnoOf(error);
+    if (code === 'EEXIST') {
+      throw new GatewayError('volume-exists', `${path} exists; nothing was overwritten`, { cause: error });
+    }
+    throw new GatewayError('directory-unwritable', `${path} cannot be written (${code ?? String(error)})`, {
+      cause: error,
+    });
+  }
+}
+
+function errnoOf(error: unknown): string | undefined {
+  return error instanceof Error ? (error as NodeJS.ErrnoException).code : undefined;
+}

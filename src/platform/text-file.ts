@@ -1,0 +1,85 @@
+/** Small text files outside a volume: the configuration, run.json, what `init` writes, and the machine's own files. */
+import { constants } from 'node:fs';
+import { access, chmod, mkdir, open, readFile, rename, rm, stat, statfs } from 'node:fs/promises';
+import { GatewayError } from '../base/errors.js';
+
+/** undefined when there is none. @throws GatewayError config-invalid where it cannot be read */
+export async function readTextFile(path: string): Promise<string | undefined> {
+  try {
+    return await readFile(path, 'utf8');
+  } catch (error) {
+    const code = errnoOf(error);
+    if (code === 'ENOENT' || code === 'ENOTDIR') return undefined;
+    throw new GatewayError('config-invalid', `${path} cannot be read (${code ?? String(error)})`, { cause: error });
+  }
+}
+
+/** Replaces a file atomically, with mode 0600. Not durable: for what is made anew at each start. */
+export async function replaceTextFile(path: string, content: string): Promise<void> {
+  const temporary = `${path}.new`;
+  await rm(temporary, { force: true });
+  const file = await open(temporary, 'wx', 0o600);
+  try {
+    await file.writeFile(content);
+  } finally {
+    await file.close();
+  }
+  await rename(temporary, path);
+}
+
+/** Makes a file that must not exist yet. @throws GatewayError volume-exists, directory-unwritable */
+export async function createTextFile(path: string, content: string): Promise<void> {
+  try {
+    const file = await open(path, 'wx', 0o644);
+    await file.writeFile(content).finally(() => file.close());
+  } catch (error) {
+    const code = errnoOf(error);
+    if (code === 'EEXIST') {
+      throw new GatewayError('volume-exists', `${path} exists; nothing was overwritten`, { cause: error });
+    }
+    throw new GatewayError('directory-unwritable', `${path} cannot be written (${code ?? String(error)})`, {
+      cause: error,
+    });
+  }
+}
+
+export async function removeFile(path: string): Promise<void> {
+  await rm(path, { force: true });
+}
+
+/** Makes the directory when it is missing. @throws GatewayError directory-unwritable, in one line */
+export async function ensureWritableDirectory(path: string, setting: string): Promise<void> {
+  try {
+    await mkdir(path, { recursive: true, mode: 0o700 });
+    await access(path, constants.W_OK | constants.X_OK);
+  } catch (error) {
+    const code = errnoOf(error);
+    const why =
+      code === 'ENOTDIR' || code === 'EEXIST' ? 'it, or a parent, is a file' : `${code ?? String(error)} for this user`;
+    throw new GatewayError('directory-unwritable', `${path} is not a writable directory: ${why} (${setting})`, {
+      cause: error,
+    });
+  }
+}
+
+export async function exists(path: string): Promise<boolean> {
+  return stat(path).then(
+    () => true,
+    () => false,
+  );
+}
+
+/** Lets only this user connect to a Unix socket that was made with other rights. */
+export async function restrictToOwner(path: string): Promise<void> {
+  await chmod(path, 0o600);
+}
+
+/** Bytes that an unprivileged user can still write in the file system of `path`. */
+export async function freeSpace(path: string): Promise<number> {
+  const { bavail, bsize } = await statfs(path);
+  return bavail * bsize;
+}
+
+function errnoOf(error: unknown): string | undefined {
+  return error instanceof Error ? (error as NodeJS.ErrnoException).code : undefined;
+}
