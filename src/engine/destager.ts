@@ -1,0 +1,243 @@
+/**
+ * Moves durable records from the log into the image: the newest version of each block at or below a durable LSN,
+ * sorted (engine.md, "Destage").
+ *
+ * It walks batch headers and never asks the overlay, whose newest version may not be durable. Order (P2, P4): image
+ * and sums written and fdatasynced, then the superblock, then log space. An overlay entry goes only when its LSN is not
+ * newer than what was destaged.
+ *
+ * One `step` handles what fits in its buffer. Steps and syncs never overlap.
+ */
+import { assert } from '../base/assert.js';
+import { GatewayError } from '../base/errors.js';
+import { BLOCK_BYTES, MIB, type Lsn } from '../base/units.js';
+import type { Checksums } from '../ports/checksum.js';
+import type { LogCursor } from '../ports/replication.js';
+import type { BlockTable } from './block-table.js';
+import { ZERO_LOCATION } from './block-table.js';
+import type { Image } from './image.js';
+import type { LogBatch, LogRecord } from './log-format.js';
+import type { LogReader } from './log-reader.js';
+import { Overlay } from './overlay.js';
+import { SUM_REMOTE, SUM_ZERO, SUMS_PER_PAGE } from './sums.js';
+
+const STEP_BYTES = 8 * MIB;
+const STEP_BLOCKS = STEP_BYTES / BLOCK_BYTES;
+/** Short zero ranges take table entries, but no room in the buffer. */
+const STEP_ENTRIES_MAX = 8 * STEP_BLOCKS;
+const ALLOCATIONS_AT_ONCE = 64;
+
+export class Destager {
+  cursor: LogCursor;
+  destagedBytes = 0;
+  private readonly reader: LogReader;
+  private readonly image: Image;
+  private readonly overlay: Overlay;
+  private readonly checksums: Checksums;
+  /** Payloads of the step; a location is an index of a block in here. */
+  private readonly buffer: Uint8Array;
+  private readonly newest = new Overlay();
+  private readonly logSums = new Uint32Array(STEP_BLOCKS);
+  private readonly lsns = new Float64Array(STEP_BLOCKS);
+  private readonly runs = new Float64Array(3 * STEP_BLOCKS);
+  private readonly oneSum = new Uint32Array(1);
+
+  constructor(options: {
+    readonly reader: LogReader;
+    readonly image: Image;
+    readonly overlay: Overlay;
+    readonly checksums: Checksums;
+    readonly cursor: LogCursor;
+  }) {
+    this.reader = options.reader;
+    this.image = options.image;
+    this.overlay = options.overlay;
+    this.checksums = options.checksums;
+    this.cursor = options.cursor;
+    this.buffer = options.checksums.alignedBuffer(STEP_BYTES);
+  }
+
+  get destagedLsn(): Lsn {
+    return this.cursor.lsn - 1;
+  }
+
+  /**
+   * Destages batches up to `durableLsn`, at most what fits in one step, into the page cache. Returns false when
+   * there was nothing to do. Rejects with disk-full before anything was changed: the step can be tried again.
+   */
+  async step(durableLsn: Lsn): Promise<boolean> {
+    const collected = await this.collect(durableLsn);
+    if (collected.lsn === this.cursor.lsn) return false;
+    const through = collected.lsn - 1;
+    const { table, extents } = this.newest;
+    const blocks = table.sortedBlocks();
+    await this.reserve(blocks);
+    for (const extent of extents) {
+      await this.image.sums.setZero(extent.start, extent.end - extent.start);
+      if (!extent.keepAllocated) await this.punch(extent.start, extent.end - extent.start);
+    }
+    await this.writeBlocks(blocks);
+    for (const block of blocks) {
+      if (this.image.sums.pageNow(block) === undefined) await this.image.sums.page(block);
+      this.setSum(block, table);
+    }
+    for (const block of blocks) this.overlay.table.deleteThrough(block, through);
+    this.overlay.extents.deleteThrough(through);
+    this.overlay.table.shrink();
+    this.cursor = collected;
+    return true;
+  }
+
+  /** Makes what was destaged durable, so that the log may let go of it. */
+  async sync(): Promise<void> {
+    await this.image.sums.flush();
+    await Promise.all([this.image.file.sync(), this.image.sums.sync()]);
+  }
+
+  /** Reads batches into the buffer and notes each block's newest version. */
+  private async collect(durableLsn: Lsn): Promise<LogCursor> {
+    this.newest.clear();
+    let cursor = this.cursor;
+    let used = 0;
+    while (cursor.lsn <= durableLsn) {
+      const batch = await this.reader.next(cursor);
+      if (batch === undefined) {
+        throw new GatewayError('log-damaged', `the log breaks off at LSN ${cursor.lsn}, durable through ${durableLsn}`);
+      }
+      if (used + batch.sums.length > STEP_BLOCKS || this.newest.table.size > STEP_ENTRIES_MAX) break;
+      assert(batch.lastLsn <= durableLsn, 'durability ends at a batch boundary');
+      await this.take(batch, used);
+      used += batch.sums.length;
+      cursor = batch.next;
+    }
+    return cursor;
+  }
+
+  private async take(batch: LogBatch, used: number): Promise<void> {
+    const payload = this.reader.payload(batch);
+    const length = batch.sums.length * BLOCK_BYTES;
+    this.buffer.set(payload.bytes.subarray(payload.start, payload.start + length), used * BLOCK_BYTES);
+    this.logSums.set(batch.sums, used);
+    for (const record of batch.records) {
+      if (record.kind === 'write') {
+        const at = used + record.sumsStart;
+        await this.verify(batch, record, at);
+        this.lsns.fill(record.lsn, at, at + record.blockCount);
+        this.newest.write(record.firstBlock, record.blockCount, record.lsn, at, this.logSums, at);
+      } else if (record.kind === 'trim' || record.kind === 'zero') {
+        this.newest.zero(record.firstBlock, record.blockCount, record.lsn, record.keepAllocated);
+      }
+    }
+  }
+
+  /** Rot is never copied (P3). What the reader had in its window may be older than the batch: look once more. */
+  private async verify(batch: LogBatch, record: LogRecord, at: number): Promise<void> {
+    const check = (): number =>
+      this.checksums.verifyLogBlocks(
+        this.buffer,
+        at * BLOCK_BYTES,
+        record.blockCount,
+        record.firstBlock,
+        record.lsn,
+        this.logSums,
+        at,
+      );
+    if (check() < 0) return;
+    await this.reader.readPayload(batch.file, record.payloadPosition, record.blockCount, this.buffer, at * BLOCK_BYTES);
+    const bad = check();
+    if (bad < 0) return;
+    throw new GatewayError(
+      'log-damaged',
+      `block ${record.firstBlock + bad} (LSN ${record.lsn}) has rotted in the log before it reached the image`,
+      {
+        context: { block: record.firstBlock + bad, lsn: record.lsn },
+      },
+    );
+  }
+
+  /** Reserves the space that the step will take, so that no write fails half-way (blocks with data have theirs). */
+  private async reserve(blocks: Uint32Array): Promise<void> {
+    let pending: Promise<void>[] = [];
+    let start = -1;
+    let end = -1;
+    const reserveRun = (): void => {
+      if (start >= 0) pending.push(this.image.file.allocate(start * BLOCK_BYTES, (end - start) * BLOCK_BYTES));
+    };
+    try {
+      for (const block of blocks) {
+        const slot = this.newest.lookup(block);
+        if (slot < 0 || this.newest.table.locationAt(slot) === ZERO_LOCATION) continue;
+        const sums = this.image.sums.pageNow(block) ?? (await this.image.sums.page(block));
+        if ((sums[block % SUMS_PER_PAGE] ?? SUM_ZERO) > SUM_REMOTE) continue;
+        if (block === end) {
+          end++;
+          continue;
+        }
+        reserveRun();
+        start = block;
+        end = block + 1;
+        if (pending.length >= ALLOCATIONS_AT_ONCE) {
+          await Promise.all(pending);
+          pending = [];
+        }
+      }
+      reserveRun();
+    } finally {
+      await Promise.all(pending);
+    }
+  }
+
+  /** Data blocks go to the image in one scattered write, neighbours joined; zero blocks are punched. */
+  private async writeBlocks(blocks: Uint32Array): Promise<void> {
+    const { runs } = this;
+    let count = 0;
+    let zeroStart = -1;
+    let zeroEnd = -1;
+    for (const block of blocks) {
+      const slot = this.newest.lookup(block);
+      if (slot < 0) continue;
+      const location = this.newest.table.locationAt(slot);
+      if (location === ZERO_LOCATION) {
+        if (block !== zeroEnd) {
+          if (zeroStart >= 0) await this.punch(zeroStart, zeroEnd - zeroStart);
+          zeroStart = block;
+        }
+        zeroEnd = block + 1;
+        continue;
+      }
+      this.destagedBytes += BLOCK_BYTES;
+      const from = location * BLOCK_BYTES;
+      const to = block * BLOCK_BYTES;
+      const last = 3 * (count - 1);
+      const lastLength = runs[last + 1] ?? 0;
+      if (count > 0 && (runs[last] ?? 0) + lastLength === from && (runs[last + 2] ?? 0) + lastLength === to) {
+        runs[last + 1] = lastLength + BLOCK_BYTES;
+        continue;
+      }
+      runs[3 * count] = from;
+      runs[3 * count + 1] = BLOCK_BYTES;
+      runs[3 * count + 2] = to;
+      count++;
+    }
+    if (zeroStart >= 0) await this.punch(zeroStart, zeroEnd - zeroStart);
+    if (count > 0) await this.image.file.writeScattered(this.buffer, runs, count);
+  }
+
+  private setSum(block: number, table: BlockTable): void {
+    const { sums } = this.image;
+    const slot = this.newest.lookup(block);
+    if (slot < 0) return; // a newer, longer zero range covers it; its sums are set
+    const location = table.locationAt(slot);
+    if (location === ZERO_LOCATION) {
+      sums.set(block, SUM_ZERO);
+      return;
+    }
+    this.oneSum[0] = this.logSums[location] ?? 0;
+    this.checksums.logToBlockSums(this.oneSum, 0, 1, block, this.lsns[location] ?? 0);
+    sums.set(block, this.oneSum[0]);
+  }
+
+  private async punch(first: number, count: number): Promise<void> {
+    await this.image.file.punch(first * BLOCK_BYTES, count * BLOCK_BYTES);
+  }
+}

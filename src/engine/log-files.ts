@@ -1,0 +1,191 @@
+/**
+ * The ring of log files: which there are, which are ready to be appended to, and how old ones become new ones.
+ *
+ * A file's name is its place in the order of the log, and it is renamed when it is used again. Files are made as they
+ * are first needed, written with zeros once, so that appending never allocates. Invariant (P4): a file is renamed only
+ * when both superblocks' tails lie behind it and nothing reads it. A renamed or new file counts as ready only after
+ * its directory entry is durable, since a flushed batch in it must be found again.
+ */
+import { GatewayError } from '../base/errors.js';
+import { limits } from '../base/limits.js';
+import { MIB } from '../base/units.js';
+import type { Disk, DiskFile } from '../ports/disk.js';
+import { logFileName } from './log-reader.js';
+import { LOG_DIRECTORY } from './volume-directory-format.js';
+
+/** Files kept ready ahead of the one being written. */
+const READY_AHEAD = 2;
+
+export function logFileBytes(bufferBytes: number): number {
+  const even = Math.floor(bufferBytes / 8 / 4096) * 4096;
+  return Math.min(limits.logFileBytesMax, Math.max(limits.logFileBytesMin, even));
+}
+
+interface LogFile {
+  readonly handle: DiskFile;
+  readonly sizeBytes: number;
+  pins: number;
+}
+
+export class LogFiles {
+  readonly fileBytes: number;
+  private readonly disk: Disk;
+  private readonly countMax: number;
+  private readonly files = new Map<number, LogFile>();
+  private oldest: number;
+  private newest: number;
+  private preparing: Promise<void> | undefined;
+
+  /** Files that do not join up with the tail's: left by a crash among renames. Recovery looks for claims in them, then removes them. */
+  readonly strays: readonly number[];
+
+  private constructor(disk: Disk, bufferBytes: number, oldest: number, newest: number, strays: readonly number[]) {
+    this.disk = disk;
+    this.fileBytes = logFileBytes(bufferBytes);
+    this.countMax = Math.max(limits.logFilesMin, Math.floor(bufferBytes / this.fileBytes));
+    this.oldest = oldest;
+    this.newest = newest;
+    this.strays = strays;
+  }
+
+  /** Opens what is there around the tail. Files of another buffer size serve until they are recycled. */
+  static async open(disk: Disk, bufferBytes: number, tailFile: number): Promise<LogFiles> {
+    const names = (await disk.list(LOG_DIRECTORY)).filter((name) => /^\d{8,}$/.test(name));
+    const numbers = new Set(names.map(Number));
+    if (numbers.size > 0 && !numbers.has(tailFile)) {
+      throw new GatewayError('log-damaged', `log file ${logFileName(tailFile)}, where recovery begins, is missing`);
+    }
+    let oldest = tailFile;
+    while (numbers.has(oldest - 1)) oldest--;
+    let newest = tailFile - 1;
+    while (numbers.has(newest + 1)) newest++;
+    const strays = [...numbers].filter((number) => number < oldest || number > newest).sort((a, b) => a - b);
+    const files = new LogFiles(disk, bufferBytes, oldest, newest, strays);
+    for (let number = oldest; number <= newest; number++) await files.openFile(number);
+    return files;
+  }
+
+  /** Removes the strays, once recovery has decided that they hold nothing that was promised. */
+  async removeStrays(): Promise<void> {
+    for (const number of this.strays) await this.disk.remove(this.path(number));
+    if (this.strays.length > 0) await this.disk.syncDirectory(LOG_DIRECTORY);
+  }
+
+  get capacityBytes(): number {
+    return this.countMax * this.fileBytes;
+  }
+
+  get newestFile(): number {
+    return this.newest;
+  }
+
+  get oldestFile(): number {
+    return this.oldest;
+  }
+
+  get count(): number {
+    return this.files.size;
+  }
+
+  get countLimit(): number {
+    return this.countMax;
+  }
+
+  has(file: number): boolean {
+    return this.files.has(file);
+  }
+
+  handle(file: number): DiskFile {
+    return this.entry(file).handle;
+  }
+
+  sizeBytes(file: number): number {
+    return this.entry(file).sizeBytes;
+  }
+
+  /** Keeps a file from being recycled while it is read. */
+  pin(file: number): void {
+    this.entry(file).pins++;
+  }
+
+  unpin(file: number): void {
+    this.entry(file).pins--;
+  }
+
+  /**
+   * Brings the number of files ready behind `head` to READY_AHEAD: recycles files below `oldestNeeded`, or makes new
+   * ones up to the ring's limit. Resolves when nothing more can be done; disk-full when a new file finds no space.
+   */
+  prepare(head: number, oldestNeeded: number): Promise<void> {
+    this.preparing ??= this.prepareAll(head, oldestNeeded).finally(() => {
+      this.preparing = undefined;
+    });
+    return this.preparing;
+  }
+
+  async closeAll(): Promise<void> {
+    await this.preparing?.catch(() => undefined);
+    await Promise.all([...this.files.values()].map((file) => file.handle.close()));
+    this.files.clear();
+  }
+
+  private async prepareAll(head: number, oldestNeeded: number): Promise<void> {
+    let renamed = false;
+    const ready: number[] = [];
+    while (this.oldest < oldestNeeded && this.oldest < head && this.entry(this.oldest).pins === 0) {
+      const file = this.entry(this.oldest);
+      const fits = file.sizeBytes === this.fileBytes && this.files.size <= this.countMax;
+      if (fits) {
+        const next = this.newest + 1 + ready.length;
+        await this.disk.rename(this.path(this.oldest), this.path(next));
+        ready.push(next);
+        this.files.set(next, file);
+      } else {
+        await file.handle.close();
+        await this.disk.remove(this.path(this.oldest));
+      }
+      this.files.delete(this.oldest);
+      this.oldest++;
+      renamed = true;
+    }
+    if (renamed) await this.disk.syncDirectory(LOG_DIRECTORY);
+    this.newest += ready.length;
+    while (this.newest - head < READY_AHEAD && this.files.size < this.countMax) await this.make();
+  }
+
+  private async make(): Promise<void> {
+    const number = this.newest + 1;
+    const temporary = `${LOG_DIRECTORY}/new`;
+    if (await this.disk.exists(temporary)) await this.disk.remove(temporary);
+    const file = await this.disk.open(temporary, { mode: 'write', create: true, lane: 'log' });
+    try {
+      await file.allocate(0, this.fileBytes);
+      const zeros = new Uint8Array(MIB);
+      for (let at = 0; at < this.fileBytes; at += MIB) {
+        await file.write([zeros.subarray(0, Math.min(MIB, this.fileBytes - at))], at);
+      }
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    await this.disk.rename(temporary, this.path(number));
+    await this.disk.syncDirectory(LOG_DIRECTORY);
+    await this.openFile(number);
+    this.newest = number;
+  }
+
+  private async openFile(number: number): Promise<void> {
+    const handle = await this.disk.open(this.path(number), { mode: 'write', lane: 'log' });
+    this.files.set(number, { handle, sizeBytes: await handle.sizeBytes(), pins: 0 });
+  }
+
+  private entry(file: number): LogFile {
+    const entry = this.files.get(file);
+    if (entry === undefined) throw new GatewayError('log-damaged', `log file ${logFileName(file)} is not there`);
+    return entry;
+  }
+
+  private path(file: number): string {
+    return `${LOG_DIRECTORY}/${logFileName(file)}`;
+  }
+}

@@ -1,0 +1,169 @@
+/**
+ * Walks the batches of a log in order, header by header. Recovery, the destager and the replicator each have one.
+ *
+ * A reader trusts nothing: a batch is returned only when it follows the cursor (log-format.ts, `follows`). How far it
+ * may walk is its caller's business: the destager and the replicator stop at the durable LSN.
+ */
+import { GatewayError } from '../base/errors.js';
+import { BLOCK_BYTES, KIB, MIB } from '../base/units.js';
+import type { Checksums } from '../ports/checksum.js';
+import type { Disk, DiskFile } from '../ports/disk.js';
+import type { LogCursor } from '../ports/replication.js';
+import {
+  BATCH_BYTES_MAX,
+  claimedBytes,
+  decodeBatch,
+  follows,
+  HEADER_PAGES_MAX,
+  readClaim,
+  type BatchClaim,
+  type LogBatch,
+} from './log-format.js';
+
+export type { LogBatch, LogRecord } from './log-format.js';
+
+const WINDOW_BYTES = 4 * MIB;
+/** Read first at a new place; doubled while reading goes on in sequence, so that a short tail costs a short read. */
+const WINDOW_BYTES_FIRST = 128 * KIB;
+
+/** Name of a log file below the log directory. */
+export function logFileName(file: number): string {
+  return String(file).padStart(8, '0');
+}
+
+export interface LogReaderOptions {
+  readonly disk: Disk;
+  readonly checksums: Checksums;
+  /** Directory of the log below the disk's root. */
+  readonly directory: string;
+  readonly windowBytes?: number;
+}
+
+export class LogReader {
+  private readonly options: LogReaderOptions;
+  private readonly window: Uint8Array;
+  private windowFile = -1;
+  private windowStart = 0;
+  private windowEnd = 0;
+  private windowAtEnd = false;
+  private readBytes = WINDOW_BYTES_FIRST;
+  private file: DiskFile | undefined;
+  private fileNumber = -1;
+
+  constructor(options: LogReaderOptions) {
+    this.options = options;
+    this.window = options.checksums.alignedBuffer(Math.max(options.windowBytes ?? WINDOW_BYTES, 2 * BATCH_BYTES_MAX));
+  }
+
+  /** The batch at the cursor, or at the start of the next file; undefined when neither holds one that follows it. */
+  async next(cursor: LogCursor): Promise<LogBatch | undefined> {
+    return (await this.at(cursor, cursor.file, cursor.offset)) ?? (await this.at(cursor, cursor.file + 1, 0));
+  }
+
+  /** The payload of a batch that `next` just returned, where it lies in the window; valid until the next call. */
+  payload(batch: LogBatch): { bytes: Uint8Array; start: number } {
+    const payloadBytes = batch.sums.length * BLOCK_BYTES;
+    const start = batch.offset + batch.lengthBytes - payloadBytes - this.windowStart;
+    return { bytes: this.window, start };
+  }
+
+  /** Forgets what was read, so that the next call sees what was appended since. */
+  refresh(): void {
+    this.windowFile = -1;
+  }
+
+  /** Reads payload blocks as they lie in the file; the caller verifies them against the batch's sums. */
+  async readPayload(
+    file: number,
+    position: number,
+    blockCount: number,
+    target: Uint8Array,
+    targetStart: number,
+  ): Promise<void> {
+    const source = await this.open(file);
+    const length = blockCount * BLOCK_BYTES;
+    const got = source === undefined ? 0 : await source.read(target, targetStart, length, position);
+    if (got !== length) {
+      throw new GatewayError(
+        'log-damaged',
+        `log file ${logFileName(file)} ends at ${position + got}, payload expected up to ${position + length}`,
+      );
+    }
+  }
+
+  /** Every header from a place on that is valid by itself, whatever it follows; for recovery's search for claims. */
+  async *claims(file: number, offset: number): AsyncGenerator<{ claim: BatchClaim; file: number; offset: number }> {
+    for (let at = offset; await this.hold(file, at, HEADER_PAGES_MAX * BLOCK_BYTES); at += BLOCK_BYTES) {
+      const claim = readClaim(this.held(), at - this.windowStart, this.options.checksums);
+      if (claim !== undefined) yield { claim, file, offset: at };
+    }
+  }
+
+  async close(): Promise<void> {
+    const file = this.file;
+    this.file = undefined;
+    this.fileNumber = -1;
+    this.windowFile = -1;
+    await file?.close();
+  }
+
+  private async at(cursor: LogCursor, file: number, offset: number): Promise<LogBatch | undefined> {
+    const seenBefore = this.windowFile === file && offset >= this.windowStart && offset < this.windowEnd;
+    const batch = await this.decode(cursor, file, offset);
+    if (batch !== undefined || !seenBefore) return batch;
+    // What the window holds there may be older than the batch.
+    this.refresh();
+    return await this.decode(cursor, file, offset);
+  }
+
+  private async decode(cursor: LogCursor, file: number, offset: number): Promise<LogBatch | undefined> {
+    if (!(await this.hold(file, offset, BLOCK_BYTES))) return undefined;
+    const claimed = claimedBytes(this.held(), offset - this.windowStart);
+    if (claimed === undefined || !(await this.hold(file, offset, claimed))) return undefined;
+    const start = offset - this.windowStart;
+    if (start + claimed > this.windowEnd - this.windowStart) return undefined;
+    const claim = readClaim(this.held(), start, this.options.checksums);
+    if (claim === undefined || !follows(claim, cursor)) return undefined;
+    return decodeBatch(this.held(), start, claim, file, offset);
+  }
+
+  private held(): Uint8Array {
+    return this.window.subarray(0, this.windowEnd - this.windowStart);
+  }
+
+  /** Brings lengthBytes at a place into the window, or what the file has of them; false when it ends before that place. */
+  private async hold(file: number, offset: number, lengthBytes: number): Promise<boolean> {
+    const inWindow = this.windowFile === file && offset >= this.windowStart;
+    if (inWindow && offset + lengthBytes <= this.windowEnd) return true;
+    if (inWindow && this.windowAtEnd) return offset < this.windowEnd;
+    const source = await this.open(file);
+    if (source === undefined) return false;
+    const sequential = inWindow && offset <= this.windowEnd;
+    this.readBytes = Math.min(this.window.length, sequential ? 2 * this.readBytes : WINDOW_BYTES_FIRST);
+    const wanted = Math.min(this.window.length, Math.max(this.readBytes, lengthBytes));
+    this.windowFile = -1;
+    const length = await source.read(this.window, 0, wanted, offset);
+    this.windowFile = file;
+    this.windowStart = offset;
+    this.windowEnd = offset + length;
+    this.windowAtEnd = length < wanted;
+    return length > 0;
+  }
+
+  private async open(file: number): Promise<DiskFile | undefined> {
+    if (this.fileNumber === file) return this.file;
+    const path = `${this.options.directory}/${logFileName(file)}`;
+    let opened: DiskFile;
+    try {
+      opened = await this.options.disk.open(path, { mode: 'read' });
+    } catch (error) {
+      if (error instanceof GatewayError && error.code === 'not-found') return undefined;
+      throw error;
+    }
+    const before = this.file;
+    this.file = opened;
+    this.fileNumber = file;
+    await before?.close();
+    return opened;
+  }
+}

@@ -1,0 +1,270 @@
+/**
+ * Gives log space back: destage, sync the image, write a superblock, recycle files, keep new ones ready (P4).
+ *
+ * One cycle at a time. It is lazy: the longer records wait, the more of them are overwritten in the log already; and it
+ * hurries when the buffer fills, the overlay is full, or admission has stopped. Out of disk space it stalls and tries
+ * again; any other failure below it is fail-stop, since what the disk then holds is unknown.
+ */
+import { DurabilityLostError, GatewayError } from '../base/errors.js';
+import { MIB, type Lsn } from '../base/units.js';
+import type { Clock, Timer } from '../ports/clock.js';
+import type { LogCursor, ReplicationState } from '../ports/replication.js';
+import type { Destager } from './destager.js';
+import type { Log } from './log.js';
+import type { Overlay } from './overlay.js';
+import type { Superblock, SuperblockWriter } from './superblock.js';
+
+/** Undestaged log bytes that start a cycle by themselves: a quarter of the buffer, at most this. */
+const LAZY_BYTES_MAX = 256 * MIB;
+/** Age of the oldest undestaged record that starts a cycle. */
+const LAZY_AGE_MS = 5000;
+/** Bytes destaged before the image is synced in the middle of a long cycle. */
+const SYNC_BYTES = 64 * MIB;
+const RETRY_MS = 1000;
+const IDLE_MARK_MS = 1000;
+
+export interface ReclaimerOptions {
+  readonly log: Log;
+  readonly destager: Destager;
+  readonly overlay: Overlay;
+  readonly superblock: SuperblockWriter;
+  readonly clock: Clock;
+  /** The rest of a superblock: identity, boot, size. */
+  readonly identity: () => Pick<Superblock, 'volumeUuid' | 'bootId' | 'sizeBytes'>;
+  readonly replicated: boolean;
+  readonly replication: ReplicationState;
+  /** Room may have appeared, or disk space went away (`stalled`). */
+  readonly onProgress: () => void;
+  readonly onFatal: (error: Error) => void;
+}
+
+export class Reclaimer {
+  /** Set while disk space is missing, with the reason. */
+  stalled: GatewayError | undefined;
+  /** Set when records cannot be moved into the image any more (rot in the log): served on, but no longer destaged. */
+  failed: GatewayError | undefined;
+  replication: ReplicationState;
+  private readonly options: ReclaimerOptions;
+  private readonly lazyBytes: number;
+  /** Where the image, as synced, ends. */
+  private synced: LogCursor;
+  private recorded: { replicatedLsn: Lsn; fenced: boolean; syncedLsn: Lsn };
+  private running: Promise<void> | undefined;
+  private again = false;
+  private urgent = false;
+  private sizeChanged = false;
+  private stopped = false;
+  private ageTimer: Timer | undefined;
+  private markTimer: Timer | undefined;
+  private retryTimer: Timer | undefined;
+
+  constructor(options: ReclaimerOptions) {
+    this.options = options;
+    this.replication = options.replication;
+    this.synced = options.destager.cursor;
+    this.recorded = {
+      replicatedLsn: options.replication.replicatedLsn,
+      fenced: options.replication.fenced,
+      syncedLsn: options.destager.destagedLsn,
+    };
+    this.lazyBytes = Math.min(LAZY_BYTES_MAX, options.log.files.capacityBytes / 4);
+  }
+
+  get destagedLsn(): Lsn {
+    return this.synced.lsn - 1;
+  }
+
+  /** Where recovery would begin: before it the log is not needed. */
+  get tail(): LogCursor {
+    const { replicated } = this.options;
+    return replicated && this.replication.cursor.lsn < this.synced.lsn ? this.replication.cursor : this.synced;
+  }
+
+  /** The log grew. Called for every batch: no more than a comparison or two. */
+  appended(): void {
+    const { log, overlay } = this.options;
+    const behind = this.distance(this.options.destager.cursor, log.head);
+    if (!log.hasRoom || overlay.isFull) {
+      log.syncs.start();
+      this.wake(true);
+    } else if (behind >= this.lazyBytes || this.filesWanted()) {
+      this.wake(behind >= this.lazyBytes);
+    }
+    this.armAge();
+  }
+
+  /** Durability advanced: more may be destaged, and within a second of idleness the log says how far (a mark). */
+  durable(): void {
+    if (this.urgent) this.wake(true);
+    this.markTimer?.cancel();
+    this.markTimer = this.options.clock.after(IDLE_MARK_MS, () => {
+      const { log } = this.options;
+      if (this.stopped || log.appendedLsn !== log.durableLsn || this.recorded.syncedLsn === log.durableLsn) return;
+      log.stageRecord('mark', 0, 0, false, false, undefined);
+      log.commit();
+    });
+  }
+
+  /** The bucket has more: its superblock follows soon, at once when fenced. */
+  replicatedTo(state: ReplicationState): void {
+    this.replication = state;
+    this.wake(false);
+  }
+
+  /** Starts a cycle; `urgent` destages everything that is durable. */
+  wake(urgent: boolean): void {
+    if (this.stopped || this.failed !== undefined) return;
+    this.urgent ||= urgent;
+    if (this.running !== undefined) {
+      this.again = true;
+      return;
+    }
+    this.running = this.run().finally(() => {
+      this.running = undefined;
+      if (this.again) this.wake(false);
+    });
+  }
+
+  /** Ends all work and writes a last superblock: clean, so that the next opening has nothing to repair. */
+  async close(): Promise<void> {
+    this.stopped = true;
+    for (const timer of [this.ageTimer, this.markTimer, this.retryTimer]) timer?.cancel();
+    await this.running;
+    await this.writeSuperblock(true);
+  }
+
+  /** Writes a superblock now; only while no cycle can run (an opening). */
+  async record(): Promise<void> {
+    await this.writeSuperblock(false);
+  }
+
+  /** Resolves when a superblock that knows the present size is durable. */
+  async settled(): Promise<void> {
+    this.sizeChanged = true;
+    do {
+      this.wake(false);
+      await this.running;
+    } while (this.sizeChanged && !this.stopped && this.failed === undefined && this.stalled === undefined);
+  }
+
+  private async run(): Promise<void> {
+    this.again = false;
+    try {
+      await this.cycle();
+      if (this.stalled !== undefined) {
+        this.stalled = undefined;
+        this.options.onProgress();
+      }
+    } catch (error) {
+      this.handle(error);
+    }
+  }
+
+  private handle(error: unknown): void {
+    if (this.stopped) return;
+    if (error instanceof GatewayError && error.code === 'disk-full') {
+      this.stalled = error;
+      this.options.onProgress();
+      this.retryTimer = this.options.clock.after(RETRY_MS, () => this.wake(true));
+    } else if (error instanceof GatewayError && error.code === 'log-damaged') {
+      this.failed = error;
+      this.options.onProgress();
+    } else {
+      const cause = error instanceof Error ? error : new Error(String(error));
+      this.options.onFatal(
+        new DurabilityLostError(`moving records into the image failed: ${cause.message}`, { cause }),
+      );
+    }
+  }
+
+  private async cycle(): Promise<void> {
+    const { log, destager } = this.options;
+    if (this.filesWanted()) await this.prepareFiles();
+    if (this.urgent) {
+      this.urgent = false;
+      let sinceSync = destager.destagedBytes;
+      while (!this.stopped && (await destager.step(log.durableLsn))) {
+        if (destager.destagedBytes - sinceSync >= SYNC_BYTES || !log.hasRoom) {
+          sinceSync = destager.destagedBytes;
+          await this.settle();
+        }
+        this.options.onProgress();
+      }
+    }
+    const moved = destager.cursor.lsn !== this.synced.lsn || this.replicationMoved() || this.sizeChanged;
+    if (moved || this.superblockHoldsFiles()) await this.settle();
+    if (this.filesWanted()) await this.prepareFiles();
+    this.options.onProgress();
+    // Admission waits for space that a sync under way will make destageable.
+    if (!log.hasRoom && destager.cursor.lsn <= log.durableLsn) this.again = this.urgent = true;
+    else if (!log.hasRoom) this.urgent = true;
+    if (destager.cursor.lsn <= log.dataLsn) this.armAge();
+  }
+
+  private armAge(): void {
+    this.ageTimer ??= this.options.clock.after(LAZY_AGE_MS, () => {
+      this.ageTimer = undefined;
+      this.wake(true);
+    });
+  }
+
+  /** Image and sums durable, then the superblock, then log space: in this order (P4). */
+  private async settle(): Promise<void> {
+    const { log, destager } = this.options;
+    const cursor = destager.cursor;
+    if (cursor.lsn !== this.synced.lsn) await destager.sync();
+    this.synced = cursor;
+    await this.writeSuperblock(false);
+    // Both superblocks must let a file go before it is used again.
+    if (this.superblockHoldsFiles()) await this.writeSuperblock(false);
+    await this.prepareFiles();
+  }
+
+  /** Whether files are wanted that only an outdated superblock still holds back. */
+  private superblockHoldsFiles(): boolean {
+    return this.filesWanted() && this.options.superblock.oldestFileNeeded < this.tail.file;
+  }
+
+  private async prepareFiles(): Promise<void> {
+    const { log, superblock } = this.options;
+    await log.files.prepare(log.head.file, superblock.oldestFileNeeded);
+    this.options.onProgress();
+  }
+
+  private filesWanted(): boolean {
+    const { files, head } = this.options.log;
+    return files.newestFile - head.file < 2 && (files.count < files.countLimit || files.oldestFile < this.tail.file);
+  }
+
+  private replicationMoved(): boolean {
+    return (
+      this.replication.replicatedLsn !== this.recorded.replicatedLsn || this.replication.fenced !== this.recorded.fenced
+    );
+  }
+
+  private async writeSuperblock(clean: boolean): Promise<void> {
+    const { log, superblock, identity } = this.options;
+    const replication = this.replication;
+    const destageCursor = this.synced;
+    this.sizeChanged = false;
+    await superblock.write({
+      ...identity(),
+      tail: this.tail,
+      destageCursor,
+      durableLsn: log.durableLsn,
+      destagedLsn: destageCursor.lsn - 1,
+      replication,
+      clean,
+    });
+    this.recorded = {
+      replicatedLsn: replication.replicatedLsn,
+      fenced: replication.fenced,
+      syncedLsn: destageCursor.lsn - 1,
+    };
+  }
+
+  /** Log bytes from one place to a later one; what is skipped at files' ends counts. */
+  distance(from: LogCursor, to: LogCursor): number {
+    return (to.file - from.file) * this.options.log.files.fileBytes + to.offset - from.offset;
+  }
+}

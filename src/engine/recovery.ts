@@ -1,0 +1,162 @@
+/**
+ * What the log holds after a crash (engine.md, "Log"; P1).
+ *
+ * Two walks. The first follows the chain of headers from the superblock's tail to its end and collects every claim of
+ * durability on the way. The second reads what is not in the image yet into the overlay; of what no claim covers it verifies
+ * the payload too, cuts the log before the first batch that fails, and writes the rest again, because a page that an
+ * earlier, failed fsync left clean may differ from the disk: recovered is not durable.
+ *
+ * A bad batch at or below a claim is rot, not a torn tail: log-damaged, and nothing is served. In the boot that the
+ * log's epoch began in, the page cache is intact, so only the very last, never acknowledged batch may be bad.
+ */
+import { DurabilityLostError, GatewayError } from '../base/errors.js';
+import { BLOCK_BYTES, type Lsn } from '../base/units.js';
+import type { Checksums } from '../ports/checksum.js';
+import type { LogCursor } from '../ports/replication.js';
+import type { BatchClaim, LogBatch } from './log-format.js';
+import type { LogFiles } from './log-files.js';
+import { logFileName, type LogReader } from './log-reader.js';
+import type { Overlay } from './overlay.js';
+import type { Superblock } from './superblock.js';
+
+/** LSNs skipped after a power loss, more than can have been acknowledged without being synced: none is used twice. */
+const LSN_GAP = 2 ** 24;
+
+export interface Recovered {
+  /** Where the next batch goes; everything before it is durable again. */
+  readonly head: LogCursor;
+  /** First LSN of the epoch that this opening begins. */
+  readonly firstLsn: Lsn;
+  /** The newest size that a record states, or undefined. */
+  readonly sizeBytes: number | undefined;
+  readonly rewrittenBytes: number;
+  /** LSN of the newest record that is a client's, or what lies before the tail. */
+  readonly dataLsn: Lsn;
+  /** Batches read back, and when the oldest of them was acknowledged (milliseconds since 1970, 0: none). */
+  readonly batches: number;
+  readonly oldestMs: number;
+}
+
+export interface RecoveryOptions {
+  readonly superblock: Superblock;
+  readonly sameBoot: boolean;
+  readonly files: LogFiles;
+  readonly reader: LogReader;
+  readonly checksums: Checksums;
+  readonly overlay: Overlay;
+}
+
+export async function recover(options: RecoveryOptions): Promise<Recovered> {
+  const { superblock, reader, files } = options;
+  const walked = await walkHeaders(options);
+  let head = walked.end;
+  let rewrittenBytes = 0;
+  let sizeBytes: number | undefined;
+  let batches = 0;
+  let oldestMs = 0;
+  let dataLsn = superblock.tail.lsn - 1;
+  const touched = new Set<number>();
+  reader.refresh();
+  let cursor = superblock.tail;
+  while (cursor.lsn < walked.end.lsn) {
+    const batch = await reader.next(cursor);
+    if (batch === undefined) throw damaged(cursor, 'it could be read a moment ago and cannot be read now');
+    if (batch.lastLsn > walked.durableLsn) {
+      if (!payloadIsWhole(options, batch)) {
+        if (options.sameBoot && batch.lastLsn + 1 < walked.end.lsn)
+          throw damaged(cursor, 'acknowledged batches follow it');
+        head = cursor;
+        break;
+      }
+      await rewrite(options, batch);
+      touched.add(batch.file);
+      rewrittenBytes += batch.lengthBytes;
+    }
+    if (batch.firstLsn > superblock.destagedLsn) options.overlay.replay(batch);
+    for (const record of batch.records) {
+      if (record.kind === 'resize') sizeBytes = record.sizeBytes;
+      if (record.kind === 'mark' || record.kind === 'epoch') continue;
+      dataLsn = record.lsn;
+      if (oldestMs === 0 && record.lsn > superblock.replication.replicatedLsn) oldestMs = batch.wallMs;
+    }
+    batches++;
+    cursor = batch.next;
+  }
+  try {
+    await Promise.all([...touched].map((file) => files.handle(file).sync()));
+  } catch (cause) {
+    throw new DurabilityLostError('fdatasync of the log failed during recovery', { cause });
+  }
+  await files.removeStrays();
+  const firstLsn = superblock.clean || options.sameBoot ? head.lsn : head.lsn + LSN_GAP;
+  return { head, firstLsn, sizeBytes, rewrittenBytes, dataLsn, batches, oldestMs };
+}
+
+/** Follows the chain to its end; refuses when a claim lies beyond it. */
+async function walkHeaders(options: RecoveryOptions): Promise<{ end: LogCursor; durableLsn: Lsn }> {
+  const { superblock, reader } = options;
+  let cursor = superblock.tail;
+  let durableLsn = superblock.durableLsn;
+  for (;;) {
+    const batch = await reader.next(cursor);
+    if (batch === undefined) break;
+    durableLsn = Math.max(durableLsn, batch.durableThrough);
+    cursor = batch.next;
+  }
+  if (durableLsn >= cursor.lsn) throw damaged(cursor, `records through LSN ${durableLsn} were durable`);
+  await refuseLaterClaims(options, cursor);
+  return { end: cursor, durableLsn };
+}
+
+/** Looks behind the end of the chain for batches that could only be there if something before them was lost. */
+async function refuseLaterClaims(options: RecoveryOptions, end: LogCursor): Promise<void> {
+  const { files, reader } = options;
+  const numbers: number[] = [...options.files.strays.filter((file) => file > end.file)];
+  for (let file = end.file; file <= files.newestFile; file++) numbers.push(file);
+  for (const file of numbers) {
+    for await (const found of reader.claims(file, file === end.file ? end.offset : 0)) {
+      if (!isLater(found.claim, end)) continue;
+      const { durableThrough, firstLsn } = found.claim;
+      const where = `log file ${logFileName(found.file)} at byte ${found.offset}`;
+      if (durableThrough >= end.lsn)
+        throw damaged(end, `${where} states that records through LSN ${durableThrough} were durable`);
+      if (options.sameBoot) throw damaged(end, `${where} holds the acknowledged LSN ${firstLsn}`);
+    }
+  }
+  reader.refresh();
+}
+
+function isLater(claim: BatchClaim, end: LogCursor): boolean {
+  return claim.firstLsn >= end.lsn && (claim.epoch === end.epoch || claim.epochBefore === end.epoch);
+}
+
+function payloadIsWhole(options: RecoveryOptions, batch: LogBatch): boolean {
+  const { bytes, start } = options.reader.payload(batch);
+  return batch.records.every(
+    (record) =>
+      record.kind !== 'write' ||
+      options.checksums.verifyLogBlocks(
+        bytes,
+        start + record.sumsStart * BLOCK_BYTES,
+        record.blockCount,
+        record.firstBlock,
+        record.lsn,
+        batch.sums,
+        record.sumsStart,
+      ) < 0,
+  );
+}
+
+async function rewrite(options: RecoveryOptions, batch: LogBatch): Promise<void> {
+  const { bytes, start } = options.reader.payload(batch);
+  const from = start + batch.sums.length * BLOCK_BYTES - batch.lengthBytes;
+  await options.files.handle(batch.file).write([bytes.subarray(from, from + batch.lengthBytes)], batch.offset);
+}
+
+function damaged(at: LogCursor, why: string): GatewayError {
+  return new GatewayError(
+    'log-damaged',
+    `log file ${logFileName(at.file)} is damaged at byte ${at.offset} (LSN ${at.lsn}): ${why}; restore the volume from its bucket`,
+    { context: { file: at.file, offset: at.offset, lsn: at.lsn } },
+  );
+}

@@ -1,0 +1,209 @@
+/**
+ * Opens the parts of a volume in the order that their promises ask for (engine.md, "Log"):
+ * lock, identity, superblock, recovery, superblock, epoch record durable, superblock with this boot's id.
+ */
+import { GatewayError } from '../base/errors.js';
+import type { ByteLength } from '../base/units.js';
+import type { Checksums } from '../ports/checksum.js';
+import type { Clock } from '../ports/clock.js';
+import type { Disk, DiskLock } from '../ports/disk.js';
+import type { Log as TextLog } from '../ports/log.js';
+import type { Random } from '../ports/random.js';
+import { Destager } from './destager.js';
+import { Image } from './image.js';
+import { Log } from './log.js';
+import { LogFiles } from './log-files.js';
+import { LogReader } from './log-reader.js';
+import { Overlay } from './overlay.js';
+import { Reclaimer } from './reclaimer.js';
+import { recover } from './recovery.js';
+import { Sums } from './sums.js';
+import { SuperblockWriter } from './superblock.js';
+import { LOG_DIRECTORY, readIdentity, type VolumeIdentity } from './volume-directory-format.js';
+
+export interface VolumeOptions {
+  /** Rooted at the volume's directory. */
+  readonly disk: Disk;
+  readonly checksums: Checksums;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: TextLog;
+  /** Identifies this boot of the kernel (a uuid): page caches outlive a process, not a boot. */
+  readonly bootId: string;
+  readonly name: string;
+  readonly minimumSizeBytes: ByteLength;
+  readonly bufferBytes: number;
+  readonly whenFull: 'throttle' | 'fail';
+  readonly fullTimeoutMs: number;
+  readonly readOnly: boolean;
+  /** Whether the log must keep records until the bucket has them. */
+  readonly replicated: boolean;
+  readonly provision: 'thin' | 'full';
+  /** A promise can no longer be kept: the process must end without another acknowledgement. */
+  readonly onFatal: (error: Error) => void;
+}
+
+export interface VolumeParts {
+  readonly identity: VolumeIdentity;
+  readonly size: { bytes: ByteLength };
+  readonly overlay: Overlay;
+  readonly image: Image;
+  readonly log: Log;
+  readonly destager: Destager;
+  readonly reclaimer: Reclaimer;
+  /** When the oldest record that was found and is not replicated was acknowledged, 0: none. */
+  readonly oldestPendingMs: number;
+  /** Filled in by the volume. */
+  readonly events: VolumeEvents;
+  close(): Promise<void>;
+}
+
+export interface VolumeEvents {
+  onAppend: () => void;
+  onDurable: () => void;
+  onProgress: () => void;
+  onFatal: (error: Error) => void;
+}
+
+export async function openVolumeParts(options: VolumeOptions): Promise<VolumeParts> {
+  const lock = await options.disk.lock('lock');
+  const opened: { close(): Promise<void> }[] = [];
+  try {
+    return await openLocked(options, lock, opened);
+  } catch (error) {
+    for (const part of opened.reverse()) await part.close().catch(() => undefined);
+    await lock.release();
+    throw error;
+  }
+}
+
+async function openLocked(
+  options: VolumeOptions,
+  lock: DiskLock,
+  opened: { close(): Promise<void> }[],
+): Promise<VolumeParts> {
+  const { disk, checksums, clock } = options;
+  const identity = await readIdentity(disk);
+  if (identity === undefined)
+    throw new GatewayError('not-found', `there is no volume in the directory of ${options.name}`);
+  const { writer: superblock, newest } = await SuperblockWriter.open(disk, checksums);
+  opened.push(superblock);
+  if (newest.volumeUuid !== identity.uuid) {
+    throw new GatewayError(
+      'format-unknown',
+      `volume.json says ${identity.uuid}, the superblock ${newest.volumeUuid}: files of two volumes are mixed`,
+    );
+  }
+  if (options.replicated && newest.replication.cursor.lsn < newest.tail.lsn) {
+    throw new GatewayError(
+      'not-supported',
+      `volume ${options.name} was written while replication was off; this version cannot resume replicating it`,
+    );
+  }
+  const files = await LogFiles.open(disk, options.bufferBytes, newest.tail.file);
+  opened.push({ close: () => files.closeAll() });
+  const reader = new LogReader({ disk, checksums, directory: LOG_DIRECTORY });
+  opened.push(reader);
+  const overlay = new Overlay();
+  const recovered = await recover({
+    superblock: newest,
+    sameBoot: newest.bootId === options.bootId,
+    files,
+    reader,
+    checksums,
+    overlay,
+  });
+  reader.refresh();
+  const image = await openImage(options, identity);
+  opened.push(image);
+  const size = { bytes: Math.max(newest.sizeBytes, recovered.sizeBytes ?? 0) };
+  const events: VolumeEvents = {
+    onAppend: () => undefined,
+    onDurable: () => undefined,
+    onProgress: () => undefined,
+    onFatal: options.onFatal,
+  };
+  const boot = { id: newest.bootId };
+  const log = new Log({
+    files,
+    overlay,
+    checksums,
+    clock,
+    head: recovered.head,
+    durableLsn: recovered.head.lsn - 1,
+    dataLsn: recovered.dataLsn,
+    onFatal: (error) => {
+      events.onFatal(error);
+    },
+    onAppend: () => {
+      events.onAppend();
+    },
+    onDurable: () => {
+      events.onDurable();
+    },
+  });
+  log.syncs.unsyncedBytesMax = files.capacityBytes / 8;
+  const destager = new Destager({ reader, image, overlay, checksums, cursor: newest.destageCursor });
+  const reclaimer = new Reclaimer({
+    log,
+    destager,
+    overlay,
+    superblock,
+    clock,
+    identity: () => ({ volumeUuid: identity.uuid, bootId: boot.id, sizeBytes: size.bytes }),
+    replicated: options.replicated,
+    replication: newest.replication,
+    onProgress: () => {
+      events.onProgress();
+    },
+    onFatal: (error) => {
+      events.onFatal(error);
+    },
+  });
+  // The boot id changes only once the epoch record is durable: until then batches of an earlier boot may lie behind the head.
+  await reclaimer.record();
+  await files.prepare(recovered.head.file - 1, superblock.oldestFileNeeded);
+  log.appendEpoch(Buffer.from(options.random.bytes(8)).toString('hex'), recovered.firstLsn);
+  await new Promise<void>((resolve, reject) => {
+    events.onFatal = reject;
+    log.flush({ done: () => resolve() });
+  });
+  events.onFatal = options.onFatal;
+  boot.id = options.bootId;
+  await reclaimer.record();
+  if (recovered.rewrittenBytes > 0) {
+    options.log.info(
+      `volume ${options.name} recovered ${recovered.batches} batches, ${recovered.rewrittenBytes} bytes made durable again`,
+    );
+  }
+  const close = async (): Promise<void> => {
+    for (const part of [...opened].reverse()) await part.close();
+    await lock.release();
+  };
+  return {
+    identity,
+    size,
+    overlay,
+    image,
+    log,
+    destager,
+    reclaimer,
+    oldestPendingMs: recovered.oldestMs,
+    events,
+    close,
+  };
+}
+
+async function openImage(options: VolumeOptions, identity: VolumeIdentity): Promise<Image> {
+  const { disk, checksums } = options;
+  const file = await disk.open('image', { mode: 'write', lane: 'image' });
+  const sums = new Sums({
+    file: await disk.open('sums', { mode: 'write', lane: 'image' }),
+    checksums,
+    holes: identity.holes,
+    onRot: (sector) => {
+      options.log.error(`sector ${sector} of the checksums of volume ${options.name} is damaged`, { sector });
+    },
+  });
+  return new Image({ file, sums, checksums });
+}

@@ -1,0 +1,508 @@
+/**
+ * One volume: the BlockDevice that front ends serve, made of log, overlay and image (design.md, "The way of a write").
+ *
+ * Responsible for range checks, admission, making whole blocks of any alignment, and the volume's state. It knows no
+ * protocol and no bucket. Hot path: an aligned read or write within one wake-up allocates nothing and awaits nothing.
+ */
+import { DurabilityLostError, GatewayError } from '../base/errors.js';
+import { limits } from '../base/limits.js';
+import { BLOCK_BYTES, type ByteLength, type ByteOffset, type Lsn } from '../base/units.js';
+import type { BlockDevice, BlockStatusExtent, Completion, PartialWrite } from '../ports/block-device.js';
+import type { Timer } from '../ports/clock.js';
+import type { DurableState, ReplicationState } from '../ports/replication.js';
+import type { EngineStatus, VolumeState } from '../ports/volume-status.js';
+import { BlockLocks } from './block-lock.js';
+import { BlockReader } from './block-reader.js';
+import { describeBlocks } from './block-status.js';
+import { BufferPool } from './buffer-pool.js';
+import { JoinedCompletion } from './log.js';
+import { BlockWrite } from './partial-write.js';
+import { PendingAges } from './pending-ages.js';
+import { openVolumeParts, type VolumeOptions, type VolumeParts } from './volume-open.js';
+import { WriteAdmission } from './write-admission.js';
+
+export type { VolumeOptions } from './volume-open.js';
+
+const RECORD_BLOCKS_MAX = limits.recordBytesMax / BLOCK_BYTES;
+const SCRATCH_BYTES = 2 * BLOCK_BYTES;
+const zeros = new Uint8Array(BLOCK_BYTES);
+
+export class Volume implements BlockDevice {
+  readonly name: string;
+  readonly uuid: string;
+  private readonly options: VolumeOptions;
+  private readonly parts: VolumeParts;
+  private readonly reader: BlockReader;
+  private readonly locks = new BlockLocks();
+  private readonly admission: WriteAdmission;
+  private readonly pool: BufferPool;
+  private readonly ages: PendingAges;
+  private readonly scratch = new Uint8Array(SCRATCH_BYTES);
+  private readonly writableListeners: (() => void)[] = [];
+  private readonly durableListeners: ((state: DurableState) => void)[] = [];
+  private readsInFlight = 0;
+  private readsIdle: (() => void) | undefined;
+  private commitScheduled = false;
+  private writeProtected: boolean;
+  private closed = false;
+  private fatal: Error | undefined;
+  /** Set when writes waited for disk space longer than fullTimeoutMs: they fail until there is room. */
+  private rejecting: GatewayError | undefined;
+  private stallTimer: Timer | undefined;
+  private checksumErrors = 0;
+
+  private constructor(options: VolumeOptions, parts: VolumeParts) {
+    this.options = options;
+    this.parts = parts;
+    this.name = options.name;
+    this.uuid = parts.identity.uuid;
+    this.writeProtected = options.readOnly;
+    this.pool = new BufferPool(options.checksums);
+    this.ages = new PendingAges(parts.oldestPendingMs, parts.log.appendedLsn);
+    this.reader = new BlockReader({
+      overlay: parts.overlay,
+      image: parts.image,
+      files: parts.log.files,
+      checksums: options.checksums,
+    });
+    this.admission = new WriteAdmission({
+      log: parts.log,
+      locks: this.locks,
+      reader: this.reader,
+      hasRoom: () => this.hasRoom,
+    });
+    parts.events.onAppend = () => {
+      parts.reclaimer.appended();
+      this.ages.note(parts.log.dataLsn, options.clock.wallMs());
+    };
+    parts.events.onDurable = () => {
+      parts.reclaimer.durable();
+      for (const listener of this.durableListeners) listener(this.durableState());
+    };
+    parts.events.onProgress = () => {
+      this.progressed();
+    };
+    parts.events.onFatal = (error) => {
+      this.fail(error);
+    };
+    parts.reclaimer.wake(false);
+  }
+
+  /** Locks the directory, recovers what a crash left, and begins a new log epoch; nothing is accepted before that is durable. */
+  static async open(options: VolumeOptions): Promise<Volume> {
+    const parts = await openVolumeParts(options);
+    const volume = new Volume(options, parts);
+    if (options.minimumSizeBytes > volume.sizeBytes) await volume.resize(options.minimumSizeBytes);
+    return volume;
+  }
+
+  get sizeBytes(): ByteLength {
+    return this.parts.size.bytes;
+  }
+
+  get readOnly(): boolean {
+    return this.writeProtected;
+  }
+
+  /** Fenced volumes serve reads only. */
+  setWritable(allowed: boolean): void {
+    this.writeProtected = !allowed || this.options.readOnly;
+  }
+
+  // Reads
+
+  read(
+    offset: ByteOffset,
+    lengthBytes: ByteLength,
+    target: Uint8Array,
+    targetStart: number,
+    completion: Completion,
+  ): boolean {
+    this.check(offset, lengthBytes, false);
+    const aligned = offset % BLOCK_BYTES === 0 && lengthBytes % BLOCK_BYTES === 0;
+    const done = aligned
+      ? this.reader.readNow(offset / BLOCK_BYTES, lengthBytes / BLOCK_BYTES, target, targetStart)
+      : this.readUnalignedNow(offset, lengthBytes, target, targetStart);
+    if (!done) void this.readSlowly(offset, lengthBytes, target, targetStart, completion);
+    return done;
+  }
+
+  private readUnalignedNow(
+    offset: ByteOffset,
+    lengthBytes: ByteLength,
+    target: Uint8Array,
+    targetStart: number,
+  ): boolean {
+    const end = offset + lengthBytes;
+    for (let at = offset; at < end;) {
+      const block = Math.floor(at / BLOCK_BYTES);
+      const within = at - block * BLOCK_BYTES;
+      const whole = within === 0 ? Math.floor((end - at) / BLOCK_BYTES) : 0;
+      if (whole > 0) {
+        if (!this.reader.readNow(block, whole, target, targetStart + at - offset)) return false;
+        at += whole * BLOCK_BYTES;
+        continue;
+      }
+      if (!this.reader.readNow(block, 1, this.scratch, 0)) return false;
+      const length = Math.min(end - at, BLOCK_BYTES - within);
+      target.set(this.scratch.subarray(within, within + length), targetStart + at - offset);
+      at += length;
+    }
+    return true;
+  }
+
+  private async readSlowly(
+    offset: ByteOffset,
+    lengthBytes: ByteLength,
+    target: Uint8Array,
+    targetStart: number,
+    completion: Completion,
+  ): Promise<void> {
+    this.readsInFlight++;
+    let failure: GatewayError | undefined;
+    try {
+      await this.readBytes(offset, lengthBytes, target, targetStart);
+    } catch (error) {
+      failure = this.noteReadError(error);
+    }
+    this.readsInFlight--;
+    if (this.readsInFlight === 0) this.readsIdle?.();
+    completion.done(failure);
+  }
+
+  private async readBytes(
+    offset: ByteOffset,
+    lengthBytes: ByteLength,
+    target: Uint8Array,
+    targetStart: number,
+  ): Promise<void> {
+    const end = offset + lengthBytes;
+    for (let at = offset; at < end;) {
+      const block = Math.floor(at / BLOCK_BYTES);
+      const within = at - block * BLOCK_BYTES;
+      const whole = within === 0 ? Math.floor((end - at) / BLOCK_BYTES) : 0;
+      if (whole > 0) {
+        await this.reader.read(block, whole, target, targetStart + at - offset);
+        at += whole * BLOCK_BYTES;
+        continue;
+      }
+      const edge = new Uint8Array(BLOCK_BYTES);
+      await this.reader.read(block, 1, edge, 0);
+      const length = Math.min(end - at, BLOCK_BYTES - within);
+      target.set(edge.subarray(within, within + length), targetStart + at - offset);
+      at += length;
+    }
+  }
+
+  private noteReadError(error: unknown): GatewayError {
+    const known =
+      error instanceof GatewayError ? error : new GatewayError('disk-failed', String(error), { cause: error });
+    if (known.code === 'checksum-mismatch') this.checksumErrors++;
+    this.options.log.error(known.message, { volume: this.name, code: known.code });
+    return known;
+  }
+
+  // Writes
+
+  get writable(): boolean {
+    if (this.closed || this.rejecting !== undefined) return true; // the write itself is refused
+    return (this.hasRoom && this.admission.isEmpty) || this.options.whenFull === 'fail';
+  }
+
+  onceWritable(listener: () => void): void {
+    this.writableListeners.push(listener);
+  }
+
+  write(
+    offset: ByteOffset,
+    lengthBytes: ByteLength,
+    source: Uint8Array,
+    sourceStart: number,
+    forceUnitAccess: boolean,
+    completion: Completion,
+  ): void {
+    this.check(offset, lengthBytes, true);
+    const first = offset / BLOCK_BYTES;
+    const count = lengthBytes / BLOCK_BYTES;
+    const direct = offset % BLOCK_BYTES === 0 && lengthBytes % BLOCK_BYTES === 0 && this.isFree(first, count);
+    if (!direct || lengthBytes === 0) {
+      const write = this.openWrite(offset, lengthBytes);
+      write.fill(source, sourceStart, sourceStart + lengthBytes);
+      write.submit(forceUnitAccess, completion);
+      return;
+    }
+    this.scheduleCommit();
+    for (let done = 0; done < count;) {
+      const run = Math.min(RECORD_BLOCKS_MAX, count - done);
+      const last = done + run === count;
+      this.parts.log.stageWrite(
+        first + done,
+        run,
+        source,
+        sourceStart + done * BLOCK_BYTES,
+        last && forceUnitAccess,
+        last ? completion : undefined,
+      );
+      done += run;
+    }
+  }
+
+  openWrite(offset: ByteOffset, lengthBytes: ByteLength): PartialWrite {
+    this.check(offset, lengthBytes, true);
+    const onSubmit = (write: BlockWrite): void => {
+      this.scheduleCommit();
+      this.admission.write(write);
+    };
+    return new BlockWrite({ checksums: this.options.checksums, pool: this.pool, onSubmit }, offset, lengthBytes);
+  }
+
+  trim(offset: ByteOffset, lengthBytes: ByteLength, forceUnitAccess: boolean, completion: Completion): void {
+    this.makeZero('trim', offset, lengthBytes, true, forceUnitAccess, completion);
+  }
+
+  zero(
+    offset: ByteOffset,
+    lengthBytes: ByteLength,
+    mayPunch: boolean,
+    forceUnitAccess: boolean,
+    completion: Completion,
+  ): void {
+    this.makeZero('zero', offset, lengthBytes, mayPunch, forceUnitAccess, completion);
+  }
+
+  /** One record for the whole blocks, and ordinary small writes of zeros for what is left at the ends. */
+  private makeZero(
+    kind: 'trim' | 'zero',
+    offset: ByteOffset,
+    lengthBytes: ByteLength,
+    mayPunch: boolean,
+    durable: boolean,
+    completion: Completion,
+  ): void {
+    this.check(offset, lengthBytes, true);
+    const end = offset + lengthBytes;
+    const first = Math.ceil(offset / BLOCK_BYTES);
+    const last = Math.floor(end / BLOCK_BYTES);
+    this.scheduleCommit();
+    if (first >= last) {
+      // Within one block, or across two of which none is whole.
+      this.writeZeros(offset, lengthBytes, durable, completion);
+      return;
+    }
+    const head = first * BLOCK_BYTES - offset;
+    const tail = end - last * BLOCK_BYTES;
+    const joined =
+      head + tail === 0 ? completion : new JoinedCompletion(1 + (head > 0 ? 1 : 0) + (tail > 0 ? 1 : 0), completion);
+    if (head > 0) this.writeZeros(offset, head, durable, joined);
+    if (this.isFree(first, last - first))
+      this.parts.log.stageRecord(kind, first, last - first, !mayPunch, durable, joined);
+    else this.admission.record(kind, first, last - first, !mayPunch, durable, joined);
+    if (tail > 0) this.writeZeros(last * BLOCK_BYTES, tail, durable, joined);
+  }
+
+  private writeZeros(offset: ByteOffset, lengthBytes: ByteLength, durable: boolean, completion: Completion): void {
+    const write = this.openWrite(offset, lengthBytes);
+    for (let left = lengthBytes; left > 0; left -= BLOCK_BYTES) write.fill(zeros, 0, Math.min(left, BLOCK_BYTES));
+    write.submit(durable, completion);
+  }
+
+  flush(completion: Completion): void {
+    if (this.closed) throw new GatewayError('volume-closed', `volume ${this.name} is closing`);
+    this.parts.log.flush(completion);
+  }
+
+  cache(offset: ByteOffset, lengthBytes: ByteLength, completion: Completion): void {
+    this.check(offset, lengthBytes, false);
+    void this.warm(offset, lengthBytes).then((error) => completion.done(error));
+  }
+
+  private async warm(offset: ByteOffset, lengthBytes: ByteLength): Promise<GatewayError | undefined> {
+    const buffer = this.pool.take(limits.recordBytesMax);
+    try {
+      for (let done = 0; done < lengthBytes; done += buffer.length) {
+        await this.readBytes(offset + done, Math.min(buffer.length, lengthBytes - done), buffer, 0);
+      }
+      return undefined;
+    } catch (error) {
+      return this.noteReadError(error);
+    } finally {
+      this.pool.give(buffer);
+    }
+  }
+
+  commit(): void {
+    this.parts.log.commit();
+    this.parts.log.acknowledge();
+  }
+
+  blockStatus(offset: ByteOffset, lengthBytes: ByteLength, extentsMax: number): Promise<BlockStatusExtent[]> {
+    this.check(offset, lengthBytes, false);
+    return describeBlocks(this.parts.overlay, this.parts.image, offset, lengthBytes, extentsMax);
+  }
+
+  // Life
+
+  /** Grows the volume. The size is a record, so that a recovery point knows it. */
+  async resize(sizeBytes: ByteLength): Promise<void> {
+    if (sizeBytes % BLOCK_BYTES !== 0 || sizeBytes < this.sizeBytes || sizeBytes > limits.volumeBytesMax) {
+      throw new GatewayError(
+        'size-invalid',
+        `volume ${this.name} has ${this.sizeBytes} bytes and cannot get ${sizeBytes}`,
+      );
+    }
+    if (sizeBytes === this.sizeBytes) return;
+    await this.parts.image.file.truncate(sizeBytes);
+    this.parts.log.stageRecord('resize', 0, sizeBytes, false, false, undefined);
+    this.commit();
+    await this.forceFlush();
+    this.parts.size.bytes = sizeBytes;
+    await this.parts.reclaimer.settled();
+  }
+
+  /** Makes everything acknowledged durable; the LSN that is. */
+  async forceFlush(): Promise<Lsn> {
+    await new Promise<void>((resolve) => this.parts.log.flush({ done: () => resolve() }));
+    return this.parts.log.dataLsn;
+  }
+
+  status(): EngineStatus {
+    const { log, reclaimer, overlay, destager } = this.parts;
+    const { replication } = reclaimer;
+    const pendingFrom = this.options.replicated ? replication.cursor : log.head;
+    return {
+      state: this.state,
+      reason: (this.fatal ?? reclaimer.failed ?? reclaimer.stalled)?.message,
+      sizeBytes: this.sizeBytes,
+      lsn: {
+        acknowledged: log.appendedLsn,
+        durable: log.durableLsn,
+        destaged: reclaimer.destagedLsn,
+        replicated: replication.replicatedLsn,
+      },
+      bufferCapacityBytes: log.files.capacityBytes,
+      bufferUsedBytes: reclaimer.distance(reclaimer.tail, log.head),
+      pendingBytes: replication.replicatedLsn >= log.dataLsn ? 0 : reclaimer.distance(pendingFrom, log.head),
+      overlayBlocks: overlay.table.size,
+      destagedBytes: destager.destagedBytes,
+      oldestPendingMs: this.durableState().oldestPendingMs,
+      flushes: log.syncs.stats,
+      checksumErrors: this.checksumErrors,
+    };
+  }
+
+  private get state(): VolumeState {
+    if (this.fatal !== undefined || this.parts.reclaimer.failed !== undefined) return 'failed';
+    if (this.parts.reclaimer.replication.fenced) return 'fenced';
+    return this.parts.reclaimer.stalled === undefined ? 'online' : 'stalled';
+  }
+
+  durableState(): DurableState {
+    const { log, reclaimer } = this.parts;
+    const caughtUp = !this.options.replicated || reclaimer.replication.replicatedLsn >= log.dataLsn;
+    return {
+      durableLsn: log.durableLsn,
+      sizeBytes: this.sizeBytes,
+      oldestPendingMs: caughtUp ? 0 : this.ages.oldestMs(reclaimer.replication.replicatedLsn),
+    };
+  }
+
+  replicationState(): ReplicationState {
+    return this.parts.reclaimer.replication;
+  }
+
+  onDurable(listener: (state: DurableState) => void): void {
+    this.durableListeners.push(listener);
+  }
+
+  /** The bucket has everything up to state.replicatedLsn: recorded in the superblock, then log space goes (P4). */
+  replicated(state: ReplicationState): void {
+    if (!this.closed) this.parts.reclaimer.replicatedTo(state);
+  }
+
+  /** Finishes what is in flight, makes all of it durable and leaves a clean superblock. */
+  async close(): Promise<void> {
+    if (this.closed) return;
+    this.closed = true;
+    this.stallTimer?.cancel();
+    this.commit();
+    this.admission.failAll(new GatewayError('volume-closed', `volume ${this.name} is closing`));
+    this.wakeWriters();
+    if (this.fatal === undefined) {
+      await this.forceFlush();
+      if (this.readsInFlight > 0) await new Promise<void>((resolve) => (this.readsIdle = resolve));
+      await this.parts.reclaimer.close();
+    }
+    this.parts.log.syncs.stop();
+    await this.parts.close();
+  }
+
+  // Inner workings
+
+  private get hasRoom(): boolean {
+    return this.parts.log.hasRoom && !this.parts.overlay.isFull && this.parts.reclaimer.stalled === undefined;
+  }
+
+  /** Whether a write of whole blocks may be staged at once. */
+  private isFree(first: number, count: number): boolean {
+    return this.hasRoom && this.admission.isEmpty && (this.locks.isIdle || !this.locks.conflicts(first, first + count));
+  }
+
+  private check(offset: ByteOffset, lengthBytes: ByteLength, write: boolean): void {
+    if (this.closed || this.fatal !== undefined)
+      throw new GatewayError('volume-closed', `volume ${this.name} is closed`);
+    if (offset < 0 || lengthBytes <= 0 || offset + lengthBytes > this.sizeBytes) {
+      throw new GatewayError(
+        'out-of-range',
+        `bytes ${offset} to ${offset + lengthBytes} are beyond volume ${this.name} (${this.sizeBytes} bytes)`,
+      );
+    }
+    if (!write) return;
+    if (this.writeProtected) throw new GatewayError('read-only', `volume ${this.name} is read-only`);
+    if (this.rejecting !== undefined) throw this.rejecting;
+    if (this.options.whenFull === 'fail' && !this.parts.log.hasRoom) {
+      throw new GatewayError('buffer-full', `the buffer of volume ${this.name} is full`);
+    }
+  }
+
+  /** A front end that does not commit is served at the end of its turn. */
+  private scheduleCommit(): void {
+    if (this.commitScheduled) return;
+    this.commitScheduled = true;
+    queueMicrotask(() => {
+      this.commitScheduled = false;
+      this.commit();
+    });
+  }
+
+  /** The reclaimer made room, or ran out of it. */
+  private progressed(): void {
+    const { stalled } = this.parts.reclaimer;
+    if (stalled === undefined) {
+      this.rejecting = undefined;
+      this.stallTimer?.cancel();
+      this.stallTimer = undefined;
+    } else if (this.stallTimer === undefined && this.rejecting === undefined) {
+      this.options.log.warn(`volume ${this.name} is stalled: ${stalled.message}`, { volume: this.name });
+      this.stallTimer = this.options.clock.after(this.options.fullTimeoutMs, () => {
+        this.rejecting = new GatewayError('disk-full', `volume ${this.name} waits for disk space: ${stalled.message}`);
+        this.admission.failAll(this.rejecting);
+        this.wakeWriters();
+      });
+    }
+    this.admission.pump();
+    this.commit();
+    if (this.writable) this.wakeWriters();
+  }
+
+  private wakeWriters(): void {
+    for (const listener of this.writableListeners.splice(0)) listener();
+  }
+
+  private fail(error: Error): void {
+    if (this.fatal !== undefined) return;
+    this.fatal = error;
+    this.options.onFatal(
+      error instanceof DurabilityLostError ? error : new DurabilityLostError(error.message, { cause: error }),
+    );
+  }
+}

@@ -1,0 +1,149 @@
+/**
+ * The way of writes that cannot go straight into the batch being staged: payloads that came in pieces, edges to merge,
+ * blocks that are locked, or no room in the log. They wait here in order of arrival and are appended piece by piece.
+ */
+import type { GatewayError } from '../base/errors.js';
+import { BLOCK_BYTES, type BlockNumber } from '../base/units.js';
+import type { Completion } from '../ports/block-device.js';
+import type { BlockLocks } from './block-lock.js';
+import type { BlockReader } from './block-reader.js';
+import type { Log } from './log.js';
+import type { BlockWrite } from './partial-write.js';
+
+/** One request of the queue: `append` is called again and again, while there is room, until it says that it is through. */
+interface Waiting {
+  readonly append: () => boolean;
+  readonly fail: (error: GatewayError) => void;
+}
+
+export class WriteAdmission {
+  private readonly log: Log;
+  private readonly locks: BlockLocks;
+  private readonly reader: BlockReader;
+  private readonly hasRoom: () => boolean;
+  private queue: Waiting[] = [];
+  private readonly scratch = new Uint8Array(BLOCK_BYTES);
+
+  constructor(options: {
+    readonly log: Log;
+    readonly locks: BlockLocks;
+    readonly reader: BlockReader;
+    readonly hasRoom: () => boolean;
+  }) {
+    this.log = options.log;
+    this.locks = options.locks;
+    this.reader = options.reader;
+    this.hasRoom = options.hasRoom;
+  }
+
+  get isEmpty(): boolean {
+    return this.queue.length === 0;
+  }
+
+  /** Takes a submitted write through merge and append to its completion. */
+  write(write: BlockWrite): void {
+    this.locks.whenFree(write.firstBlock, write.endBlock, () => {
+      if (write.edges.length === 0) {
+        this.enqueueWrite(write);
+        return;
+      }
+      // What is staged but not yet written must be seen by the merge.
+      this.log.commit();
+      for (const block of write.edges) this.locks.lock(block);
+      if (write.edges.every((block) => this.mergeNow(write, block))) this.enqueueWrite(write);
+      else void this.mergeSlowly(write);
+    });
+  }
+
+  /** Appends a trim or zero record over whole blocks once they are free and there is room. */
+  record(
+    kind: 'trim' | 'zero',
+    first: BlockNumber,
+    count: number,
+    keepAllocated: boolean,
+    durable: boolean,
+    completion: Completion,
+  ): void {
+    this.locks.whenFree(first, first + count, () => {
+      this.enqueue({
+        append: () => {
+          this.log.stageRecord(kind, first, count, keepAllocated, durable, completion);
+          return true;
+        },
+        fail: (error) => completion.done(error),
+      });
+    });
+  }
+
+  /** There may be room: appends what waits. */
+  pump(): void {
+    while (this.queue.length > 0 && this.hasRoom()) {
+      const entry = this.queue[0];
+      if (entry?.append() !== false) this.queue.shift();
+    }
+  }
+
+  /** Fails everything that waits; its buffers are given back. */
+  failAll(error: GatewayError): void {
+    const queue = this.queue;
+    this.queue = [];
+    for (const entry of queue) entry.fail(error);
+  }
+
+  private enqueueWrite(write: BlockWrite): void {
+    let next = 0;
+    const end = (): void => {
+      write.release();
+      this.locks.unlock(write.edges);
+    };
+    this.enqueue({
+      append: () => {
+        const piece = write.pieces[next++];
+        const last = next === write.pieces.length;
+        if (piece === undefined) return true;
+        const completion = last ? write.completion : undefined;
+        this.log.appendWrite(
+          piece.first,
+          piece.count,
+          piece.bytes,
+          piece.sums,
+          last && write.forceUnitAccess,
+          completion,
+        );
+        if (last) end();
+        return last;
+      },
+      fail: (error) => {
+        end();
+        write.completion?.done(error);
+      },
+    });
+  }
+
+  private enqueue(entry: Waiting): void {
+    this.queue.push(entry);
+    if (this.queue.length === 1) this.pump();
+  }
+
+  private mergeNow(write: BlockWrite, block: BlockNumber): boolean {
+    if (!this.reader.readNow(block, 1, this.scratch, 0)) return false;
+    write.merge(block, this.scratch);
+    return true;
+  }
+
+  private async mergeSlowly(write: BlockWrite): Promise<void> {
+    const old = new Uint8Array(BLOCK_BYTES);
+    try {
+      for (const block of write.edges) {
+        await this.reader.read(block, 1, old, 0);
+        write.merge(block, old);
+      }
+    } catch (error) {
+      write.release();
+      this.locks.unlock(write.edges);
+      write.completion?.done(error as GatewayError);
+      return;
+    }
+    this.enqueueWrite(write);
+  }
+}

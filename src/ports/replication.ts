@@ -1,0 +1,65 @@
+/**
+ * Between a volume and its replicator, which runs in a worker thread and reads the volume's log by itself.
+ *
+ *   volume -> replicator   DurableState: how far the log may be read (never beyond what is durable, P2)
+ *   replicator -> volume   ReplicationState: how far the bucket has it; the volume records this in its superblock and
+ *                          only then lets log space go (P4)
+ */
+import type { Lsn } from '../base/units.js';
+
+/** A place in the log, and what is needed to check the batch that begins there. */
+export interface LogCursor {
+  /** Sequence number of the log file (its name), and the byte offset in it, a multiple of 4096. */
+  readonly file: number;
+  readonly offset: number;
+  /** LSN that the next record will have at least. */
+  readonly lsn: Lsn;
+  /** CRC of the batch before, which the next one is chained to. */
+  readonly chain: number;
+  /** Log epoch in force, 16 hexadecimal digits. */
+  readonly epoch: string;
+}
+
+export interface DurableState {
+  /** Every record up to here is durable (a batch boundary). */
+  readonly durableLsn: Lsn;
+  readonly sizeBytes: number;
+  /** Milliseconds since 1970 when the oldest record after the replicated LSN was acknowledged; 0: none. */
+  readonly oldestPendingMs: number;
+}
+
+export type ReplicationMode = 'idle' | 'draining' | 'tracking' | 'resyncing' | 'blocked' | 'off';
+
+/** What the superblock keeps for the replicator. */
+export interface ReplicationState {
+  /** Every record up to here is in a committed group. */
+  readonly replicatedLsn: Lsn;
+  /** Where the replicator goes on reading; the batch there is the first that is not replicated. */
+  readonly cursor: LogCursor;
+  /** Remote epoch of the newest committed segment, 0 before the first. */
+  readonly remoteEpoch: number;
+  /** Number of the newest committed segment, 0 before the first. */
+  readonly segmentNumber: number;
+  /** Link of the newest committed segment (32 bytes; zeros before the first). */
+  readonly chainHead: Uint8Array;
+  /** Segment number through which the local map is applied and durable. */
+  readonly mapAppliedThrough: number;
+  readonly fenced: boolean;
+}
+
+/** What the replicator reports for status and metrics. */
+export interface ReplicationStatus {
+  readonly mode: ReplicationMode;
+  readonly recoveryPoint:
+    { readonly lsn: Lsn; readonly segment: number; readonly epoch: number; readonly timeMs: number } | undefined;
+  readonly uploadedBytes: number;
+  readonly coalescedBytes: number;
+  readonly uploadRequests: Readonly<Record<string, number>>;
+  readonly uploadBytesPerSecond: number;
+  readonly storeErrors: Readonly<Record<string, number>>;
+  readonly remoteObjects: number;
+  readonly remoteBytes: number;
+  readonly remoteLiveBytes: number;
+  /** Why mode is blocked or the volume fenced, as one line. */
+  readonly reason: string | undefined;
+}

@@ -1,0 +1,55 @@
+/** What front ends know of the gateway: which volumes there are, and who may attach one. */
+import type { IoStats } from '../base/io-stats.js';
+import type { BlockDevice } from './block-device.js';
+
+export interface ClientIdentity {
+  readonly frontend: 'nbd' | 'iscsi';
+  /** Connections with the same key are one client (TLS identity, peer address or uid; initiator name and ISID). */
+  readonly key: string;
+  /** For logs and `keepgate status`: "nbd 127.0.0.1", "iscsi iqn.…". */
+  readonly description: string;
+}
+
+/** How the directory reaches a connection that holds a volume. */
+export interface SessionControl {
+  /** Resolves to true when the peer still answers; the caller bounds the wait. */
+  probe(): Promise<boolean>;
+  /** Ends the connection; nothing of it reaches the volume after this returned. */
+  evict(reason: string): void;
+}
+
+export interface Attachment {
+  release(): void;
+}
+
+export interface ChapSecrets {
+  readonly user: string;
+  readonly secret: Uint8Array;
+  readonly mutualUser?: string;
+  readonly mutualSecret?: Uint8Array;
+}
+
+export interface ServedVolume {
+  readonly device: BlockDevice;
+  readonly description: string;
+  readonly nbd: { readonly enabled: boolean; readonly stats: IoStats };
+  readonly iscsi: {
+    readonly enabled: boolean;
+    readonly stats: IoStats;
+    /** Initiator names that may log in; empty: any. */
+    readonly initiators: readonly string[];
+    readonly chap: ChapSecrets | undefined;
+  };
+  /** True when several clients may attach at once (access: shared): front ends then advertise accordingly. */
+  readonly shared: boolean;
+  /**
+   * Takes the volume for a client. With access: exclusive and another client holding it, that one is probed and
+   * evicted when dead; rejects with volume-in-use otherwise. May take up to 15 s.
+   */
+  attach(client: ClientIdentity, control: SessionControl): Promise<Attachment>;
+}
+
+export interface VolumeDirectory {
+  list(): readonly ServedVolume[];
+  find(name: string): ServedVolume | undefined;
+}

@@ -1,0 +1,38 @@
+/** A volume as the API, the metrics and the command line show it. */
+import type { Lsn } from '../base/units.js';
+import type { ReplicationStatus } from './replication.js';
+
+export const volumeStates = ['opening', 'online', 'hydrating', 'stalled', 'failed', 'fenced'] as const;
+export type VolumeState = (typeof volumeStates)[number];
+
+/** What the engine itself knows. */
+export interface EngineStatus {
+  readonly state: VolumeState;
+  /** Why it is failed, stalled or fenced, as one line. */
+  readonly reason: string | undefined;
+  readonly sizeBytes: number;
+  readonly lsn: { readonly acknowledged: Lsn; readonly durable: Lsn; readonly destaged: Lsn; readonly replicated: Lsn };
+  readonly bufferCapacityBytes: number;
+  readonly bufferUsedBytes: number;
+  /** Log bytes behind the acknowledged end that are not replicated. */
+  readonly pendingBytes: number;
+  readonly overlayBlocks: number;
+  readonly destagedBytes: number;
+  /** Milliseconds since 1970 when the oldest write that is not replicated was acknowledged; 0: none. */
+  readonly oldestPendingMs: number;
+  readonly flushes: { readonly count: number; readonly sumUs: number; readonly buckets: readonly number[] };
+  readonly checksumErrors: number;
+}
+
+export interface VolumeStatus extends EngineStatus {
+  readonly name: string;
+  readonly uuid: string;
+  readonly readOnly: boolean;
+  readonly clients: readonly {
+    readonly frontend: 'nbd' | 'iscsi';
+    readonly description: string;
+    readonly connections: number;
+  }[];
+  /** undefined: replication is off. */
+  readonly replication: ReplicationStatus | undefined;
+}
