@@ -48,7 +48,7 @@ export class NetStream implements Stream {
   #paused = false;
   #delivering = false;
   #resumed = false;
-  #tickScheduled = false;
+  #advanceScheduled = false;
   #peerEnded = false;
   #ending = false;
   #error: Error | undefined;
@@ -177,10 +177,11 @@ export class NetStream implements Stream {
   }
 
   #schedule(): void {
-    if (this.#tickScheduled || this.#handler === undefined) return;
-    this.#tickScheduled = true;
-    process.nextTick(() => {
-      this.#tickScheduled = false;
+    if (this.#advanceScheduled || this.#handler === undefined) return;
+    this.#advanceScheduled = true;
+    // After the other sockets that are ready: a peer whose requests never end must not keep the loop for itself.
+    setImmediate(() => {
+      this.#advanceScheduled = false;
       this.#advance();
     });
   }

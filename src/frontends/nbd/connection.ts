@@ -1,0 +1,213 @@
+/**
+ * One NBD connection: its stream, its handshake and then its transmission phase, its hold on a volume, its end.
+ *
+ * However it ends, `#close` runs once: the transmission is closed first (nothing of it reaches the device any more),
+ * then the attachment is released, so that the next holder of the volume never meets a write of this one.
+ */
+import { ProtocolError } from '../../base/errors.js';
+import { limits } from '../../base/limits.js';
+import type { Clock, Timer } from '../../ports/clock.js';
+import type { Log } from '../../ports/log.js';
+import type { Stream, StreamHandler } from '../../ports/stream.js';
+import type {
+  Attachment,
+  ClientIdentity,
+  ServedVolume,
+  SessionControl,
+  VolumeDirectory,
+} from '../../ports/volume-directory.js';
+import { Handshake } from './handshake.js';
+import type { HandshakeHost } from './handshake.js';
+import type { ReplyBufferPool } from './reply-buffer.js';
+import { Transmission } from './transmission.js';
+
+/** What a connection needs of its server. */
+export interface ConnectionHost {
+  readonly directory: VolumeDirectory;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly pool: ReplyBufferPool;
+  /** Bytes of replies that one connection may hold now. */
+  replyBudgetBytes(): number;
+  /** Takes the volume for a client within the limits of the server. */
+  attach(volume: ServedVolume, client: ClientIdentity, control: SessionControl): Promise<Attachment>;
+  loggedIn(): void;
+  rejected(reason: string): void;
+  closed(connection: NbdConnection): void;
+}
+
+export class NbdConnection implements StreamHandler, HandshakeHost, SessionControl {
+  readonly id: number;
+  readonly client: ClientIdentity;
+  readonly startedMs: number;
+  readonly #host: ConnectionHost;
+  readonly #stream: Stream;
+  readonly #log: Log;
+  readonly #handshake: Handshake;
+  #handshakeTimer: Timer | undefined;
+  #transmission: Transmission | undefined;
+  #volume: ServedVolume | undefined;
+  #attachment: Attachment | undefined;
+  #closed = false;
+
+  constructor(host: ConnectionHost, stream: Stream, id: number) {
+    this.id = id;
+    this.#host = host;
+    this.#stream = stream;
+    this.client = identify(stream);
+    this.startedMs = host.clock.wallMs();
+    this.#log = host.log.child('nbd', { connection: id, client: this.client.description });
+    this.#handshake = new Handshake(this);
+    this.#startHandshakeTimer();
+  }
+
+  get directory(): VolumeDirectory {
+    return this.#host.directory;
+  }
+
+  /** The name of the volume that it has attached. */
+  get volume(): string | undefined {
+    return this.#attachment === undefined ? undefined : this.#volume?.device.name;
+  }
+
+  get inHandshake(): boolean {
+    return this.#transmission === undefined;
+  }
+
+  get requests(): number {
+    return this.#transmission?.requests ?? 0;
+  }
+
+  get inflight(): number {
+    return this.#transmission?.inflight ?? 0;
+  }
+
+  get receivedBytes(): number {
+    return this.#stream.receivedBytes;
+  }
+
+  get writtenBytes(): number {
+    return this.#stream.writtenBytes;
+  }
+
+  received(buffer: Uint8Array, start: number, end: number): number {
+    if (this.#closed) return end - start;
+    try {
+      return (this.#transmission ?? this.#handshake).received(buffer, start, end);
+    } catch (error) {
+      if (!(error instanceof ProtocolError)) throw error;
+      this.#abort(error.message);
+      return end - start;
+    }
+  }
+
+  /** The client closed its side, with DISC before or without. */
+  ended(): void {
+    if (this.#transmission === undefined) this.#abort('the client left during the handshake');
+    else this.#transmission.finish();
+  }
+
+  closed(error: Error | undefined): void {
+    this.#close(error === undefined ? 'closed' : error.message);
+    this.#host.closed(this);
+  }
+
+  send(bytes: Uint8Array): void {
+    this.#stream.write(bytes, 0, bytes.length, () => undefined);
+  }
+
+  async attach(volume: ServedVolume): Promise<void> {
+    // An attach may probe and evict a dead holder first: that time is not the client's.
+    this.#handshakeTimer?.cancel();
+    this.#volume = volume;
+    try {
+      const attachment = await this.#host.attach(volume, this.client, this);
+      if (this.#closed) attachment.release();
+      else this.#attachment = attachment;
+    } finally {
+      if (this.#attachment === undefined && !this.#closed) {
+        this.#startHandshakeTimer();
+        this.#stream.resume();
+      }
+    }
+  }
+
+  transmit(volume: ServedVolume): void {
+    if (this.#closed) return;
+    this.#transmission = new Transmission({
+      stream: this.#stream,
+      device: volume.device,
+      stats: volume.nbd.stats,
+      clock: this.#host.clock,
+      pool: this.#host.pool,
+      replyBudgetBytes: () => this.#host.replyBudgetBytes(),
+      fail: (reason) => this.#abort(reason),
+    });
+    this.#host.loggedIn();
+    this.#log.info('attached', { volume: volume.device.name });
+    this.#stream.resume();
+  }
+
+  end(reason: string): void {
+    this.#log.info('handshake ended', { reason });
+    this.#handshakeTimer?.cancel();
+    this.#stream.end();
+  }
+
+  rejected(reason: string): void {
+    this.#host.rejected(reason);
+  }
+
+  /**
+   * An idle NBD client cannot be asked anything. What there is: the kernel's keepalive, which ends the stream of a
+   * peer that is gone some 15 s after it was last heard of. So a stream that still stands counts as alive.
+   */
+  probe(): Promise<boolean> {
+    return Promise.resolve(!this.#closed && !this.#stream.destroyed);
+  }
+
+  evict(reason: string): void {
+    this.#abort(reason);
+  }
+
+  /** The gateway stops: what is in flight is answered, then the stream ends. */
+  finish(): void {
+    if (this.#transmission === undefined) this.#abort('the gateway stops');
+    else this.#transmission.finish();
+  }
+
+  /** Ends at once. */
+  abort(reason: string): void {
+    this.#abort(reason);
+  }
+
+  #startHandshakeTimer(): void {
+    this.#handshakeTimer = this.#host.clock.after(limits.handshakeMsMax, () => {
+      this.#abort('the handshake took too long');
+    });
+  }
+
+  #abort(reason: string): void {
+    this.#close(reason);
+    this.#stream.destroy();
+  }
+
+  #close(reason: string): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#handshakeTimer?.cancel();
+    this.#handshake.close();
+    this.#transmission?.close();
+    this.#attachment?.release();
+    this.#attachment = undefined;
+    this.#log.info('connection closed', { reason, volume: this.#volume?.device.name });
+  }
+}
+
+/** "A client is: its TLS identity, else its peer address, else its Unix uid". */
+function identify(stream: Stream): ClientIdentity {
+  const { peer } = stream;
+  // The uid of a Unix peer (SO_PEERCRED) is not known here: everyone who may open the socket (0600) is one client.
+  const who = peer.kind === 'tcp' ? peer.address : `unix:${peer.path}`;
+  return { frontend: 'nbd', key: `nbd:${who}`, description: `nbd ${who}` };
+}

@@ -1,0 +1,69 @@
+/** The one place where failures become what NBD can say: "Error values" and "Option reply types" of proto.md. */
+import type { ErrorCode } from '../../base/errors.js';
+import { errno } from './wire.js';
+import type { Errno, OptionError } from './wire.js';
+
+interface NbdAnswer {
+  /** In the transmission phase. */
+  readonly request: Errno;
+  /** In the handshake. */
+  readonly option: OptionError;
+}
+
+const failed: NbdAnswer = { request: errno.EIO, option: 'errPlatform' };
+const denied: NbdAnswer = { request: errno.EPERM, option: 'errPolicy' };
+
+/**
+ * Codes that no request can meet (configuration, restore, bucket) are EIO like any failure without a name of its own.
+ * volume-closed is EIO too, not ESHUTDOWN: a client that is told ESHUTDOWN must disconnect softly and never retries.
+ */
+export const nbdAnswers: Readonly<Record<ErrorCode, NbdAnswer>> = {
+  'config-invalid': failed,
+  'key-missing': failed,
+  'key-invalid': failed,
+  'key-permissions': failed,
+  'key-mismatch': failed,
+  'listen-refused': failed,
+  'insecure-listener': failed,
+  'not-supported': { request: errno.ENOTSUP, option: 'errUnsupported' },
+  'gateway-unreachable': failed,
+  unauthorized: denied,
+  'not-found': { request: errno.EIO, option: 'errUnknown' },
+  'volume-locked': failed,
+  'volume-incomplete': failed,
+  'volume-exists': failed,
+  'format-newer': failed,
+  'format-unknown': failed,
+  'size-invalid': failed,
+  'log-damaged': failed,
+  'superblock-damaged': failed,
+  'checksum-mismatch': failed,
+  'disk-full': { request: errno.ENOSPC, option: 'errPlatform' },
+  'disk-failed': failed,
+  'directory-unwritable': failed,
+  'buffer-full': { request: errno.ENOSPC, option: 'errPlatform' },
+  'out-of-range': { request: errno.EINVAL, option: 'errInvalid' },
+  'invalid-request': { request: errno.EINVAL, option: 'errInvalid' },
+  'request-too-large': { request: errno.EINVAL, option: 'errTooBig' },
+  'read-only': { request: errno.EPERM, option: 'errPolicy' },
+  'volume-in-use': denied,
+  'volume-closed': { request: errno.EIO, option: 'errShutdown' },
+  'access-denied': denied,
+  'session-limit': denied,
+  'store-unreachable': failed,
+  'store-forbidden': failed,
+  'store-bucket-missing': failed,
+  'store-slow-down': failed,
+  'store-failed': failed,
+  'store-no-conditional-put': failed,
+  'object-missing': failed,
+  'object-damaged': failed,
+  'remote-exists': failed,
+  'remote-ahead': failed,
+  'remote-forked': failed,
+  'remote-vanished': failed,
+  'remote-gap': failed,
+  'receipt-unmet': failed,
+  'receipt-invalid': failed,
+  fenced: { request: errno.EPERM, option: 'errPolicy' },
+};

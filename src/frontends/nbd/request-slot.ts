@@ -1,0 +1,63 @@
+/** One request between its arrival and its reply. Slots are pooled per connection: a request allocates nothing. */
+import type { GatewayError } from '../../base/errors.js';
+import type { Completion } from '../../ports/block-device.js';
+import type { ReplyBuffer } from './reply-buffer.js';
+import { errno } from './wire.js';
+import type { Errno } from './wire.js';
+
+export interface SlotOwner {
+  /** The device ended a request. */
+  completed(slot: RequestSlot, error: GatewayError | undefined): void;
+}
+
+export class RequestSlot implements Completion {
+  /** Index into ioOps. */
+  op = 0;
+  /** The two halves of the 64-bit cookie, as signed numbers: they are only sent back. */
+  cookieHigh = 0;
+  cookieLow = 0;
+  lengthBytes = 0;
+  startedMs = 0;
+  forceUnitAccess = false;
+  /** What will be answered, once known. */
+  error: Errno = errno.none;
+  /** Of a read that is still running: where its reply is being built. */
+  buffer: ReplyBuffer | undefined;
+  position = 0;
+  readonly #owner: SlotOwner;
+
+  constructor(owner: SlotOwner) {
+    this.#owner = owner;
+  }
+
+  done(error: GatewayError | undefined): void {
+    this.#owner.completed(this, error);
+  }
+}
+
+export class RequestSlotPool {
+  #used = 0;
+  readonly #owner: SlotOwner;
+  readonly #free: RequestSlot[] = [];
+
+  constructor(owner: SlotOwner) {
+    this.#owner = owner;
+  }
+
+  /** Requests that have no reply yet. */
+  get used(): number {
+    return this.#used;
+  }
+
+  take(): RequestSlot {
+    this.#used++;
+    return this.#free.pop() ?? new RequestSlot(this.#owner);
+  }
+
+  giveBack(slot: RequestSlot): void {
+    this.#used--;
+    slot.error = errno.none;
+    slot.buffer = undefined;
+    this.#free.push(slot);
+  }
+}

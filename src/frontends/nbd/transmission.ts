@@ -1,0 +1,483 @@
+/**
+ * The transmission phase of one connection ("Transmission phase" of proto.md): requests in, replies out, out of order
+ * where the device is.
+ *
+ *   received -> header -> checkRequest -> read | write | … of the device -> commit, once -> replies, one write
+ *
+ * Hot path: requests are parsed where they were received, a payload that arrived whole is written straight from there,
+ * a read lands where its reply is sent from. Nothing is allocated per request. Measure with test/bench/nbd-memory-server.ts.
+ *
+ * What cannot go on is left in the stream (`received` uses up less than it was given) and comes again after
+ * `stream.resume`: a write while the device is not writable, a read beyond the reply budget, a request beyond
+ * nbdInflightMax. Whatever may have ended that state calls #unblock; the request is then simply tried again.
+ *
+ * Invariant: once `closed`, nothing reaches the device any more, and a payload that was still arriving is abandoned.
+ */
+import { assert } from '../../base/assert.js';
+import { ProtocolError } from '../../base/errors.js';
+import type { GatewayError } from '../../base/errors.js';
+import type { IoStats } from '../../base/io-stats.js';
+import { limits } from '../../base/limits.js';
+import type { BlockDevice, PartialWrite } from '../../ports/block-device.js';
+import type { Clock } from '../../ports/clock.js';
+import type { Stream } from '../../ports/stream.js';
+import { nbdAnswers } from './error-table.js';
+import { BufferedRead, errnoOf, StreamedRead } from './large-read.js';
+import type { LargeReadHost } from './large-read.js';
+import type { ReplyBuffer, ReplyBufferPool, ReplySender } from './reply-buffer.js';
+import { ReplyWriter, writeSimpleReply } from './reply-writer.js';
+import { checkRequest, opIndex } from './request-check.js';
+import { RequestSlotPool } from './request-slot.js';
+import type { RequestSlot, SlotOwner } from './request-slot.js';
+import { command, commandFlag, errno, magic, readI32, readU16, readU32, wireBytes } from './wire.js';
+import type { Errno } from './wire.js';
+
+export interface TransmissionOptions {
+  readonly stream: Stream;
+  readonly device: BlockDevice;
+  readonly stats: IoStats;
+  readonly clock: Clock;
+  readonly pool: ReplyBufferPool;
+  /** Bytes of replies that this connection may hold now, see NbdServer. */
+  readonly replyBudgetBytes: () => number;
+  /** Ends the connection at once; calls `close` before it returns. */
+  readonly fail: (reason: string) => void;
+}
+
+/** Answer of #request: this request cannot go on now, leave its bytes. */
+const BLOCKED = -1;
+/** A finished read up to this size is copied to the gathered replies: cheaper than a write of its own. */
+const COPIED_READ_BYTES_MAX = 32 * 1024;
+
+export class Transmission implements SlotOwner, ReplySender, LargeReadHost {
+  readonly device: BlockDevice;
+  readonly #stream: Stream;
+  readonly #stats: IoStats;
+  readonly #clock: Clock;
+  readonly #pool: ReplyBufferPool;
+  readonly #replyBudgetBytes: () => number;
+  readonly #failConnection: (reason: string) => void;
+  readonly #writer: ReplyWriter;
+  readonly #slots: RequestSlotPool;
+
+  #phase: 'running' | 'finishing' | 'closed' = 'running';
+  /** The beginning of a request whose rest has not arrived. */
+  readonly #carry = new Uint8Array(wireBytes.request);
+  #carryBytes = 0;
+  /** Of a payload that arrives in pieces: what is still to come, its request, and where it goes (undefined: nowhere). */
+  #payloadBytes = 0;
+  #payloadSlot: RequestSlot | undefined;
+  #partial: PartialWrite | undefined;
+  /** Something was staged in this wake-up. */
+  #staged = false;
+  #inWakeUp = false;
+  #wakeUpMs = 0;
+  /** Replied in this wake-up; counted at its end with one look at the clock. */
+  readonly #replied: RequestSlot[] = [];
+  #flushScheduled = false;
+  #blocked = false;
+  #waitsForWritable = false;
+  /** Bytes of reads that are still running. */
+  #readingBytes = 0;
+  #streamed: StreamedRead | undefined;
+  #requests = 0;
+
+  constructor(options: TransmissionOptions) {
+    this.device = options.device;
+    this.#stream = options.stream;
+    this.#stats = options.stats;
+    this.#clock = options.clock;
+    this.#pool = options.pool;
+    this.#replyBudgetBytes = options.replyBudgetBytes;
+    this.#failConnection = options.fail;
+    this.#writer = new ReplyWriter(options.stream, options.pool, this);
+    this.#slots = new RequestSlotPool(this);
+  }
+
+  /** Requests received so far. */
+  get requests(): number {
+    return this.#requests;
+  }
+
+  get inflight(): number {
+    return this.#slots.used;
+  }
+
+  get closed(): boolean {
+    return this.#phase === 'closed';
+  }
+
+  get pendingBytes(): number {
+    return this.#stream.pendingBytes;
+  }
+
+  get pieceBytes(): number {
+    return this.#pool.dataBytesMax;
+  }
+
+  /** As StreamHandler.received; throws ProtocolError where the peer must be cut off. */
+  received(buffer: Uint8Array, start: number, end: number): number {
+    this.#inWakeUp = true;
+    this.#wakeUpMs = this.#clock.nowMs();
+    try {
+      return this.#consume(buffer, start, end) - start;
+    } finally {
+      if (this.#staged) {
+        this.#staged = false;
+        this.device.commit();
+      }
+      this.#inWakeUp = false;
+      this.#endWakeUp();
+    }
+  }
+
+  /** Takes no further request; what is in flight is answered, then the stream ends. */
+  finish(): void {
+    if (this.#phase !== 'running') return;
+    this.#phase = 'finishing';
+    this.#dropPayload();
+    if (!this.#inWakeUp) this.#finishIfIdle();
+  }
+
+  /** The connection is gone. */
+  close(): void {
+    if (this.#phase === 'closed') return;
+    this.#phase = 'closed';
+    this.#dropPayload();
+    this.#writer.close();
+    this.#streamed?.progressed();
+  }
+
+  /** ReplySender: the kernel took some of the replies. */
+  progressed(): void {
+    this.#streamed?.progressed();
+    this.#unblock();
+  }
+
+  /** SlotOwner: the device ended a request. */
+  completed(slot: RequestSlot, error: GatewayError | undefined): void {
+    if (error !== undefined) slot.error = nbdAnswers[error.code].request;
+    const buffer = slot.buffer;
+    if (buffer === undefined) this.#reply(slot);
+    else this.#replyToRead(slot, buffer);
+  }
+
+  takeBuffer(): ReplyBuffer {
+    return this.#pool.take(this);
+  }
+
+  sendPart(buffer: ReplyBuffer, start: number, end: number): void {
+    this.#writer.sendPart(buffer, start, end);
+  }
+
+  readEnded(slot: RequestSlot, error: Errno): void {
+    this.#streamed = undefined;
+    this.#readingBytes -= slot.lengthBytes;
+    slot.error = error;
+    if (error === errno.none) this.#ended(slot);
+    else this.#reply(slot);
+  }
+
+  fail(reason: string): void {
+    this.#failConnection(reason);
+  }
+
+  #consume(buffer: Uint8Array, start: number, end: number): number {
+    let at = start;
+    while (at < end) {
+      // After DISC nothing is expected; what comes is not ours to answer.
+      if (this.#phase !== 'running') return end;
+      if (this.#payloadBytes > 0) {
+        at = this.#takePayload(buffer, at, end);
+        continue;
+      }
+      const split = this.#carryBytes > 0 || end - at < wireBytes.request;
+      const next = split
+        ? this.#splitRequest(buffer, at, end)
+        : this.#request(buffer, at, buffer, at + wireBytes.request, end);
+      if (next === BLOCKED) {
+        this.#blocked = true;
+        return at;
+      }
+      at = next;
+    }
+    return at;
+  }
+
+  /** A header in two or more pieces. If it is blocked, the last piece is left in the stream and completes it again. */
+  #splitRequest(buffer: Uint8Array, at: number, end: number): number {
+    const taken = Math.min(wireBytes.request - this.#carryBytes, end - at);
+    this.#carry.set(buffer.subarray(at, at + taken), this.#carryBytes);
+    if (this.#carryBytes + taken < wireBytes.request) {
+      this.#carryBytes += taken;
+      return at + taken;
+    }
+    const next = this.#request(this.#carry, 0, buffer, at + taken, end);
+    if (next !== BLOCKED) this.#carryBytes = 0;
+    return next;
+  }
+
+  /** Handles the request at header[at]; its payload begins at buffer[bodyAt]. Returns where the next one begins. */
+  #request(header: Uint8Array, at: number, buffer: Uint8Array, bodyAt: number, end: number): number {
+    if (readU32(header, at) !== magic.request) throw new ProtocolError('a request begins with the wrong magic');
+    const type = readU16(header, at + 6);
+    if (type === command.disconnect) {
+      this.finish();
+      return bodyAt;
+    }
+    if (this.#slots.used >= limits.nbdInflightMax || this.#streamed !== undefined) return BLOCKED;
+    const flags = readU16(header, at + 4);
+    const offset = readU32(header, at + 16) * 0x1_0000_0000 + readU32(header, at + 20);
+    const lengthBytes = readU32(header, at + 24);
+    const error = checkRequest(this.device, type, flags, offset, lengthBytes);
+    if (error === errno.none && !this.#mayStart(type, lengthBytes)) return BLOCKED;
+
+    this.#requests++;
+    this.#stats.inflight++;
+    const slot = this.#slots.take();
+    slot.op = opIndex(type);
+    slot.cookieHigh = readI32(header, at + 8);
+    slot.cookieLow = readI32(header, at + 12);
+    slot.lengthBytes = lengthBytes;
+    slot.startedMs = this.#wakeUpMs;
+    slot.forceUnitAccess = (flags & commandFlag.fua) !== 0;
+    slot.error = error;
+    if (type === command.write) return this.#write(slot, offset, buffer, bodyAt, end);
+    if (error !== errno.none) this.#reply(slot);
+    else if (type === command.read) this.#read(slot, offset);
+    else this.#other(slot, type, flags, offset);
+    return bodyAt;
+  }
+
+  /** Whether the device and the reply budget take this request now; if not, #unblock will be called. */
+  #mayStart(type: number, lengthBytes: number): boolean {
+    switch (type) {
+      case command.read: {
+        const heldBytes = this.#readingBytes + this.#stream.pendingBytes;
+        const budgetBytes = this.#replyBudgetBytes();
+        if (lengthBytes > budgetBytes / 2 && lengthBytes > this.pieceBytes) return this.#slots.used === 0;
+        return heldBytes === 0 || heldBytes + lengthBytes <= budgetBytes;
+      }
+      case command.write:
+      case command.trim:
+      case command.writeZeroes:
+        if (this.device.writable) return true;
+        if (!this.#waitsForWritable) {
+          this.#waitsForWritable = true;
+          this.device.onceWritable(this.#onWritable);
+        }
+        return false;
+      default:
+        return true;
+    }
+  }
+
+  readonly #onWritable = (): void => {
+    this.#waitsForWritable = false;
+    this.#unblock();
+  };
+
+  #read(slot: RequestSlot, offset: number): void {
+    const { lengthBytes } = slot;
+    if (lengthBytes > this.pieceBytes) return this.#readLarge(slot, offset);
+    const replyBytes = wireBytes.simpleReply + lengthBytes;
+    const buffer = this.#writer.reserve(replyBytes);
+    const position = this.#writer.position;
+    let done;
+    try {
+      done = this.device.read(offset, lengthBytes, buffer.bytes, position + wireBytes.simpleReply, slot);
+    } catch (error) {
+      slot.error = errnoOf(error);
+      return this.#reply(slot);
+    }
+    if (done) {
+      writeSimpleReply(buffer.bytes, position, errno.none, slot.cookieHigh, slot.cookieLow);
+      this.#writer.advance(replyBytes);
+      return this.#ended(slot);
+    }
+    slot.buffer = this.#writer.lend(replyBytes);
+    slot.position = position;
+    this.#readingBytes += lengthBytes;
+  }
+
+  #readLarge(slot: RequestSlot, offset: number): void {
+    this.#readingBytes += slot.lengthBytes;
+    if (slot.lengthBytes <= this.#replyBudgetBytes() / 2) {
+      new BufferedRead(this, slot).start(offset);
+      return;
+    }
+    this.#writer.flush();
+    this.#streamed = new StreamedRead(this, slot, offset);
+    this.#streamed.advance();
+  }
+
+  #write(slot: RequestSlot, offset: number, buffer: Uint8Array, bodyAt: number, end: number): number {
+    const { lengthBytes } = slot;
+    if (slot.error === errno.none) {
+      try {
+        if (end - bodyAt >= lengthBytes) {
+          this.device.write(offset, lengthBytes, buffer, bodyAt, slot.forceUnitAccess, slot);
+          this.#staged = true;
+          return bodyAt + lengthBytes;
+        }
+        this.#partial = this.device.openWrite(offset, lengthBytes);
+      } catch (error) {
+        slot.error = errnoOf(error);
+      }
+    } else if (lengthBytes > limits.nbdSkippedPayloadBytesMax) {
+      // Reading on would mean to swallow up to 4 GiB for a request that can only fail.
+      this.#slotGone(slot);
+      throw new ProtocolError(`a write of ${lengthBytes} bytes is far beyond the maximum`);
+    }
+    this.#payloadSlot = slot;
+    this.#payloadBytes = lengthBytes;
+    return lengthBytes === 0 ? this.#payloadComplete(bodyAt) : bodyAt;
+  }
+
+  #takePayload(buffer: Uint8Array, at: number, end: number): number {
+    const next = at + Math.min(this.#payloadBytes, end - at);
+    this.#partial?.fill(buffer, at, next);
+    this.#payloadBytes -= next - at;
+    return this.#payloadBytes === 0 ? this.#payloadComplete(next) : next;
+  }
+
+  /** An error is answered only now: some clients take no reply to a request that they are still sending. */
+  #payloadComplete(at: number): number {
+    const slot = this.#payloadSlot;
+    assert(slot !== undefined, 'a payload belongs to a request');
+    const partial = this.#partial;
+    this.#payloadSlot = undefined;
+    this.#partial = undefined;
+    if (partial === undefined) {
+      this.#reply(slot);
+      return at;
+    }
+    try {
+      partial.submit(slot.forceUnitAccess, slot);
+      this.#staged = true;
+    } catch (error) {
+      slot.error = errnoOf(error);
+      this.#reply(slot);
+    }
+    return at;
+  }
+
+  /** Forgets a payload that has not arrived whole: its write was never acknowledged, and must not land later. */
+  #dropPayload(): void {
+    this.#partial?.abandon();
+    this.#partial = undefined;
+    this.#payloadBytes = 0;
+    const slot = this.#payloadSlot;
+    this.#payloadSlot = undefined;
+    if (slot !== undefined) this.#slotGone(slot);
+  }
+
+  #other(slot: RequestSlot, type: number, flags: number, offset: number): void {
+    const { lengthBytes, forceUnitAccess } = slot;
+    try {
+      switch (type) {
+        case command.flush:
+          this.device.flush(slot);
+          break;
+        case command.trim:
+          this.device.trim(offset, lengthBytes, forceUnitAccess, slot);
+          break;
+        case command.writeZeroes:
+          this.device.zero(offset, lengthBytes, (flags & commandFlag.noHole) === 0, forceUnitAccess, slot);
+          break;
+        case command.cache:
+          this.device.cache(offset, lengthBytes, slot);
+          break;
+        default:
+          assert(false, 'an unknown request was answered with EINVAL');
+      }
+      this.#staged = true;
+    } catch (error) {
+      slot.error = errnoOf(error);
+      this.#reply(slot);
+    }
+  }
+
+  #replyToRead(slot: RequestSlot, buffer: ReplyBuffer): void {
+    const { lengthBytes, position, cookieHigh, cookieLow } = slot;
+    this.#readingBytes -= lengthBytes;
+    if (this.closed || slot.error !== errno.none) {
+      buffer.release();
+      this.#reply(slot);
+      return;
+    }
+    const end = position + wireBytes.simpleReply + lengthBytes;
+    writeSimpleReply(buffer.bytes, position, errno.none, cookieHigh, cookieLow);
+    if (lengthBytes <= COPIED_READ_BYTES_MAX) {
+      const target = this.#writer.reserve(end - position);
+      target.bytes.set(buffer.bytes.subarray(position, end), this.#writer.position);
+      this.#writer.advance(end - position);
+      buffer.release();
+    } else {
+      this.#writer.sendPart(buffer, position, end);
+    }
+    this.#ended(slot);
+  }
+
+  /** Answers without data. */
+  #reply(slot: RequestSlot): void {
+    if (!this.closed) this.#writer.append(slot.error, slot.cookieHigh, slot.cookieLow);
+    this.#ended(slot);
+  }
+
+  /** The reply is on its way. */
+  #ended(slot: RequestSlot): void {
+    if (this.#inWakeUp) {
+      this.#replied.push(slot);
+      return;
+    }
+    this.#count(slot, this.#clock.nowMs());
+    this.#unblock();
+    if (this.#flushScheduled) return;
+    // Completions of one poll of the event loop share a write.
+    this.#flushScheduled = true;
+    setImmediate(this.#flushLater);
+  }
+
+  readonly #flushLater = (): void => {
+    this.#flushScheduled = false;
+    if (this.closed) return;
+    this.#writer.flush();
+    this.#finishIfIdle();
+  };
+
+  #endWakeUp(): void {
+    const replied = this.#replied;
+    if (replied.length > 0) {
+      const nowMs = this.#clock.nowMs();
+      for (const slot of replied) this.#count(slot, nowMs);
+      replied.length = 0;
+      this.#unblock();
+    }
+    if (this.closed) return;
+    this.#writer.flush();
+    this.#finishIfIdle();
+  }
+
+  #count(slot: RequestSlot, nowMs: number): void {
+    this.#stats.record(slot.op, slot.lengthBytes, (nowMs - slot.startedMs) * 1000, slot.error !== errno.none);
+    this.#slotGone(slot);
+  }
+
+  #slotGone(slot: RequestSlot): void {
+    this.#stats.inflight--;
+    this.#slots.giveBack(slot);
+  }
+
+  #unblock(): void {
+    if (!this.#blocked || this.closed) return;
+    this.#blocked = false;
+    this.#stream.resume();
+  }
+
+  #finishIfIdle(): void {
+    if (this.#phase !== 'finishing' || this.#slots.used > 0) return;
+    this.#writer.flush();
+    this.#stream.end();
+  }
+}
