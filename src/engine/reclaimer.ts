@@ -52,7 +52,7 @@ export class Reclaimer {
   private running: Promise<void> | undefined;
   private again = false;
   private urgent = false;
-  private sizeChanged = false;
+  private identityChanged = false;
   private stopped = false;
   private ageTimer: Timer | undefined;
   private markTimer: Timer | undefined;
@@ -138,13 +138,12 @@ export class Reclaimer {
     await this.writeSuperblock(false);
   }
 
-  /** Resolves when a superblock that knows the present size is durable. */
-  async settled(): Promise<void> {
-    this.sizeChanged = true;
-    do {
-      this.wake(false);
-      await this.running;
-    } while (this.sizeChanged && !this.stopped && this.failed === undefined && this.stalled === undefined);
+  /** Writes a superblock with the next cycle; resolves when that cycle is over. */
+  async recordSoon(): Promise<void> {
+    this.identityChanged = true;
+    await this.running;
+    this.wake(false);
+    await this.running;
   }
 
   private async run(): Promise<void> {
@@ -191,7 +190,7 @@ export class Reclaimer {
         this.options.onProgress();
       }
     }
-    const moved = destager.cursor.lsn !== this.synced.lsn || this.replicationMoved() || this.sizeChanged;
+    const moved = destager.cursor.lsn !== this.synced.lsn || this.replicationMoved() || this.identityChanged;
     if (moved || this.superblockHoldsFiles()) await this.settle();
     if (this.filesWanted()) await this.prepareFiles();
     this.options.onProgress();
@@ -210,7 +209,7 @@ export class Reclaimer {
 
   /** Image and sums durable, then the superblock, then log space: in this order (P4). */
   private async settle(): Promise<void> {
-    const { log, destager } = this.options;
+    const { destager } = this.options;
     const cursor = destager.cursor;
     if (cursor.lsn !== this.synced.lsn) await destager.sync();
     this.synced = cursor;
@@ -246,7 +245,7 @@ export class Reclaimer {
     const { log, superblock, identity } = this.options;
     const replication = this.replication;
     const destageCursor = this.synced;
-    this.sizeChanged = false;
+    this.identityChanged = false;
     await superblock.write({
       ...identity(),
       tail: this.tail,

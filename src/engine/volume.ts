@@ -356,7 +356,7 @@ export class Volume implements BlockDevice {
     this.commit();
     await this.forceFlush();
     this.parts.size.bytes = sizeBytes;
-    await this.parts.reclaimer.settled();
+    await this.parts.reclaimer.recordSoon();
   }
 
   /** Makes everything acknowledged durable; the LSN that is. */
