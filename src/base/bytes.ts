@@ -32,17 +32,20 @@ export class ByteWriter {
 
   u8(value: number): void {
     assert(Number.isInteger(value) && value >= 0 && value <= 0xff, 'a u8 field is out of range');
-    this.#view.setUint8(this.#take(1), value);
+    const at = this.#take(1);
+    this.#view.setUint8(at, value);
   }
 
   u16(value: number): void {
     assert(Number.isInteger(value) && value >= 0 && value < TWO_16, 'a u16 field is out of range');
-    this.#view.setUint16(this.#take(2), value, true);
+    const at = this.#take(2);
+    this.#view.setUint16(at, value, true);
   }
 
   u32(value: number): void {
     assert(Number.isInteger(value) && value >= 0 && value < TWO_32, 'a u32 field is out of range');
-    this.#view.setUint32(this.#take(4), value, true);
+    const at = this.#take(4);
+    this.#view.setUint32(at, value, true);
   }
 
   u48(value: number): void {
@@ -60,7 +63,8 @@ export class ByteWriter {
   }
 
   bytes(value: Uint8Array): void {
-    this.#bytes.set(value, this.#take(value.length));
+    const at = this.#take(value.length);
+    this.#bytes.set(value, at);
   }
 
   /** A string as u16 length and UTF-8. */
@@ -80,6 +84,7 @@ export class ByteWriter {
     return this.#bytes.subarray(0, this.#length);
   }
 
+  /** Makes room; may replace #bytes and #view, so that it comes before either is used. */
   #take(count: number): number {
     const at = this.#length;
     const needed = at + count;
