@@ -1,0 +1,49 @@
+/** What `init` writes: every key that this version honours, with its default, commented where the default will do. */
+export function sampleConfiguration(keyFile: string): string {
+  return `# Keepgate's configuration (YAML 1.2). Unknown keys are refused. Every key can also be given in the environment:
+# nbd.listen is KEEPGATE_NBD_LISTEN, lists comma-separated, volumes as JSON in KEEPGATE_VOLUMES.
+
+dataDir: /var/lib/keepgate          # the full local copy of every volume lies here
+keyFile: ${JSON.stringify(keyFile)}   # 32 bytes, base64, readable by its owner only; keep a copy off this machine
+
+# Without it, listening beyond loopback and Unix sockets is refused.
+#trustedNetwork: false
+
+nbd:
+  enabled: true
+  listen: ["127.0.0.1:10809"]       # also "[::1]:10809" and "unix:/run/keepgate/nbd.sock"
+
+iscsi:
+  enabled: true
+  listen: ["127.0.0.1:3260"]
+  #advertise: []                    # host:port that discovery gives out; default: the address the initiator reached
+  #targetPrefix: iqn.2026-11.io.keepgate   # a volume's target is PREFIX:VOLUME, LUN 0
+
+api:
+  listen: 127.0.0.1:9470            # or unix:/PATH
+  #tokenFile: FILE                  # default: api-token in dataDir
+
+store:
+  url: s3://bucket/prefix           # or file:///path
+  #endpoint: https://s3.example.com # anything that speaks S3; leave it out for AWS
+  #region: us-east-1
+  #forcePathStyle: false
+  #fencing: auto                    # none: the store ignores If-None-Match, and one gateway only uses it
+
+bandwidth:
+  upload: unlimited                 # 20MB/s, 5Mbit/s
+
+volumes:
+  - name: disk0                     # a-z, 0-9 and -
+    size: 100GiB                    # a multiple of 4 KiB; a larger recorded size stands
+    #buffer: { size: 1GiB, whenFull: throttle }   # fail: errors rather than waiting
+    #provision: thin                # full reserves the space at once
+    #fullTimeout: 30s               # how long a write waits for disk space before it fails
+    #access: exclusive              # shared: clients that coordinate among themselves (cluster file systems)
+    #readOnly: false
+    #nbd: { enabled: true }
+    #iscsi: { enabled: true, initiators: [] }
+    #replicate: { enabled: true, interval: 10s, segmentSize: 8MiB }
+    #whenFenced: readOnly           # continue: go on serving writes when another gateway took the remote volume
+`;
+}
