@@ -5,8 +5,8 @@
  * root, without starting any service; else fetched and unpacked under test/.cache, which needs no rights. `tool` then
  * finds a program, or says why it is not there. Nothing here is used by the gateway itself.
  */
-import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
-import { chmod, rename, rm, writeFile } from 'node:fs/promises';
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmod, mkdir, mkdtemp, readdir, rename, rm, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { attempt, describeFailure, run, type Program } from './process.js';
 
@@ -189,32 +189,56 @@ async function withoutServices(work: () => Promise<void>): Promise<void> {
 }
 
 async function fetchAndUnpack(packages: readonly string[]): Promise<void> {
-  const folder = join(cacheDirectory, 'packages');
-  mkdirSync(folder, { recursive: true });
   let apt = unpackOnly ? pretendBare() : [];
-  let listed = await attempt('apt-get', [...apt, ...printUris(packages)], { env: aptEnvironment });
+  let listed = await attempt('apt-get', [...apt, ...simulation(packages)], { env: aptEnvironment });
   if (listed.status !== 0) {
-    // Lists of one's own: the system's may be absent, and only root may renew them.
     apt = [...apt, ...(await ownLists())];
-    listed = await attempt('apt-get', [...apt, ...printUris(packages)], { env: aptEnvironment });
+    listed = await attempt('apt-get', [...apt, ...simulation(packages)], { env: aptEnvironment });
   }
-  if (listed.status !== 0) throw new Error(describeFailure('apt-get', printUris(packages), listed));
+  if (listed.status !== 0) throw new Error(describeFailure('apt-get', simulation(packages), listed));
   // The C library has to fit the dynamic linker, which is the system's.
-  const names = [...listed.stdout.matchAll(/^'[^']+' ([^_ ]+)_/gm)]
+  const names = [...listed.stdout.matchAll(/^Inst (\S+)/gm)]
     .map((match) => match[1] ?? '')
     .filter((name) => name !== 'libc6');
-  await run('apt-get', [...apt, 'download', ...names], { cwd: folder, env: aptEnvironment, timeoutMs: 1_200_000 });
-  mkdirSync(unpackedDirectory, { recursive: true });
-  for (const file of readdirSync(folder).filter((name) => name.endsWith('.deb'))) {
-    await run('dpkg', ['-x', join(folder, file), unpackedDirectory], { timeoutMs: 300_000 });
+  await download(apt, names, unpackedDirectory);
+}
+
+/** Downloads packages, without what they depend on, and unpacks them into `folder`. Installs nothing. */
+export async function fetchPackages(names: readonly string[], folder: string): Promise<void> {
+  try {
+    await download([], names, folder);
+  } catch {
+    await download(await ownLists(), names, folder);
   }
-  rmSync(folder, { recursive: true });
 }
 
-function printUris(packages: readonly string[]): string[] {
-  return ['install', '--print-uris', '-qq', '-y', '--no-install-recommends', ...packages];
+/** The versioned package that Debian's newest kernel for virtual machines comes in. */
+export async function newestKernelPackage(): Promise<string | undefined> {
+  const name = 'linux-image-cloud-amd64';
+  const inLists = async (apt: readonly string[]): Promise<string | undefined> => {
+    const shown = await attempt('apt-cache', [...apt, 'depends', name], { env: aptEnvironment });
+    return /Depends: (linux-image-\S+)/.exec(shown.stdout)?.[1];
+  };
+  return (await inLists([])) ?? (await inLists(await ownLists().catch(() => [])));
 }
 
+async function download(apt: readonly string[], names: readonly string[], folder: string): Promise<void> {
+  await mkdir(folder, { recursive: true });
+  const draft = await mkdtemp(join(cacheDirectory, 'packages-'));
+  try {
+    await run('apt-get', [...apt, 'download', ...names], { cwd: draft, env: aptEnvironment, timeoutMs: 1_200_000 });
+    for (const file of await readdir(draft))
+      await run('dpkg', ['-x', join(draft, file), folder], { timeoutMs: 300_000 });
+  } finally {
+    await rm(draft, { recursive: true, force: true });
+  }
+}
+
+function simulation(packages: readonly string[]): string[] {
+  return ['-s', 'install', '-y', '--no-install-recommends', ...packages];
+}
+
+/** Package lists of one's own: the system's may be absent, and only root may renew them. */
 async function ownLists(): Promise<string[]> {
   const folder = join(cacheDirectory, 'apt');
   mkdirSync(join(folder, 'lists/partial'), { recursive: true });

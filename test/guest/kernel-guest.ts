@@ -1,0 +1,64 @@
+/**
+ * A real Linux kernel as the client: boots the guest's image in QEMU, runs a shell script in it as root, and hands
+ * back what it printed and its status. Software emulation, so that no right or device of the host is needed; about
+ * three seconds to boot. KEEPGATE_TEST_ACCEL=kvm uses the processor's virtualisation where it works.
+ *
+ * Inside the guest the host's loopback is 10.0.2.2. The guest is gone when `runGuest` returns, whatever happened.
+ */
+import { rm } from 'node:fs/promises';
+import { requiredTool, isUnpacked, packagedFile } from '../tool/clients.js';
+import { attempt } from '../tool/process.js';
+import { initrdWithScript, type GuestImage } from './guest-image.js';
+
+export interface GuestDisk {
+  /** A raw file; the guest sees the disks as /dev/vda, /dev/vdb, … in the order given. */
+  readonly path: string;
+  readonly readOnly: boolean;
+}
+
+export interface GuestRun {
+  readonly script: string;
+  readonly memoryMiB?: number;
+  readonly timeoutMs?: number;
+  readonly disks?: readonly GuestDisk[];
+}
+
+export interface GuestResult {
+  /** The script's status; 125 when the guest ended without saying it. */
+  readonly status: number;
+  readonly output: string;
+}
+
+export async function runGuest(image: GuestImage, options: GuestRun): Promise<GuestResult> {
+  const qemu = requiredTool('qemu-system-x86_64');
+  const { path: initrd, folder } = await initrdWithScript(image, options.script);
+  const kvm = process.env['KEEPGATE_TEST_ACCEL'] === 'kvm';
+  const firmware = isUnpacked(qemu) ? firmwareFolders() : [];
+  const args = [
+    ...firmware,
+    ...(kvm ? ['-accel', 'kvm', '-cpu', 'host'] : ['-accel', 'tcg,thread=multi', '-cpu', 'max']),
+    ...['-smp', '1', '-m', String(options.memoryMiB ?? 768), '-kernel', image.kernelPath, '-initrd', initrd],
+    ...['-append', 'console=ttyS0 panic=-1 quiet', '-display', 'none', '-serial', 'stdio', '-monitor', 'none'],
+    ...['-no-reboot', '-nic', 'user,model=virtio-net-pci'],
+    ...(options.disks ?? []).flatMap((disk) => [
+      '-drive',
+      `file=${disk.path},format=raw,if=virtio,cache=unsafe,readonly=${disk.readOnly ? 'on' : 'off'}`,
+    ]),
+  ];
+  try {
+    const ended = await attempt(qemu, args, { timeoutMs: options.timeoutMs ?? 180_000 });
+    const printed = `${ended.stdout}${ended.stderr}`.replaceAll('\r', '');
+    const began = printed.indexOf('GUEST-BEGIN\n');
+    const output = began < 0 ? printed : printed.slice(began + 'GUEST-BEGIN\n'.length);
+    const status = /^GUEST-STATUS (\d+)$/m.exec(output)?.[1];
+    return { status: status === undefined ? 125 : Number(status), output };
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+function firmwareFolders(): string[] {
+  return ['/usr/share/qemu', '/usr/share/seabios', '/usr/lib/ipxe/qemu']
+    .map((folder) => packagedFile(folder))
+    .flatMap((folder) => (folder === undefined ? [] : ['-L', folder]));
+}
