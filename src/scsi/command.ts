@@ -1,0 +1,37 @@
+/** What a row of the command table says, and what the commands may use of their unit. */
+import type { BlockDevice } from '../ports/block-device.js';
+import type { ModePages } from './mode-page.js';
+import type { Nexus } from './nexus.js';
+import type { Sense } from './sense.js';
+import type { ScsiTask, Step } from './task.js';
+
+export interface UnitContext {
+  readonly device: BlockDevice;
+  readonly modes: ModePages;
+  /** The transport's version descriptor in standard INQUIRY data (SPC-4 6.6.2). */
+  readonly transportVersion: number;
+  /** Tells every nexus but one that something changed. */
+  establishForOthers(nexus: Nexus | undefined, what: Sense): void;
+}
+
+export interface Command {
+  readonly name: string;
+  /**
+   * CDB usage data (SPC-4 6.35.3): the opcode, then per byte the bits that the unit evaluates; all others must be
+   * zero. Its length is the CDB's.
+   */
+  readonly usage: Uint8Array;
+  /** Of opcodes that stand for several commands: bits 4..0 of byte 1. */
+  readonly serviceAction?: number;
+  /** Index into ioOps, for the counters. */
+  readonly op: number;
+  /** It learns about the unit and touches no data: served to initiators that do not hold the volume as well. */
+  readonly inquiry: boolean;
+  /** Served although a unit attention is pending, which stays pending (SAM-5 5.14.5). */
+  readonly passesAttention: boolean;
+  /** Refused while the medium is write protected. */
+  readonly changesMedium: boolean;
+  begin(unit: UnitContext, task: ScsiTask, cdb: Uint8Array, at: number): Step;
+  /** After step.collect: bytes[start, end) is the parameter list. */
+  accept?(unit: UnitContext, task: ScsiTask, bytes: Uint8Array, start: number, end: number): Step;
+}

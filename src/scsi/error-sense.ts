@@ -1,0 +1,58 @@
+/** The one place where failures of the volume become what SCSI can say. */
+import type { ErrorCode } from '../base/errors.js';
+import { sense } from './sense.js';
+import type { Sense } from './sense.js';
+
+/** Codes that no command can meet (configuration, restore, bucket) are a target failure like any other. */
+const failed = sense.internalTargetFailure;
+
+export const errorSense: Readonly<Record<ErrorCode, Sense>> = {
+  'config-invalid': failed,
+  'key-missing': failed,
+  'key-invalid': failed,
+  'key-permissions': failed,
+  'key-mismatch': failed,
+  'listen-refused': failed,
+  'insecure-listener': failed,
+  'not-supported': sense.invalidOperationCode,
+  'gateway-unreachable': failed,
+  unauthorized: failed,
+  'not-found': failed,
+  'volume-locked': sense.busy,
+  'volume-incomplete': failed,
+  'volume-exists': failed,
+  'format-newer': failed,
+  'format-unknown': failed,
+  'size-invalid': failed,
+  'log-damaged': failed,
+  'superblock-damaged': failed,
+  'checksum-mismatch': sense.unrecoveredReadError,
+  'disk-full': sense.spaceAllocationFailed,
+  'disk-failed': failed,
+  'directory-unwritable': failed,
+  'buffer-full': sense.spaceAllocationFailed,
+  'out-of-range': sense.lbaOutOfRange,
+  'invalid-request': sense.invalidFieldInCdb,
+  'request-too-large': sense.invalidFieldInCdb,
+  'read-only': sense.writeProtected,
+  'volume-in-use': sense.reservationConflict,
+  'volume-closed': sense.busy,
+  'access-denied': sense.accessDenied,
+  'session-limit': sense.busy,
+  'store-unreachable': sense.becomingReady,
+  'store-forbidden': failed,
+  'store-bucket-missing': failed,
+  'store-slow-down': sense.becomingReady,
+  'store-failed': sense.becomingReady,
+  'store-no-conditional-put': failed,
+  'object-missing': sense.unrecoveredReadError,
+  'object-damaged': sense.unrecoveredReadError,
+  'remote-exists': failed,
+  'remote-ahead': failed,
+  'remote-forked': failed,
+  'remote-vanished': failed,
+  'remote-gap': sense.unrecoveredReadError,
+  'receipt-invalid': failed,
+  'receipt-unmet': failed,
+  fenced: sense.writeProtected,
+};

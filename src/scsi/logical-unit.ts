@@ -1,0 +1,135 @@
+/**
+ * A volume as a SCSI direct access block device: SAM-5 task handling without a task set (commands are independent, and
+ * take effect in the order in which the device is called), SPC-4 and SBC-3 commands.
+ *
+ * It validates each command once, before anything happens: unit attention, opcode, reserved bits, write protection,
+ * then the command's own checks. It knows no transport: whoever carries commands calls `begin` and follows the Step.
+ *
+ * Hot path: `begin` of a READ or WRITE allocates nothing.
+ */
+import { GatewayError } from '../base/errors.js';
+import type { BlockDevice } from '../ports/block-device.js';
+import type { UnitContext } from './command.js';
+import { findCommand } from './command-table.js';
+import { errorSense } from './error-sense.js';
+import { NO_SUCH_UNIT, reportLuns, standardInquiry } from './inquiry.js';
+import { readU16 } from './big-endian.js';
+import { ModePages } from './mode-page.js';
+import { Nexus } from './nexus.js';
+import { invalidFieldInCdb, sense, writeSense } from './sense.js';
+import type { Sense } from './sense.js';
+import type { ScsiTask, Step } from './task.js';
+import { senseAsData } from './unit-command.js';
+
+export class LogicalUnit implements UnitContext {
+  readonly device: BlockDevice;
+  readonly transportVersion: number;
+  readonly modes = new ModePages();
+  readonly #nexuses = new Set<Nexus>();
+
+  constructor(options: { readonly device: BlockDevice; readonly transportVersion: number }) {
+    this.device = options.device;
+    this.transportVersion = options.transportVersion;
+  }
+
+  /** For each session of an initiator; `detach` ends it. */
+  attach(): Nexus {
+    const nexus = new Nexus(this.device.sizeBytes);
+    this.#nexuses.add(nexus);
+    return nexus;
+  }
+
+  detach(nexus: Nexus): void {
+    this.#nexuses.delete(nexus);
+  }
+
+  establishForOthers(nexus: Nexus | undefined, what: Sense): void {
+    for (const each of this.#nexuses) if (each !== nexus) each.establish(what);
+  }
+
+  /** `what`: logicalUnitReset or targetReset (SAM-5 6.3.3, 6.3.2); the transport has aborted the tasks. */
+  reset(what: Sense): void {
+    this.modes.reset();
+    this.establishForOthers(undefined, what);
+  }
+
+  /** Whether a command may be served to an initiator that does not hold the volume. */
+  isInquiry(cdb: Uint8Array, at: number): boolean {
+    // What is not supported touches nothing either, and is answered at once.
+    return findCommand(cdb, at)?.inquiry ?? true;
+  }
+
+  /** cdb[at…] is at least 16 bytes; a shorter CDB is followed by anything. */
+  begin(nexus: Nexus, task: ScsiTask, cdb: Uint8Array, at: number): Step {
+    task.begin();
+    task.nexus = nexus;
+    const command = findCommand(cdb, at);
+    if (command === undefined || !command.passesAttention) {
+      if (nexus.knownSizeBytes !== this.device.sizeBytes) this.#noticeSize(nexus);
+      if (nexus.hasAttention) return task.fail(nexus.takeAttention() ?? sense.none);
+    }
+    if (command === undefined) return task.fail(sense.invalidOperationCode);
+    task.op = command.op;
+    const { usage } = command;
+    for (let byte = 1; byte < usage.length; byte++) {
+      const wrong = (cdb[at + byte] ?? 0) & ~(usage[byte] ?? 0);
+      if (wrong !== 0) return task.fail(invalidFieldInCdb(byte, 31 - Math.clz32(wrong)));
+    }
+    if (command.changesMedium) {
+      if (this.device.readOnly) return task.fail(sense.writeProtected);
+      if (this.modes.softwareWriteProtect) return task.fail(sense.softwareWriteProtected);
+    }
+    if (command.accept !== undefined) {
+      task.command = command;
+      task.cdb.set(cdb.subarray(at, at + usage.length));
+    }
+    try {
+      return command.begin(this, task, cdb, at);
+    } catch (error) {
+      return this.refuse(task, error);
+    }
+  }
+
+  /** After step.collect, with the whole parameter list, or as much of it as the initiator sent. */
+  accept(task: ScsiTask, bytes: Uint8Array, start: number, end: number): Step {
+    try {
+      return task.command?.accept?.(this, task, bytes, start, end) ?? task.fail(sense.internalTargetFailure);
+    } catch (error) {
+      return this.refuse(task, error);
+    }
+  }
+
+  /** Ends a command with what the device threw; anything but an operational failure is thrown on. */
+  refuse(task: ScsiTask, error: unknown): Step {
+    if (!(error instanceof GatewayError)) throw error;
+    return task.fail(errorSense[error.code]);
+  }
+
+  /** Sense data in the format that the control mode page asks for. */
+  writeSense(bytes: Uint8Array, at: number, what: Sense): number {
+    return writeSense(bytes, at, what, this.modes.descriptorSense);
+  }
+
+  #noticeSize(nexus: Nexus): void {
+    nexus.knownSizeBytes = this.device.sizeBytes;
+    nexus.establish(sense.capacityChanged);
+  }
+}
+
+/** Commands to a LUN that the target does not have (SPC-4 4.6.4, SAM-5 5.11): answered without any unit. */
+export function beginWithoutUnit(task: ScsiTask, transportVersion: number, cdb: Uint8Array, at: number): Step {
+  task.begin();
+  switch (cdb[at]) {
+    case opcode.inquiry:
+      if (((cdb[at + 1] ?? 0) & 0x01) !== 0) return task.fail(sense.logicalUnitNotSupported);
+      return task.answer(standardInquiry(transportVersion, NO_SUCH_UNIT), readU16(cdb, at + 3));
+    case opcode.reportLuns:
+      return reportLuns(task, cdb, at);
+    case opcode.requestSense:
+      return senseAsData(task, sense.logicalUnitNotSupported, cdb, at);
+    default:
+      return task.fail(sense.logicalUnitNotSupported);
+  }
+}
+
+const opcode = { requestSense: 0x03, inquiry: 0x12, reportLuns: 0xa0 } as const;

@@ -1,0 +1,83 @@
+/**
+ * READ and WRITE of 6, 10, 12 and 16 bytes, SYNCHRONIZE CACHE, READ CAPACITY (SBC-3 5.8 to 5.18, 5.22, 5.32).
+ *
+ * Hot path: beginRead and beginWrite allocate nothing. DPO is accepted and ignored, as a hint may be. FUA_NV, obsolete,
+ * asks for less than FUA and gets as much.
+ */
+import { BLOCK_BYTES, LOGICAL_BLOCK_BYTES } from '../base/units.js';
+import { readU32, writeU32, writeU64 } from './big-endian.js';
+import type { UnitContext } from './command.js';
+import { transferLimits } from './inquiry.js';
+import { invalidFieldInCdb, sense } from './sense.js';
+import { step } from './task.js';
+import type { ScsiTask, Step } from './task.js';
+
+const FUA = 0x08;
+const FUA_NV = 0x02;
+const U32_MAX = 0xffff_ffff;
+
+/** Whether [lba, lba + blocks) lies on the medium; `lba` may be inexact above 2^53, where it does not. */
+export function isInRange(unit: UnitContext, lba: number, blocks: number): boolean {
+  return lba + blocks <= unit.device.sizeBytes / LOGICAL_BLOCK_BYTES;
+}
+
+/** `lengthAt` is where the CDB has its transfer length, for the sense data. */
+export function beginRead(unit: UnitContext, task: ScsiTask, lba: number, blocks: number, lengthAt: number): Step {
+  if (!isInRange(unit, lba, blocks)) return task.fail(sense.lbaOutOfRange);
+  if (blocks > transferLimits.transferMax) return task.fail(invalidFieldInCdb(lengthAt, 7));
+  task.offset = lba * LOGICAL_BLOCK_BYTES;
+  task.lengthBytes = blocks * LOGICAL_BLOCK_BYTES;
+  return blocks === 0 ? step.finished : step.readMedium;
+}
+
+export function beginWrite(
+  unit: UnitContext,
+  task: ScsiTask,
+  lba: number,
+  blocks: number,
+  lengthAt: number,
+  flags: number,
+): Step {
+  if (!isInRange(unit, lba, blocks)) return task.fail(sense.lbaOutOfRange);
+  if (blocks > transferLimits.transferMax) return task.fail(invalidFieldInCdb(lengthAt, 7));
+  task.offset = lba * LOGICAL_BLOCK_BYTES;
+  task.lengthBytes = blocks * LOGICAL_BLOCK_BYTES;
+  task.forceUnitAccess = (flags & (FUA | FUA_NV)) !== 0 || !unit.modes.writeCacheEnabled;
+  return blocks === 0 ? step.finished : step.writeMedium;
+}
+
+/**
+ * Everything becomes durable, whatever range was asked for. IMMED is taken as permission only: an answer that comes
+ * before the data are durable would promise what a crash could break (P1).
+ */
+export function synchronizeCache(unit: UnitContext, task: ScsiTask, lba: number, blocks: number): Step {
+  if (!isInRange(unit, lba, blocks)) return task.fail(sense.lbaOutOfRange);
+  unit.device.flush(task);
+  return step.waiting;
+}
+
+/** SBC-3 5.15.2: the last LBA (FFFFFFFFh: ask READ CAPACITY(16)) and the block length. */
+export function readCapacity10(unit: UnitContext, task: ScsiTask): Step {
+  const bytes = new Uint8Array(8);
+  writeU32(bytes, 0, Math.min(unit.device.sizeBytes / LOGICAL_BLOCK_BYTES - 1, U32_MAX));
+  writeU32(bytes, 4, LOGICAL_BLOCK_BYTES);
+  return task.answer(bytes, bytes.length);
+}
+
+const LBPME = 0x80;
+const LBPRZ = 0x40;
+
+/**
+ * SBC-3 5.16.2:
+ *
+ *   0..7   last LBA                  13   logical blocks per physical block, as an exponent of 2
+ *   8..11  block length              14   LBPME (bit 7), LBPRZ (bit 6), lowest aligned LBA
+ */
+export function readCapacity16(unit: UnitContext, task: ScsiTask, cdb: Uint8Array, at: number): Step {
+  const bytes = new Uint8Array(32);
+  writeU64(bytes, 0, unit.device.sizeBytes / LOGICAL_BLOCK_BYTES - 1);
+  writeU32(bytes, 8, LOGICAL_BLOCK_BYTES);
+  bytes[13] = Math.log2(BLOCK_BYTES / LOGICAL_BLOCK_BYTES);
+  bytes[14] = LBPME | LBPRZ;
+  return task.answer(bytes, readU32(cdb, at + 10));
+}

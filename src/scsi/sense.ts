@@ -1,0 +1,128 @@
+/**
+ * How a command ends that does not end well: status and sense data (SPC-4 4.5, SAM-5 5.3).
+ *
+ *   fixed format (70h)                         descriptor format (72h)
+ *   0      response code                       0      response code
+ *   2      sense key                           1      sense key
+ *   7      additional length (10)              2, 3   ASC, ASCQ
+ *   12, 13 ASC, ASCQ                           7      additional length
+ *   15..17 sense-key specific: field pointer   8..    descriptor 02h: sense-key specific
+ */
+import { writeU16 } from './big-endian.js';
+
+/** SAM-5 5.3.1. */
+export const scsiStatus = {
+  good: 0x00,
+  checkCondition: 0x02,
+  busy: 0x08,
+  reservationConflict: 0x18,
+  taskSetFull: 0x28,
+  taskAborted: 0x40,
+} as const;
+
+/** SPC-4 4.5.6. */
+export const senseKey = {
+  noSense: 0x0,
+  notReady: 0x2,
+  mediumError: 0x3,
+  hardwareError: 0x4,
+  illegalRequest: 0x5,
+  unitAttention: 0x6,
+  dataProtect: 0x7,
+  abortedCommand: 0xb,
+  miscompare: 0xe,
+} as const;
+
+/** Which field of the CDB or of the parameter list was wrong (SPC-4 4.5.2.4.2). */
+export interface FieldPointer {
+  readonly inCdb: boolean;
+  readonly byte: number;
+  readonly bit: number;
+}
+
+export interface Sense {
+  readonly status: number;
+  readonly key: number;
+  readonly asc: number;
+  readonly ascq: number;
+  readonly field?: FieldPointer;
+}
+
+function check(key: number, asc: number, ascq: number): Sense {
+  return { status: scsiStatus.checkCondition, key, asc, ascq };
+}
+
+const { notReady, mediumError, hardwareError, illegalRequest, unitAttention, dataProtect, abortedCommand } = senseKey;
+
+/** Codes of SPC-4 annex D.2. */
+export const sense = {
+  none: check(senseKey.noSense, 0x00, 0x00),
+  unrecoveredReadError: check(mediumError, 0x11, 0x00),
+  internalTargetFailure: check(hardwareError, 0x44, 0x00),
+  parameterListLengthError: check(illegalRequest, 0x1a, 0x00),
+  invalidOperationCode: check(illegalRequest, 0x20, 0x00),
+  lbaOutOfRange: check(illegalRequest, 0x21, 0x00),
+  invalidFieldInCdb: check(illegalRequest, 0x24, 0x00),
+  logicalUnitNotSupported: check(illegalRequest, 0x25, 0x00),
+  invalidFieldInParameterList: check(illegalRequest, 0x26, 0x00),
+  savingParametersNotSupported: check(illegalRequest, 0x39, 0x00),
+  becomingReady: check(notReady, 0x04, 0x01),
+  manualInterventionRequired: check(notReady, 0x04, 0x03),
+  writeProtected: check(dataProtect, 0x27, 0x00),
+  softwareWriteProtected: check(dataProtect, 0x27, 0x02),
+  spaceAllocationFailed: check(dataProtect, 0x27, 0x07),
+  accessDenied: check(dataProtect, 0x20, 0x02),
+  powerOn: check(unitAttention, 0x29, 0x00),
+  targetReset: check(unitAttention, 0x29, 0x02),
+  logicalUnitReset: check(unitAttention, 0x29, 0x03),
+  modeParametersChanged: check(unitAttention, 0x2a, 0x01),
+  capacityChanged: check(unitAttention, 0x2a, 0x09),
+  commandsClearedByAnother: check(unitAttention, 0x2f, 0x00),
+  unexpectedUnsolicitedData: check(abortedCommand, 0x0c, 0x0c),
+  notEnoughUnsolicitedData: check(abortedCommand, 0x0c, 0x0d),
+  /** Not ready for work at all; the initiator tries again. No sense data. */
+  busy: { status: scsiStatus.busy, key: 0, asc: 0, ascq: 0 },
+  reservationConflict: { status: scsiStatus.reservationConflict, key: 0, asc: 0, ascq: 0 },
+} as const satisfies Record<string, Sense>;
+
+/** INVALID FIELD IN CDB that says which: `bit` is the leftmost wrong bit of the byte. */
+export function invalidFieldInCdb(byte: number, bit: number): Sense {
+  return { ...sense.invalidFieldInCdb, field: { inCdb: true, byte, bit } };
+}
+
+export function invalidFieldInParameterList(byte: number, bit: number): Sense {
+  return { ...sense.invalidFieldInParameterList, field: { inCdb: false, byte, bit } };
+}
+
+export const SENSE_BYTES_MAX = 18;
+const FIXED_ADDITIONAL_BYTES = 10;
+
+/** Writes sense data at `at`, and returns its length. `descriptorFormat`: as the control mode page's D_SENSE asks. */
+export function writeSense(bytes: Uint8Array, at: number, what: Sense, descriptorFormat: boolean): number {
+  bytes.fill(0, at, at + SENSE_BYTES_MAX);
+  if (!descriptorFormat) {
+    bytes[at] = 0x70;
+    bytes[at + 2] = what.key;
+    bytes[at + 7] = FIXED_ADDITIONAL_BYTES;
+    bytes[at + 12] = what.asc;
+    bytes[at + 13] = what.ascq;
+    if (what.field !== undefined) writeFieldPointer(bytes, at + 15, what.field);
+    return SENSE_BYTES_MAX;
+  }
+  bytes[at] = 0x72;
+  bytes[at + 1] = what.key;
+  bytes[at + 2] = what.asc;
+  bytes[at + 3] = what.ascq;
+  if (what.field === undefined) return 8;
+  bytes[at + 7] = 8;
+  bytes[at + 8] = 0x02;
+  bytes[at + 9] = 0x06;
+  writeFieldPointer(bytes, at + 12, what.field);
+  return 16;
+}
+
+/** SKSV, C/D and BPV are the upper bits of the first of three bytes. */
+function writeFieldPointer(bytes: Uint8Array, at: number, field: FieldPointer): void {
+  bytes[at] = 0x80 | (field.inCdb ? 0x40 : 0) | 0x08 | field.bit;
+  writeU16(bytes, at + 1, field.byte);
+}
