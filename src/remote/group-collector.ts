@@ -1,0 +1,210 @@
+/**
+ * What a run of log batches leaves behind: each block's newest version inside the run, no block twice. Walks headers, as
+ * the destager does; payload is read when the group is sealed (group-sealer.ts).
+ */
+import type { BlockNumber, Lsn } from '../base/units.js';
+import { GatewayError } from '../base/errors.js';
+import { ZERO_LOCATION } from '../engine/block-table.js';
+import type { LogBatch } from '../engine/log-reader.js';
+import { Overlay } from '../engine/overlay.js';
+import type { LogCursor } from '../ports/replication.js';
+import type { ResizeEvent } from './segment-index.js';
+
+/** How the replicator reads the log; engine/log-reader.ts implements it. */
+export interface LogSource {
+  next(cursor: LogCursor): Promise<LogBatch | undefined>;
+  readPayload(
+    file: number,
+    position: number,
+    blockCount: number,
+    target: Uint8Array,
+    targetStart: number,
+  ): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** Bounds of a group's metadata, whatever its payload: extents of zeros, and size changes. */
+const ZERO_EXTENTS_MAX = 8192;
+const RESIZES_MAX = 1024;
+
+/** Columns, in the order in which the payload lies in the log. */
+export interface GroupContent {
+  readonly count: number;
+  readonly blocks: Float64Array;
+  readonly lsns: Float64Array;
+  /** engine/overlay.ts, locationOf. */
+  readonly locations: Float64Array;
+  readonly logSums: Uint32Array;
+  /** Disjoint and ascending: what trims and zero records leave zero. */
+  readonly zeros: readonly BlockRange[];
+  readonly resizes: readonly ResizeEvent[];
+}
+
+export interface BlockRange {
+  readonly first: BlockNumber;
+  readonly count: number;
+}
+
+export class GroupCollector {
+  readonly #overlay = new Overlay();
+  readonly #resizes: ResizeEvent[] = [];
+  readonly #blocksMax: number;
+  #cursor: LogCursor;
+  #wallMs = 0;
+  #payloadBlocks = 0;
+
+  /** `blocksMax`: payload blocks that the group may have at most. */
+  constructor(options: { readonly cursor: LogCursor; readonly blocksMax: number }) {
+    this.#cursor = options.cursor;
+    this.#blocksMax = options.blocksMax;
+  }
+
+  /** Behind the last batch that was taken. */
+  get cursor(): LogCursor {
+    return this.#cursor;
+  }
+
+  get lastLsn(): Lsn {
+    return this.#cursor.lsn - 1;
+  }
+
+  /** When the last batch was written. */
+  get wallMs(): number {
+    return this.#wallMs;
+  }
+
+  /** Blocks with a newest version in the group, an upper bound of its payload. */
+  get blocks(): number {
+    return this.#overlay.table.size;
+  }
+
+  /** Payload blocks that were taken, superseded ones too. */
+  get payloadBlocks(): number {
+    return this.#payloadBlocks;
+  }
+
+  /** Nothing in it changes the volume (marks and epochs only). */
+  get empty(): boolean {
+    return this.#overlay.isEmpty && this.#resizes.length === 0;
+  }
+
+  /** Takes batches up to `throughLsn`; 'full' when the group has reached its bounds before. */
+  async collect(source: LogSource, throughLsn: Lsn): Promise<'caughtUp' | 'full'> {
+    while (this.#cursor.lsn <= throughLsn) {
+      const batch = await source.next(this.#cursor);
+      if (batch === undefined) {
+        throw new GatewayError(
+          'log-damaged',
+          `the log ends at LSN ${this.lastLsn} (file ${this.#cursor.file}, offset ${this.#cursor.offset}), it is durable up to ${throughLsn}`,
+        );
+      }
+      if (batch.lastLsn > throughLsn) return 'caughtUp';
+      if (!this.#hasRoom(batch)) return 'full';
+      this.#take(batch);
+    }
+    return 'caughtUp';
+  }
+
+  #hasRoom(batch: LogBatch): boolean {
+    if (this.empty) return true;
+    const { table, extents } = this.#overlay;
+    return (
+      table.size + blocksOf(batch) <= this.#blocksMax &&
+      extents.count + batch.records.length <= ZERO_EXTENTS_MAX &&
+      this.#resizes.length + resizesOf(batch) <= RESIZES_MAX
+    );
+  }
+
+  #take(batch: LogBatch): void {
+    this.#overlay.replay(batch);
+    for (const record of batch.records) {
+      if (record.kind === 'resize') this.#resizes.push({ kind: 'resize', lsn: record.lsn, sizeBytes: record.sizeBytes });
+      if (record.kind === 'snapshot') {
+        throw new GatewayError('not-supported', 'the log holds a snapshot, which this version cannot replicate');
+      }
+    }
+    this.#payloadBlocks += batch.sums.length;
+    this.#wallMs = batch.wallMs;
+    this.#cursor = batch.next;
+  }
+
+  content(): GroupContent {
+    const { table } = this.#overlay;
+    const sorted = table.sortedBlocks();
+    const places: { block: number; location: number; lsn: number; logSum: number }[] = [];
+    for (const block of sorted) {
+      const slot = this.#overlay.lookup(block);
+      if (slot < 0 || table.locationAt(slot) === ZERO_LOCATION) continue;
+      const lsn = table.lsnAt(slot);
+      places.push({ block, location: table.locationAt(slot), lsn, logSum: table.logSumAt(slot) });
+    }
+    places.sort((left, right) => left.location - right.location);
+    return {
+      count: places.length,
+      blocks: Float64Array.from(places, ({ block }) => block),
+      lsns: Float64Array.from(places, ({ lsn }) => lsn),
+      locations: Float64Array.from(places, ({ location }) => location),
+      logSums: Uint32Array.from(places, ({ logSum }) => logSum),
+      zeros: this.#zeroRanges(sorted),
+      resizes: [...this.#resizes],
+    };
+  }
+
+  /** Extents, less the blocks that were written after them, and single zero blocks. */
+  #zeroRanges(sorted: Uint32Array): BlockRange[] {
+    const { table, extents } = this.#overlay;
+    const ranges = new RangeList();
+    let at = 0;
+    const singles = (before: number, inside: number): number => {
+      let from = inside;
+      for (let block = sorted[at]; block !== undefined && block < before; block = sorted[++at]) {
+        const slot = this.#overlay.lookup(block);
+        if (slot < 0) continue;
+        const zero = table.locationAt(slot) === ZERO_LOCATION;
+        if (inside < 0) {
+          if (zero) ranges.add(block, block + 1);
+        } else if (!zero) {
+          ranges.add(from, block);
+          from = block + 1;
+        }
+      }
+      return from;
+    };
+    for (const { start, end } of extents) {
+      singles(start, -1);
+      ranges.add(singles(end, start), end);
+    }
+    singles(Infinity, -1);
+    return ranges.list;
+  }
+}
+
+/** Grows by ascending, disjoint ranges; joins those that touch. */
+class RangeList {
+  readonly list: BlockRange[] = [];
+
+  add(first: BlockNumber, end: BlockNumber): void {
+    if (end <= first) return;
+    const last = this.list.at(-1);
+    if (last !== undefined && last.first + last.count === first) {
+      this.list[this.list.length - 1] = { first: last.first, count: end - last.first };
+    } else {
+      this.list.push({ first, count: end - first });
+    }
+  }
+}
+
+/** Table entries that a batch can add: payload, and short zero records (engine/overlay.ts). */
+function blocksOf(batch: LogBatch): number {
+  let blocks = batch.sums.length;
+  for (const record of batch.records) {
+    if (record.kind === 'trim' || record.kind === 'zero') blocks += Math.min(record.blockCount, 32);
+  }
+  return blocks;
+}
+
+function resizesOf(batch: LogBatch): number {
+  let resizes = 0;
+  for (const record of batch.records) if (record.kind === 'resize') resizes++;
+  return resizes;
+}

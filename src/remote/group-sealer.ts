@@ -1,0 +1,142 @@
+/**
+ * Makes sealed segments of a group: reads its payload from the log in the order in which it lies there, verifies it
+ * against the log's sums (P3: rot is never uploaded), leaves out blocks of zeros, and carries the sums on as block sums.
+ * One segment at a time: two buffers of a segment's size are all its memory, however large the group is.
+ */
+import { GatewayError } from '../base/errors.js';
+import { BLOCK_BYTES, MIB } from '../base/units.js';
+import { fileOf, offsetOf } from '../engine/overlay.js';
+import type { Checksums } from '../ports/checksum.js';
+import type { BlockRange, GroupContent, LogSource } from './group-collector.js';
+import type { SegmentKey } from './name.js';
+import type { ObjectSealer } from './seal.js';
+import type { SegmentFacts } from './segment-index.js';
+import { SegmentWriter } from './segment-writer.js';
+import type { SealedSegment } from './segment-writer.js';
+
+const READ_BLOCKS_MAX = MIB / BLOCK_BYTES;
+
+export interface GroupSealerOptions {
+  readonly source: LogSource;
+  readonly checksums: Checksums;
+  readonly sealer: ObjectSealer;
+  /** Payload blocks of one segment. */
+  readonly segmentBlocks: number;
+}
+
+/** What all segments of a group share; the rest follows from their order. */
+export interface GroupFrame {
+  readonly first: SegmentKey;
+  readonly previousLink: Uint8Array;
+  readonly facts: Omit<SegmentFacts, 'groupId' | 'groupFirstNumber' | 'groupEnd' | 'previousLink' | 'committed' | 'takeover'>;
+  readonly takeover: SegmentFacts['takeover'] | undefined;
+  /** Asked when a segment is sealed. */
+  readonly committed: () => SegmentKey;
+}
+
+export interface KeyedSegment extends SealedSegment {
+  readonly key: SegmentKey;
+}
+
+export class GroupSealer {
+  readonly #options: GroupSealerOptions;
+  readonly #writer: SegmentWriter;
+  readonly #raw: Uint8Array;
+  readonly #sums: Uint32Array;
+
+  constructor(options: GroupSealerOptions) {
+    const { segmentBlocks, checksums } = options;
+    this.#options = options;
+    // One block more than is ever used, so that a segment full of payload still takes zero extents.
+    this.#writer = new SegmentWriter({ payloadBlocksMax: segmentBlocks + 1 });
+    this.#raw = checksums.alignedBuffer(segmentBlocks * BLOCK_BYTES);
+    this.#sums = new Uint32Array(segmentBlocks);
+  }
+
+  /** The group's segments in order, each sealed when it is asked for. log-damaged when a payload block has rotted. */
+  async *seal(content: GroupContent, frame: GroupFrame): AsyncGenerator<KeyedSegment, void, undefined> {
+    const { sealer, segmentBlocks } = this.#options;
+    const writer = this.#writer;
+    let { previousLink } = frame;
+    let zerosTaken = 0;
+    let taken = 0;
+    for (let number = frame.first.number; ; number++) {
+      writer.clear();
+      const isFirst = number === frame.first.number;
+      if (isFirst) for (const { lsn, sizeBytes } of content.resizes) writer.addResize(lsn, sizeBytes);
+      const count = Math.min(segmentBlocks, content.count - taken);
+      if (count > 0) await this.#fill(content, taken, count);
+      taken += count;
+      if (taken === content.count) zerosTaken = addZeros(writer, content.zeros, zerosTaken);
+      const groupEnd = taken === content.count && zerosTaken === content.zeros.length;
+      const key = { epoch: frame.first.epoch, number };
+      const takeover = isFirst ? frame.takeover : undefined;
+      const sealed = writer.seal(sealer, key, {
+        ...frame.facts,
+        groupId: frame.first.number,
+        groupFirstNumber: frame.first.number,
+        groupEnd,
+        previousLink,
+        committed: frame.committed(),
+        ...(takeover === undefined ? {} : { takeover }),
+      });
+      previousLink = sealed.link;
+      yield { ...sealed, key };
+      if (groupEnd) return;
+    }
+  }
+
+  /** Brings content[from, from + count) into the writer, in block order. */
+  async #fill(content: GroupContent, from: number, count: number): Promise<void> {
+    await this.#read(content, from, count);
+    this.#verify(content, from, count);
+    const order = Uint32Array.from({ length: count }, (_, at) => at);
+    order.sort((left, right) => (content.blocks[from + left] ?? 0) - (content.blocks[from + right] ?? 0));
+    for (const at of order) {
+      const block = content.blocks[from + at] ?? 0;
+      const start = at * BLOCK_BYTES;
+      if (this.#options.checksums.isZero(this.#raw, start, start + BLOCK_BYTES)) this.#writer.addZeros(block, 1);
+      else this.#writer.add(block, 1, this.#raw, start, this.#sums, at);
+    }
+  }
+
+  /** Reads runs that lie together in the log. */
+  async #read(content: GroupContent, from: number, count: number): Promise<void> {
+    const { locations } = content;
+    for (let at = 0; at < count; ) {
+      const location = locations[from + at] ?? 0;
+      let run = 1;
+      while (at + run < count && run < READ_BLOCKS_MAX && locations[from + at + run] === location + run) run++;
+      await this.#options.source.readPayload(fileOf(location), offsetOf(location), run, this.#raw, at * BLOCK_BYTES);
+      at += run;
+    }
+  }
+
+  /** Against the log sums, which become block sums. */
+  #verify(content: GroupContent, from: number, count: number): void {
+    const { checksums } = this.#options;
+    this.#sums.set(content.logSums.subarray(from, from + count));
+    for (let at = 0; at < count; at++) {
+      const block = content.blocks[from + at] ?? 0;
+      const lsn = content.lsns[from + at] ?? 0;
+      if (checksums.verifyLogBlocks(this.#raw, at * BLOCK_BYTES, 1, block, lsn, this.#sums, at) >= 0) {
+        const location = content.locations[from + at] ?? 0;
+        throw new GatewayError(
+          'log-damaged',
+          `block ${block} of LSN ${lsn} has rotted in log file ${fileOf(location)} at ${offsetOf(location)}; it is not uploaded`,
+          { context: { block, lsn } },
+        );
+      }
+      checksums.logToBlockSums(this.#sums, at, 1, block, lsn);
+    }
+  }
+}
+
+/** Takes ranges from `from` on while the segment has room; returns how many are taken by now. */
+function addZeros(writer: SegmentWriter, zeros: readonly BlockRange[], from: number): number {
+  let at = from;
+  for (let range = zeros[at]; range !== undefined && !writer.full; range = zeros[++at]) {
+    writer.addZeros(range.first, range.count);
+  }
+  return at;
+}

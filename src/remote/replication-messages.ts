@@ -1,0 +1,52 @@
+/**
+ * What a volume's main side and its replication worker tell each other. Everything here survives structured clone.
+ *
+ *   main -> worker   start, then any number of durable and drain, then stop
+ *   worker -> main   attached once the remote volume was found or created; state, status, drained while it lives;
+ *                    fenced or fatal at most once, after which nothing more is sent to the bucket; stopped at last
+ */
+import type { ErrorCode } from '../base/errors.js';
+import type { Lsn } from '../base/units.js';
+import type { DurableState, ReplicationState, ReplicationStatus } from '../ports/replication.js';
+import type { MasterKey } from './key.js';
+
+export interface ReplicationConfig {
+  readonly name: string;
+  readonly uuid: string;
+  /** Size when the volume was created, before any resize in the log. */
+  readonly createdSizeBytes: number;
+  readonly logicalBlockBytes: number;
+  /** Tried in turn to open the volume's key; the first one wraps the key of a new volume. */
+  readonly masters: readonly MasterKey[];
+  readonly intervalMs: number;
+  readonly segmentBytes: number;
+  /** auto: refuse a store that ignores If-None-Match. */
+  readonly fencing: 'auto' | 'none';
+  /** Create the remote volume even where volumes exist that no given key opens. */
+  readonly allowNew: boolean;
+  /** Who claims epochs, for messages of other gateways (a host name). */
+  readonly owner: string;
+}
+
+export type ToReplicator =
+  | {
+      readonly type: 'start';
+      readonly config: ReplicationConfig;
+      readonly replication: ReplicationState;
+      readonly durable: DurableState;
+    }
+  | { readonly type: 'durable'; readonly durable: DurableState }
+  /** Replicate everything up to `lsn` now; answered with `drained` (same id) once it is committed. */
+  | { readonly type: 'drain'; readonly id: number; readonly lsn: Lsn }
+  | { readonly type: 'stop' };
+
+export type FromReplicator =
+  | { readonly type: 'attached'; readonly created: boolean }
+  /** To be made durable before log space goes (P4). */
+  | { readonly type: 'state'; readonly state: ReplicationState }
+  | { readonly type: 'status'; readonly status: ReplicationStatus }
+  | { readonly type: 'drained'; readonly id: number }
+  /** `state.fenced` is true: to be made durable at once (P7). */
+  | { readonly type: 'fenced'; readonly state: ReplicationState; readonly reason: string }
+  | { readonly type: 'fatal'; readonly code: ErrorCode; readonly message: string }
+  | { readonly type: 'stopped' };

@@ -1,0 +1,213 @@
+/**
+ * Finds the remote volume, or creates it, before anything else is sent (P9). Creating waits for the store; a name that
+ * is taken, a volume that no given key opens, a history that has vanished are refusals. Crashes are harmless at every
+ * step: the wrapped key is put before the volume object, and both are recognised when they are found again.
+ */
+import { GatewayError } from '../base/errors.js';
+import type { Clock } from '../ports/clock.js';
+import type { Disk } from '../ports/disk.js';
+import type { ObjectStore, StoreRequest } from '../ports/object-store.js';
+import type { Random } from '../ports/random.js';
+import type { ReplicationState } from '../ports/replication.js';
+import { generateVolumeKey, openVolumeSealer, wrapVolumeKey } from './key.js';
+import type { MasterKey } from './key.js';
+import { headProblem } from './ownership.js';
+import type { LocalHead } from './ownership.js';
+import type { ReplicationConfig } from './replication-messages.js';
+import type { StoreRetry } from './replicator-retry.js';
+import type { ObjectSealer } from './seal.js';
+import { readSegmentHead } from './segment-reader.js';
+import type { SegmentHead } from './segment-reader.js';
+import { probeConditionalPut } from './store-probe.js';
+import type { Fencing } from './upload.js';
+import { listVolumeUuids, openVolume, sealVolume } from './volume-object.js';
+import type { RemoteVolume } from './volume-object.js';
+
+/** In the volume's directory: the remote volume was seen to exist. Later starts never create it again. */
+const MARK_FILE = 'remote.json';
+
+export interface AttachOptions {
+  readonly config: ReplicationConfig;
+  readonly state: ReplicationState;
+  readonly disk: Disk;
+  readonly store: ObjectStore;
+  readonly retry: StoreRetry;
+  readonly clock: Clock;
+  readonly random: Random;
+}
+
+export interface AttachedRemote {
+  readonly sealer: ObjectSealer;
+  readonly volume: RemoteVolume;
+  readonly fencing: Fencing;
+  readonly created: boolean;
+  /** The newest committed segment that the directory knows, verified; undefined when it knows none. */
+  readonly head: Extract<SegmentHead, { kind: 'segment' }> | undefined;
+}
+
+/** Whether a volume's directory has had a remote volume: if not, its first start must wait for the store. */
+export async function isEstablished(disk: Disk, state: ReplicationState): Promise<boolean> {
+  return state.segmentNumber > 0 || (await disk.exists(MARK_FILE));
+}
+
+export async function attachRemote(options: AttachOptions): Promise<AttachedRemote> {
+  const { config, state, disk, retry } = options;
+  if (state.segmentNumber === 0 && state.replicatedLsn > 0) {
+    throw new GatewayError(
+      'not-supported',
+      `volume ${config.name} has content that its log does not hold and the bucket does not know; this version replicates a volume from its creation on`,
+    );
+  }
+  const fencing = await retry.run('probe the store', (request) => chooseFencing(options, request));
+  const established = await isEstablished(disk, state);
+  const found = await retry.run('find the volume', (request) => findVolume(options, request));
+  if (established && found?.volume === undefined) {
+    throw new GatewayError(
+      'remote-vanished',
+      `volume ${config.name} (${config.uuid}) was in ${options.store.description} and is not there any more`,
+    );
+  }
+  const created = found?.volume === undefined;
+  const { sealer, volume } = found?.volume === undefined ? await createVolume(options, fencing, found?.sealer) : { ...found, volume: found.volume };
+  if (!established) {
+    const mark = { formatVersion: 1, uuid: config.uuid, keyId: Buffer.from(sealer.keyId).toString('hex') };
+    await disk.writeSmall(MARK_FILE, Buffer.from(`${JSON.stringify(mark)}\n`));
+  }
+  const head = await readLocalHead(options, sealer);
+  return { sealer, volume, fencing, created, head };
+}
+
+export function localHeadOf(state: ReplicationState, durableLsn: number): LocalHead {
+  return {
+    epoch: state.remoteEpoch,
+    number: state.segmentNumber,
+    link: state.chainHead,
+    replicatedLsn: state.replicatedLsn,
+    durableLsn,
+  };
+}
+
+async function readLocalHead(options: AttachOptions, sealer: ObjectSealer): Promise<AttachedRemote['head']> {
+  const { state, store, retry } = options;
+  if (state.segmentNumber === 0) return undefined;
+  const key = { epoch: state.remoteEpoch, number: state.segmentNumber };
+  const head = await retry.run('read the newest segment', (request) => readSegmentHead(store, sealer, key, request));
+  const event =
+    head.kind === 'segment'
+      ? { type: 'segment' as const, facts: head.index, link: head.link }
+      : head.kind === 'fence'
+        ? { type: 'fence' as const, fence: head.fence }
+        : { type: 'absent' as const };
+  const problem = headProblem(localHeadOf(state, 0), event);
+  if (problem !== undefined) throw new GatewayError(problem.code, problem.reason);
+  return head.kind === 'segment' ? head : undefined;
+}
+
+async function chooseFencing(options: AttachOptions, request: StoreRequest): Promise<Fencing> {
+  const { config, store, random } = options;
+  if (config.fencing === 'none') return 'none';
+  const { conditionalPut, detail } = await probeConditionalPut(store, { ...request, random });
+  if (conditionalPut) return 'conditional';
+  throw new GatewayError(
+    'store-no-conditional-put',
+    `${store.description} does not honour If-None-Match (${detail}), so a second gateway could not be kept out`,
+  );
+}
+
+async function findVolume(
+  options: AttachOptions,
+  request: StoreRequest,
+): Promise<{ sealer: ObjectSealer; volume: RemoteVolume | undefined } | undefined> {
+  const { store, config, random } = options;
+  const sealer = await openSealer(store, config.uuid, config.masters, random, request);
+  if (sealer === undefined) return undefined;
+  return { sealer, volume: await readVolume(store, sealer, request) };
+}
+
+/** undefined: the volume has no key at all. key-mismatch when it has, but none that opens. */
+async function openSealer(
+  store: ObjectStore,
+  uuid: string,
+  masters: readonly MasterKey[],
+  random: Random,
+  request: StoreRequest,
+): Promise<ObjectSealer | undefined> {
+  try {
+    return await openVolumeSealer(store, { ...request, uuid, masters, random });
+  } catch (error) {
+    if (error instanceof GatewayError && error.code === 'object-missing') return undefined;
+    throw error;
+  }
+}
+
+async function readVolume(
+  store: ObjectStore,
+  sealer: ObjectSealer,
+  request: StoreRequest,
+): Promise<RemoteVolume | undefined> {
+  try {
+    return openVolume(sealer, await store.get(sealer.names.volume, request));
+  } catch (error) {
+    if (error instanceof GatewayError && error.code === 'object-missing') return undefined;
+    throw error;
+  }
+}
+
+async function createVolume(
+  options: AttachOptions,
+  fencing: Fencing,
+  ownSealer: ObjectSealer | undefined,
+): Promise<{ sealer: ObjectSealer; volume: RemoteVolume }> {
+  const { config, store, retry, clock, random } = options;
+  await retry.run('look for other volumes', (request) => refuseTakenName(options, request));
+  const master = config.masters[0];
+  if (master === undefined) throw new GatewayError('key-missing', `volume ${config.name} has no key`);
+  const ifAbsent = fencing === 'conditional';
+  if (ownSealer === undefined) {
+    const volumeKey = generateVolumeKey(random);
+    const { name, object } = wrapVolumeKey({ master, uuid: config.uuid, volumeKey, wallMs: clock.wallMs(), random });
+    await retry.run('put the key', (request) => store.put(name, object.bytes, { ...request, ifAbsent }));
+  }
+  // Read back what lies there: after a lost reply or a race it is the key that counts.
+  const sealer = await retry.run('read the key', (request) =>
+    openVolumeSealer(store, { ...request, uuid: config.uuid, masters: config.masters, random }),
+  );
+  const fresh: RemoteVolume = {
+    name: config.name,
+    createdMs: clock.wallMs(),
+    sizeBytes: config.createdSizeBytes,
+    logicalBlockBytes: config.logicalBlockBytes,
+  };
+  const object = sealVolume(sealer, fresh);
+  await retry.run('put the volume', (request) => store.put(sealer.names.volume, object.bytes, { ...request, ifAbsent }));
+  const volume = await retry.run('read the volume', (request) => readVolume(store, sealer, request));
+  if (volume === undefined) throw new GatewayError('remote-vanished', 'the volume object is gone right after its PUT');
+  return { sealer, volume };
+}
+
+async function refuseTakenName(options: AttachOptions, request: StoreRequest): Promise<void> {
+  const { config, store, random } = options;
+  let locked = 0;
+  for (const uuid of await listVolumeUuids(store, request)) {
+    if (uuid === config.uuid) continue;
+    try {
+      const sealer = await openVolumeSealer(store, { ...request, uuid, masters: config.masters, random });
+      const other = await readVolume(store, sealer, request);
+      if (other?.name !== config.name) continue;
+    } catch (error) {
+      if (!(error instanceof GatewayError) || !['key-mismatch', 'object-missing', 'object-damaged'].includes(error.code)) throw error;
+      locked++;
+      continue;
+    }
+    throw new GatewayError(
+      'remote-exists',
+      `${store.description} already holds a volume ${config.name} (${uuid}): restore it, or choose another name or prefix`,
+    );
+  }
+  if (locked > 0 && !config.allowNew) {
+    throw new GatewayError(
+      'remote-exists',
+      `${store.description} holds ${locked} volume${locked === 1 ? '' : 's'} that the given key does not open; to create ${config.name} beside, start once with --new`,
+    );
+  }
+}

@@ -1,0 +1,30 @@
+/**
+ * One life of a replicator. `stop` is final: the signal aborts what is in flight, and every step of the replicator
+ * asks `check` after each wait, so that a promise of a dead incarnation never has an effect.
+ */
+
+/** Thrown inside a stopped incarnation; ends its loops silently. */
+export class StoppedError extends Error {
+  override readonly name = 'StoppedError';
+}
+
+export class Incarnation {
+  readonly #controller = new AbortController();
+
+  get signal(): AbortSignal {
+    return this.#controller.signal;
+  }
+
+  get stopped(): boolean {
+    return this.#controller.signal.aborted;
+  }
+
+  /** Throws when this life is over. */
+  check(): void {
+    if (this.stopped) throw new StoppedError('the replicator was stopped');
+  }
+
+  stop(): void {
+    this.#controller.abort();
+  }
+}

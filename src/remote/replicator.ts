@@ -1,0 +1,361 @@
+/**
+ * Keeps a bucket's copy of one volume up with its log: takes durable batches, makes groups of them, and uploads those.
+ *
+ * An idle volume sends nothing. A group is cut when a segment's worth of blocks is there, at an age, at once while
+ * something drains; when behind it takes everything durable up to a bound and keeps each block's newest version. Ownership
+ * (ownership.ts) is taken before the first PUT of a life. Store failures are waited out (P6); what is fatal or fenced ends
+ * this life, and the local log is kept.
+ *
+ * Invariants: nothing beyond the durable LSN is read (P2); payload is verified before it is sealed (P3); a state is
+ * reported only after all that it covers is acknowledged (P4); after `stop`, or an end, nothing is emitted and nothing
+ * is sent (Incarnation).
+ */
+import { GatewayError } from '../base/errors.js';
+import { limits } from '../base/limits.js';
+import { BLOCK_BYTES, MIB } from '../base/units.js';
+import type { Lsn } from '../base/units.js';
+import type { Checksums } from '../ports/checksum.js';
+import type { Clock, Timer } from '../ports/clock.js';
+import type { Disk } from '../ports/disk.js';
+import type { Log } from '../ports/log.js';
+import type { ObjectStore } from '../ports/object-store.js';
+import type { Random } from '../ports/random.js';
+import type { DurableState, ReplicationState } from '../ports/replication.js';
+import type { ChainState } from './chain.js';
+import { GroupCollector } from './group-collector.js';
+import type { LogSource } from './group-collector.js';
+import { compareGroup } from './group-compare.js';
+import { GroupSealer } from './group-sealer.js';
+import { takeOwnership } from './ownership-driver.js';
+import type { FromReplicator, ReplicationConfig } from './replication-messages.js';
+import { attachRemote, localHeadOf } from './replicator-attach.js';
+import type { AttachedRemote } from './replicator-attach.js';
+import { Incarnation, StoppedError } from './replicator-incarnation.js';
+import { StoreRetry } from './replicator-retry.js';
+import { ReplicatorStatus } from './replicator-status.js';
+import { Wake } from './replicator-wake.js';
+import type { SegmentFacts } from './segment-index.js';
+import { chainOrigin } from './segment-point.js';
+import type { ChainPoint } from './segment-point.js';
+import type { StoreCounters } from './store-observe.js';
+import { UploadPipeline } from './upload-pipeline.js';
+import type { CommittedGroup } from './upload-pipeline.js';
+
+/** Sealed segments in memory, beside two buffers of a segment each. */
+const SEALED_BYTES_MAX = 32 * MIB;
+/** The log is looked at this often while writes trickle in, not at every flush. */
+const COLLECT_PAUSE_MS = 100;
+const STATUS_PAUSE_MS = 500;
+
+export interface ReplicatorPorts {
+  readonly store: ObjectStore;
+  /** Of the observing decorator inside `store`; retries are the replicator's own business. */
+  readonly counters: StoreCounters;
+  /** Rooted at the volume's directory. */
+  readonly disk: Disk;
+  readonly source: LogSource;
+  readonly checksums: Checksums;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+}
+
+export interface ReplicatorOptions extends ReplicatorPorts {
+  readonly config: ReplicationConfig;
+  readonly replication: ReplicationState;
+  readonly durable: DurableState;
+  readonly emit: (message: FromReplicator) => void;
+}
+
+/** An epoch that this life owns. */
+interface Owned {
+  readonly epoch: number;
+  readonly pipeline: UploadPipeline;
+  readonly sealer: GroupSealer;
+  /** Goes into the first segment where the store cannot fence. */
+  takeover: SegmentFacts['takeover'] | undefined;
+  /** End of what was sealed. */
+  tail: Pick<ChainPoint, 'number' | 'link' | 'lsn'>;
+  sizeBytes: number;
+}
+
+export class Replicator {
+  readonly #options: ReplicatorOptions;
+  readonly #incarnation = new Incarnation();
+  readonly #retry: StoreRetry;
+  readonly #status: ReplicatorStatus;
+  readonly #wake: Wake;
+  readonly #segmentBlocks: number;
+  readonly #slots: number;
+  #state: ReplicationState;
+  #durable: DurableState;
+  #collector: GroupCollector;
+  /** When the collector got its first content. */
+  #pendingSinceMs: number | undefined;
+  #owned: Owned | undefined;
+  #drains: { readonly id: number; readonly lsn: Lsn }[] = [];
+  #statusTimer: Timer | undefined;
+  #statusDue = false;
+
+  constructor(options: ReplicatorOptions) {
+    const { clock, random, config, counters } = options;
+    this.#options = options;
+    this.#state = options.replication;
+    this.#durable = options.durable;
+    this.#segmentBlocks = Math.max(1, Math.floor(Math.min(config.segmentBytes, limits.segmentBytesMax) / BLOCK_BYTES));
+    const sealedMax = Math.floor(SEALED_BYTES_MAX / (this.#segmentBlocks * BLOCK_BYTES));
+    this.#slots = Math.max(1, Math.min(limits.uploadsInflightMax, sealedMax));
+    this.#status = new ReplicatorStatus({ clock, counters, changed: () => this.#reportStatus() });
+    this.#wake = new Wake(clock, this.#incarnation);
+    this.#retry = new StoreRetry({ clock, random, incarnation: this.#incarnation, observer: this.#status });
+    this.#collector = this.#newCollector();
+  }
+
+  /** Lives until `stop`, a fence or a fatal failure; never rejects. */
+  async run(): Promise<void> {
+    try {
+      if (this.#state.fenced) throw new GatewayError('fenced', 'this directory was fenced: another gateway owns the remote volume');
+      const remote = await attachRemote({ ...this.#options, state: this.#state, retry: this.#retry });
+      this.#attached(remote);
+      for (;;) await this.#step(remote);
+    } catch (error) {
+      this.#fail(error);
+    }
+  }
+
+  onDurable(durable: DurableState): void {
+    if (durable.durableLsn < this.#durable.durableLsn) return;
+    this.#durable = durable;
+    this.#wake.notify();
+  }
+
+  drain(id: number, lsn: Lsn): void {
+    this.#drains.push({ id, lsn });
+    this.#wake.notify();
+  }
+
+  stop(): void {
+    this.#statusTimer?.cancel();
+    this.#incarnation.stop();
+    this.#wake.notify();
+  }
+
+  #attached(remote: AttachedRemote): void {
+    this.#emit({ type: 'attached', created: remote.created });
+    const { head } = remote;
+    if (head !== undefined) {
+      const { lastLsn: lsn, wallMs } = head.index;
+      this.#status.recoveryPoint = { ...head.key, link: head.link, lsn, wallMs };
+    }
+    this.#reportStatus();
+  }
+
+  /** Collects what is durable, sends a group if one is due, and else waits. */
+  async #step(remote: AttachedRemote): Promise<void> {
+    const { clock, source, config } = this.#options;
+    const filled = await this.#collector.collect(source, this.#durable.durableLsn);
+    this.#incarnation.check();
+    if (this.#collector.empty) {
+      this.#skipEmpty();
+      this.#busy(this.#owned?.pipeline.idle === false);
+      await this.#wake.wait();
+      return;
+    }
+    this.#busy(true);
+    this.#pendingSinceMs ??= clock.nowMs();
+    const ageMs = clock.nowMs() - this.#pendingSinceMs;
+    const due = filled === 'full' || this.#collector.blocks >= this.#segmentBlocks || ageMs >= config.intervalMs;
+    if (due || this.#draining()) await this.#send(remote);
+    else await this.#pause(config.intervalMs - ageMs);
+  }
+
+  /** Waits for more, or for the age of the group; a drain ends the wait at once. */
+  async #pause(remainingMs: number): Promise<void> {
+    const { clock } = this.#options;
+    const untilMs = clock.nowMs() + Math.min(COLLECT_PAUSE_MS, remainingMs);
+    const lsn = this.#durable.durableLsn;
+    await this.#wake.wait(remainingMs);
+    for (;;) {
+      const restMs = untilMs - clock.nowMs();
+      if (restMs <= 0 || this.#draining() || this.#durable.durableLsn === lsn) return;
+      await this.#wake.wait(restMs);
+    }
+  }
+
+  /** Marks and epoch records need no upload: the log behind them may go, and whoever drains them is done. */
+  #skipEmpty(): void {
+    if (this.#owned?.pipeline.idle === false) return;
+    const { cursor, lastLsn } = this.#collector;
+    this.#answerDrains(lastLsn);
+    // Before the first segment there is nothing that the state could be checked against at the next start.
+    if (this.#state.segmentNumber === 0 || lastLsn <= this.#state.replicatedLsn) return;
+    this.#state = { ...this.#state, replicatedLsn: lastLsn, cursor };
+    this.#emit({ type: 'state', state: this.#state });
+  }
+
+  async #send(remote: AttachedRemote): Promise<void> {
+    if (this.#owned === undefined) {
+      // The remote may be further than this directory knew: collect again from there.
+      this.#owned = await this.#takeOwnership(remote);
+      this.#collector = this.#newCollector();
+      return;
+    }
+    const owned = this.#owned;
+    const { pipeline } = owned;
+    const collector = this.#collector;
+    this.#collector = this.#newCollector(collector.cursor);
+    this.#pendingSinceMs = undefined;
+    const content = collector.content();
+    this.#status.coalescedBytes += (collector.payloadBlocks - content.count) * BLOCK_BYTES;
+    const sizeBytes = content.resizes.at(-1)?.sizeBytes ?? owned.sizeBytes;
+    const { lastLsn, wallMs } = collector;
+    const segments = owned.sealer.seal(content, {
+      first: { epoch: owned.epoch, number: owned.tail.number + 1 },
+      previousLink: owned.tail.link,
+      facts: { firstLsn: owned.tail.lsn + 1, lastLsn, wallMs, sizeBytes },
+      takeover: owned.takeover,
+      committed: () => pipeline.committed,
+    });
+    owned.takeover = undefined;
+    const group = pipeline.begin();
+    for (let ended = false; !ended; ) {
+      await pipeline.reserve();
+      const { value: segment } = await segments.next();
+      this.#incarnation.check();
+      if (segment === undefined) break;
+      pipeline.send(group, segment);
+      owned.tail = { number: segment.key.number, link: segment.link, lsn: lastLsn };
+      ended = segment.index.groupEnd;
+    }
+    owned.sizeBytes = sizeBytes;
+    const { number, link } = owned.tail;
+    const point = { epoch: owned.epoch, number, link, lsn: lastLsn, wallMs };
+    pipeline.finish(group, { point, sizeBytes, cursor: collector.cursor, lastLsn });
+  }
+
+  async #takeOwnership(remote: AttachedRemote): Promise<Owned> {
+    const { store, source, checksums, clock, random, config, log } = this.#options;
+    const { sealer, fencing } = remote;
+    let { cursor } = this.#state;
+    const end = await takeOwnership(localHeadOf(this.#state, this.#durable.durableLsn), {
+      store,
+      sealer,
+      retry: this.#retry,
+      clock,
+      random,
+      fencing,
+      owner: config.owner,
+      compare: async (segments) => {
+        const compared = await compareGroup({ source, checksums, cursor, segments });
+        cursor = compared.cursor;
+        return compared.same;
+      },
+    });
+    if (end.phase === 'refused') throw new GatewayError(end.code, end.reason);
+    log.info(`took epoch ${end.epoch} of ${config.name}, continuing from segment ${end.chain.lastGroup.number}`);
+    this.#continueFrom(end.chain, cursor);
+    const from = end.chain.lastGroup;
+    return {
+      epoch: end.epoch,
+      pipeline: new UploadPipeline({
+        store,
+        sealer,
+        retry: this.#retry,
+        incarnation: this.#incarnation,
+        fencing,
+        slots: this.#slots,
+        from,
+        committed: (group) => this.#committed(group),
+        failed: (error) => this.#fail(error),
+      }),
+      sealer: new GroupSealer({ source, checksums, sealer, segmentBlocks: this.#segmentBlocks }),
+      takeover: fencing === 'none' && end.fence !== undefined ? { ...end.fence, wallMs: clock.wallMs() } : undefined,
+      tail: from,
+      sizeBytes: end.chain.sizeBytes ?? remote.volume.sizeBytes,
+    };
+  }
+
+  /** The bucket has what an earlier life sent and did not live to record. */
+  #continueFrom(chain: ChainState, cursor: ReplicationState['cursor']): void {
+    const { lastGroup } = chain;
+    if (lastGroup === chainOrigin || lastGroup.number <= this.#state.segmentNumber) return;
+    this.#record(lastGroup, cursor, lastGroup.lsn);
+  }
+
+  #committed(group: CommittedGroup): void {
+    this.#record(group.point, group.cursor, group.lastLsn);
+    this.#wake.notify();
+  }
+
+  #record(point: ChainPoint, cursor: ReplicationState['cursor'], lastLsn: Lsn): void {
+    this.#state = {
+      ...this.#state,
+      replicatedLsn: Math.max(lastLsn, this.#state.replicatedLsn),
+      cursor,
+      remoteEpoch: point.epoch,
+      segmentNumber: point.number,
+      chainHead: point.link,
+    };
+    this.#status.recoveryPoint = point;
+    this.#emit({ type: 'state', state: this.#state });
+    this.#answerDrains(lastLsn);
+    this.#reportStatus();
+  }
+
+  #draining(): boolean {
+    return this.#drains.some(({ lsn }) => lsn > (this.#owned?.tail.lsn ?? 0));
+  }
+
+  #answerDrains(lsn: Lsn): void {
+    const done = this.#drains.filter((drain) => drain.lsn <= lsn);
+    this.#drains = this.#drains.filter((drain) => drain.lsn > lsn);
+    for (const { id } of done) this.#emit({ type: 'drained', id });
+  }
+
+  #newCollector(cursor = this.#state.cursor): GroupCollector {
+    return new GroupCollector({ cursor, blocksMax: this.#segmentBlocks * Math.max(1, this.#slots) });
+  }
+
+  /** Ends this life; the first cause counts. */
+  #fail(error: unknown): void {
+    if (this.#incarnation.stopped || error instanceof StoppedError) return;
+    const code = error instanceof GatewayError ? error.code : undefined;
+    const reason = error instanceof Error ? error.message : String(error);
+    this.#status.ended = { mode: code === 'fenced' ? 'off' : 'blocked', reason };
+    const status = this.#status.report();
+    this.#emit({ type: 'status', status });
+    if (code === 'fenced') {
+      this.#state = { ...this.#state, fenced: true };
+      this.#emit({ type: 'fenced', state: this.#state, reason });
+    } else if (code !== undefined) {
+      this.#emit({ type: 'fatal', code, message: reason });
+    }
+    this.stop();
+    if (code === undefined) throw error;
+  }
+
+  #busy(busy: boolean): void {
+    if (this.#status.busy === busy) return;
+    this.#status.busy = busy;
+    this.#reportStatus();
+  }
+
+  /** At once, and then at most every half second; goes on while the rate still changes. */
+  #reportStatus(): void {
+    if (this.#statusTimer !== undefined) {
+      this.#statusDue = true;
+      return;
+    }
+    this.#statusDue = false;
+    this.#emit({ type: 'status', status: this.#status.report() });
+    if (this.#incarnation.stopped) return;
+    this.#statusTimer = this.#options.clock.after(STATUS_PAUSE_MS, () => {
+      this.#statusTimer = undefined;
+      if (this.#statusDue || this.#status.rateDecays) this.#reportStatus();
+    });
+  }
+
+  #emit(message: FromReplicator): void {
+    if (!this.#incarnation.stopped) this.#options.emit(message);
+  }
+}

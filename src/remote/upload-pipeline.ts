@@ -1,0 +1,156 @@
+/**
+ * Uploads of one epoch: several segments in flight at once, groups committed in order. A group is committed when every
+ * key of its epoch up to its end is acknowledged, so a later group whose segments arrive first waits.
+ *
+ * Frozen means frozen: what is in flight is repeated with the same bytes until it is answered, whatever is written
+ * meanwhile. A refused PUT is recognised: one's own object (by salt) is success, a fence ends this owner, anything else
+ * is another writer's and fatal (P7).
+ */
+import { assert } from '../base/assert.js';
+import { GatewayError } from '../base/errors.js';
+import type { Lsn } from '../base/units.js';
+import type { ObjectStore } from '../ports/object-store.js';
+import type { LogCursor } from '../ports/replication.js';
+import type { KeyedSegment } from './group-sealer.js';
+import type { SegmentKey } from './name.js';
+import type { Incarnation } from './replicator-incarnation.js';
+import type { StoreRetry } from './replicator-retry.js';
+import type { ObjectSealer } from './seal.js';
+import type { ChainPoint } from './segment-point.js';
+import { readSegmentHead } from './segment-reader.js';
+import { putOnce } from './upload.js';
+import type { Fencing } from './upload.js';
+
+/** What is kept of a segment once it is stored. */
+export type StoredSegment = Pick<KeyedSegment, 'key' | 'index' | 'header' | 'link'>;
+
+export interface CommittedGroup {
+  readonly point: ChainPoint;
+  readonly sizeBytes: number;
+  /** The log behind the group, and everything up to it. */
+  readonly cursor: LogCursor;
+  readonly lastLsn: Lsn;
+  readonly segments: readonly StoredSegment[];
+}
+
+export interface PipelineOptions {
+  readonly store: ObjectStore;
+  readonly sealer: ObjectSealer;
+  readonly retry: StoreRetry;
+  readonly incarnation: Incarnation;
+  readonly fencing: Fencing;
+  readonly slots: number;
+  /** Where this epoch continues from. */
+  readonly from: ChainPoint;
+  readonly committed: (group: CommittedGroup) => void;
+  /** At most once matters: the caller stops the incarnation. */
+  readonly failed: (error: unknown) => void;
+}
+
+class InflightGroup {
+  readonly segments: StoredSegment[] = [];
+  end: Omit<CommittedGroup, 'segments'> | undefined;
+  pending = 0;
+}
+
+export class UploadPipeline {
+  readonly #options: PipelineOptions;
+  readonly #groups: InflightGroup[] = [];
+  readonly #waiting: (() => void)[] = [];
+  #free: number;
+  #committed: SegmentKey;
+
+  constructor(options: PipelineOptions) {
+    this.#options = options;
+    this.#free = options.slots;
+    this.#committed = { epoch: options.from.epoch, number: options.from.number };
+  }
+
+  /** The newest segment that is known to be committed. */
+  get committed(): SegmentKey {
+    return this.#committed;
+  }
+
+  get idle(): boolean {
+    return this.#groups.length === 0;
+  }
+
+  begin(): InflightGroup {
+    const group = new InflightGroup();
+    this.#groups.push(group);
+    return group;
+  }
+
+  /** Waits for room to hold one more sealed segment. */
+  async reserve(): Promise<void> {
+    const { incarnation } = this.#options;
+    while (this.#free === 0) {
+      await new Promise<void>((resolve) => {
+        this.#waiting.push(resolve);
+        incarnation.signal.addEventListener('abort', () => resolve(), { once: true });
+      });
+      incarnation.check();
+    }
+    incarnation.check();
+    this.#free--;
+  }
+
+  /** Uploads a segment of `group` into a reserved slot; returns at once. */
+  send(group: InflightGroup, segment: KeyedSegment): void {
+    const { key, index, header, link } = segment;
+    group.segments.push({ key, index, header, link });
+    group.pending++;
+    this.#upload(segment).then(
+      () => {
+        group.pending--;
+        this.#free++;
+        this.#waiting.shift()?.();
+        this.#commit();
+      },
+      (error: unknown) => this.#options.failed(error),
+    );
+  }
+
+  /** All segments of the group are sent. */
+  finish(group: InflightGroup, end: Omit<CommittedGroup, 'segments'>): void {
+    group.end = end;
+    this.#commit();
+  }
+
+  async #upload(segment: KeyedSegment): Promise<void> {
+    const { store, retry, fencing } = this.#options;
+    const put = await retry.run(`upload ${segment.name}`, (request) =>
+      putOnce(store, fencing, segment.name, segment, request),
+    );
+    if (put.outcome === 'mine') return;
+    throw await this.#conflict(segment);
+  }
+
+  /** Another object lies at our key: believed only after its authentication. */
+  async #conflict(segment: KeyedSegment): Promise<GatewayError> {
+    const { store, sealer, retry } = this.#options;
+    const head = await retry.run('read a conflicting object', (request) =>
+      readSegmentHead(store, sealer, segment.key, request),
+    );
+    if (head.kind === 'fence') {
+      const { successorEpoch } = head.fence;
+      return new GatewayError('fenced', `epoch ${segment.key.epoch} was ended by the owner of epoch ${successorEpoch}`, {
+        context: { epoch: segment.key.epoch, successor: successorEpoch },
+      });
+    }
+    return new GatewayError('remote-forked', `${segment.name}: another writer’s segment lies there`);
+  }
+
+  #commit(): void {
+    if (this.#options.incarnation.stopped) return;
+    for (let group = this.#groups[0]; group?.end !== undefined && group.pending === 0; group = this.#groups[0]) {
+      assert(group.segments.length > 0, 'a group has a segment');
+      this.#groups.shift();
+      const { epoch, number } = group.end.point;
+      this.#committed = { epoch, number };
+      this.#options.committed({ ...group.end, segments: group.segments });
+    }
+  }
+}
+
+export type { InflightGroup };

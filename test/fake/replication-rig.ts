@@ -1,0 +1,211 @@
+/**
+ * One volume's replication in a test: a fake log, the directory's small files, the state that a superblock would keep,
+ * and incarnations of the worker's core against a store. Time moves only when the test waits.
+ */
+import { MemoryDisk } from './memory-disk.js';
+import { plainChecksums } from './checksums.js';
+import { ManualClock } from './clock.js';
+import { FakeLog } from './fake-log.js';
+import type { FakeOp } from './fake-log.js';
+import { RecordedLog } from './log.js';
+import { MemoryStore } from './memory-store.js';
+import { SeededRandom } from './random.js';
+import type { ReplicationState } from '../../src/ports/replication.js';
+import { parseMasterKey } from '../../src/remote/key.js';
+import type { MasterKey } from '../../src/remote/key.js';
+import { openVolumeSealer } from '../../src/remote/key.js';
+import type { FromReplicator, ReplicationConfig } from '../../src/remote/replication-messages.js';
+import { ReplicationWorkerCore } from '../../src/remote/replication-worker-core.js';
+import { emptyChain, extend, followFence } from '../../src/remote/chain.js';
+import type { ChainState } from '../../src/remote/chain.js';
+import { readPayload, readSegmentHead } from '../../src/remote/segment-reader.js';
+import type { OpenedSegment } from '../../src/remote/segment-reader.js';
+import { ObservedStore, StoreCounters } from '../../src/remote/store-observe.js';
+
+export const BLOCK = 4096;
+
+export function testMaster(fill = 7): MasterKey {
+  return parseMasterKey(Buffer.alloc(32, fill).toString('base64'), 'test key');
+}
+
+export class Rig {
+  readonly clock: ManualClock;
+  readonly random: SeededRandom;
+  readonly log: FakeLog;
+  readonly disk = new MemoryDisk();
+  readonly store: MemoryStore;
+  readonly config: ReplicationConfig;
+  /** As the superblock has it. */
+  state: ReplicationState;
+  core: ReplicationWorkerCore | undefined;
+  messages: FromReplicator[] = [];
+  /** Every state that was recorded, over all incarnations. */
+  readonly states: ReplicationState[] = [];
+
+  constructor(options: {
+    store?: MemoryStore;
+    seed?: number;
+    blocks?: number;
+    config?: Partial<ReplicationConfig>;
+    log?: FakeLog;
+    state?: ReplicationState;
+    clock?: ManualClock;
+  } = {}) {
+    this.store = options.store ?? new MemoryStore();
+    this.clock = options.clock ?? new ManualClock();
+    this.random = new SeededRandom(options.seed ?? 1);
+    this.log = options.log ?? new FakeLog((options.blocks ?? 256) * BLOCK);
+    this.config = {
+      name: 'disk0',
+      uuid: this.random.fork().uuid(),
+      createdSizeBytes: this.log.createdSizeBytes,
+      logicalBlockBytes: 512,
+      masters: [testMaster()],
+      intervalMs: 1000,
+      segmentBytes: 16 * BLOCK,
+      fencing: 'auto',
+      allowNew: false,
+      owner: 'test',
+      ...options.config,
+    };
+    this.state = options.state ?? {
+      replicatedLsn: 0,
+      cursor: this.log.start,
+      remoteEpoch: 0,
+      segmentNumber: 0,
+      chainHead: new Uint8Array(32),
+      mapAppliedThrough: 0,
+      fenced: false,
+    };
+  }
+
+  start(): void {
+    const counters = new StoreCounters();
+    this.messages = [];
+    const messages = this.messages;
+    const core = new ReplicationWorkerCore({
+      store: new ObservedStore(this.store, { clock: this.clock, counters }),
+      counters,
+      disk: this.disk,
+      source: this.log,
+      checksums: plainChecksums,
+      clock: this.clock,
+      random: this.random.fork(),
+      log: new RecordedLog(),
+      emit: (message) => {
+        messages.push(message);
+        if (message.type !== 'state' && message.type !== 'fenced') return;
+        this.state = message.state;
+        this.states.push(message.state);
+      },
+    });
+    this.core = core;
+    core.receive({ type: 'start', config: this.config, replication: this.state, durable: this.#durable() });
+  }
+
+  #durable(): { durableLsn: number; sizeBytes: number; oldestPendingMs: number } {
+    return { durableLsn: this.log.lastLsn, sizeBytes: 0, oldestPendingMs: 0 };
+  }
+
+  /** Appends a batch that is durable at once. */
+  write(ops: readonly FakeOp[]): number {
+    const lsn = this.log.append(ops, this.clock.wallMs());
+    this.core?.receive({ type: 'durable', durable: this.#durable() });
+    return lsn;
+  }
+
+  /** A few random operations as one batch. */
+  writeRandom(random: SeededRandom, ops = 1 + random.below(6)): number {
+    const blocks = this.log.createdSizeBytes / BLOCK;
+    return this.write(Array.from({ length: ops }, () => randomOp(random, blocks)));
+  }
+
+  /** The process is gone: nothing of this incarnation has an effect any more, and nothing more is recorded. */
+  async kill(): Promise<void> {
+    const core = this.core;
+    this.core = undefined;
+    core?.receive({ type: 'stop' });
+    await ticks(4);
+  }
+
+  async drain(): Promise<void> {
+    const id = this.random.below(1e9);
+    this.core?.receive({ type: 'drain', id, lsn: this.log.lastLsn });
+    await this.until(() => this.messages.some((message) => message.type === 'drained' && message.id === id));
+  }
+
+  ended(): FromReplicator | undefined {
+    return this.messages.find((message) => message.type === 'fatal' || message.type === 'fenced');
+  }
+
+  /** Lets everything run, moving time on whenever nothing else happens. */
+  async until(condition: () => boolean, msMax = 600_000): Promise<void> {
+    for (let ms = 0; ms < msMax; ms += 50) {
+      for (let tick = 0; tick < 12; tick++) {
+        if (condition()) return;
+        await ticks(1);
+      }
+      this.clock.advance(50);
+    }
+    throw new Error(`waited in vain; ended with ${JSON.stringify(this.ended())}`);
+  }
+}
+
+export async function ticks(count: number): Promise<void> {
+  for (let tick = 0; tick < count; tick++) await new Promise((resolve) => setImmediate(resolve));
+}
+
+export function randomOp(random: SeededRandom, blocks: number): FakeOp {
+  const firstBlock = random.below(blocks);
+  const room = blocks - firstBlock;
+  const kind = random.fraction();
+  if (kind < 0.2) return { kind: random.fraction() < 0.5 ? 'trim' : 'zero', firstBlock, blockCount: 1 + random.below(Math.min(room, 80)) };
+  const data = new Uint8Array((1 + random.below(Math.min(room, 5))) * BLOCK);
+  for (let at = 0; at < data.length; at += BLOCK) if (random.fraction() < 0.85) data.fill(1 + random.below(255), at, at + BLOCK);
+  if (data[0] !== 0) data[100] = random.below(256);
+  return { kind: 'write', firstBlock, data };
+}
+
+/** What the bucket holds, by the rules alone: the reference that restores are compared with. */
+export async function remoteImage(
+  store: MemoryStore,
+  uuid: string,
+  createdSizeBytes: number,
+): Promise<{ image: Uint8Array; chain: ChainState; groups: number[]; segments: OpenedSegment[] }> {
+  const sealer = await openVolumeSealer(store, { uuid, masters: [testMaster()], random: new SeededRandom(99) });
+  let chain = emptyChain;
+  let image = new Uint8Array(createdSizeBytes);
+  let open: OpenedSegment[] = [];
+  const groups: number[] = [];
+  const segments: OpenedSegment[] = [];
+  for (;;) {
+    const head = await readSegmentHead(store, sealer, chain.nextKey);
+    if (head.kind === 'absent') return { image, chain, groups, segments };
+    if (head.kind === 'fence') {
+      chain = followFence(chain, head.fence);
+      open = [];
+      continue;
+    }
+    chain = extend(chain, head.index, head.link);
+    open.push(head);
+    if (chain.open !== undefined) continue;
+    groups.push(chain.lastGroup.lsn);
+    const sizeBytes = chain.sizeBytes ?? createdSizeBytes;
+    if (sizeBytes > image.length) {
+      const grown = new Uint8Array(sizeBytes);
+      grown.set(image);
+      image = grown;
+    }
+    for (const segment of open) {
+      segments.push(segment);
+      const payload = await readPayload(store, sealer, segment);
+      const { extents, zeros } = segment.index;
+      for (let at = 0; at < zeros.count; at++) image.fill(0, zeros.firstBlock[at]! * BLOCK, (zeros.firstBlock[at]! + zeros.blockCount[at]!) * BLOCK);
+      for (let at = 0; at < extents.count; at++) {
+        const start = extents.payload[at]! * BLOCK;
+        image.set(payload.subarray(start, start + extents.blockCount[at]! * BLOCK), extents.firstBlock[at]! * BLOCK);
+      }
+    }
+    open = [];
+  }
+}
