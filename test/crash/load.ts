@@ -1,0 +1,90 @@
+/**
+ * A write load whose every acknowledgement is entered in a ledger: several connections, many requests in flight,
+ * writes of any sector count at any sector (parts of blocks too), zeros, forced writes and flushes between them.
+ */
+import { contentsOf, isZeroWrite, sectorBytes, type Ledger } from './ledger.js';
+
+/** What both protocols' clients can do; offsets and lengths are bytes, whole sectors. */
+export interface BlockClient {
+  read(offset: number, lengthBytes: number): Promise<Buffer>;
+  write(offset: number, data: Uint8Array, options?: { readonly fua?: boolean }): Promise<void>;
+  writeZeroes(offset: number, lengthBytes: number): Promise<void>;
+  flush(): Promise<void>;
+  destroy(): void;
+}
+
+/** Numbers from 0 to 1, the same for the same seed. */
+export function seededNumbers(seed: number): () => number {
+  let state = seed >>> 0;
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
+    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 0x1_0000_0000;
+  };
+}
+
+export interface LoadOptions {
+  readonly clients: readonly BlockClient[];
+  readonly ledger: Ledger;
+  readonly random: () => number;
+  readonly requestsPerClient: number;
+  readonly sectorsPerWriteMax: number;
+  /** Called after each acknowledged write; false ends the load. */
+  readonly onAcknowledged: (count: number) => boolean;
+}
+
+export interface LoadEnd {
+  readonly acknowledged: number;
+  /** The errors of requests; after a kill, the lost connections. */
+  readonly errors: readonly Error[];
+}
+
+/** Runs until `onAcknowledged` says that it is enough, or every client lost its connection. */
+export async function runLoad(options: LoadOptions): Promise<LoadEnd> {
+  const { ledger, random } = options;
+  const errors: Error[] = [];
+  let acknowledged = 0;
+  let ended = false;
+
+  const writeOnce = async (client: BlockClient): Promise<void> => {
+    const count = 1 + Math.floor(random() * options.sectorsPerWriteMax);
+    const first = Math.floor(random() * (ledger.sectorCount - count));
+    if (!ledger.isFree(first, count)) return;
+    const fua = random() < 0.02;
+    const number = ledger.begin(first, count);
+    if (isZeroWrite(number)) await client.writeZeroes(first * sectorBytes, count * sectorBytes);
+    else await client.write(first * sectorBytes, contentsOf(first, count, number), { fua });
+    ledger.acknowledge(first, count);
+    acknowledged += 1;
+    if (!options.onAcknowledged(acknowledged)) ended = true;
+  };
+
+  const work = async (client: BlockClient): Promise<void> => {
+    try {
+      while (!ended) {
+        if (random() < 0.01) await client.flush();
+        else await writeOnce(client);
+      }
+    } catch (error) {
+      errors.push(error instanceof Error ? error : new Error(String(error)));
+    }
+  };
+
+  const workers = options.clients.flatMap((client) =>
+    Array.from({ length: options.requestsPerClient }, () => work(client)),
+  );
+  await Promise.all(workers);
+  return { acknowledged, errors };
+}
+
+/** Reads the whole volume and returns one line for each sector that holds neither of what it may hold. */
+export async function verifyAll(client: BlockClient, ledger: Ledger): Promise<string[]> {
+  const pieceSectors = 512;
+  const wrong: string[] = [];
+  for (let first = 0; first < ledger.sectorCount && wrong.length < 10; first += pieceSectors) {
+    const count = Math.min(pieceSectors, ledger.sectorCount - first);
+    wrong.push(...ledger.verify(first, await client.read(first * sectorBytes, count * sectorBytes)));
+  }
+  return wrong;
+}

@@ -1,0 +1,214 @@
+/**
+ * A real gateway as a child process, on ports that the system chose, with its data in a folder of its own. It can be
+ * killed and started again on the same ports, as clients that reconnect expect. What it logged is part of every error.
+ */
+import { randomBytes } from 'node:crypto';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { attempt, eventually, startService, type Finished, type Service } from './process.js';
+
+const projectDirectory = resolve(import.meta.dirname, '../../..');
+export const keepgatePath = join(projectDirectory, 'dist/src/cli/main.js');
+export const targetPrefix = 'iqn.2026-11.io.keepgate';
+
+/** The configuration as its file says it; JSON is YAML. */
+export type Settings = Readonly<Record<string, unknown>>;
+
+export interface GatewayOptions {
+  readonly volumes: readonly Settings[];
+  /** Default: a directory store beside the data directory. */
+  readonly store?: Settings;
+  readonly bandwidth?: Settings;
+  /** For the process; S3 credentials come this way. */
+  readonly env?: Readonly<Record<string, string>>;
+  /** Where the data, the key and the directory store lie; default: a new temporary folder. */
+  readonly folder?: string;
+  /** Begins the command line, such as `taskset -c 0`. */
+  readonly launcher?: readonly string[];
+}
+
+interface Addresses {
+  readonly pid: number;
+  readonly nbd: readonly string[];
+  readonly iscsi: readonly string[];
+  readonly api: string;
+}
+
+export class TestGateway {
+  private service: Service | undefined;
+  private addresses: Addresses | undefined;
+
+  private constructor(
+    readonly folder: string,
+    private options: GatewayOptions,
+  ) {}
+
+  static async start(options: GatewayOptions): Promise<TestGateway> {
+    const folder = options.folder ?? (await mkdtemp(join(tmpdir(), 'keepgate-test-')));
+    const gateway = new TestGateway(folder, options);
+    const key = join(folder, 'key');
+    await writeFile(key, `${randomBytes(32).toString('base64')}\n`, { mode: 0o600, flag: 'wx' }).catch(ignoreExisting);
+    try {
+      await gateway.startAgain();
+    } catch (error) {
+      await gateway.dispose();
+      throw error;
+    }
+    return gateway;
+  }
+
+  get dataDir(): string {
+    return join(this.folder, 'data');
+  }
+  get storeDirectory(): string {
+    return join(this.folder, 'store');
+  }
+  get keyFile(): string {
+    return join(this.folder, 'key');
+  }
+  get configFile(): string {
+    return join(this.folder, 'keepgate.yaml');
+  }
+  get pid(): number {
+    return this.running().pid;
+  }
+  get nbdPort(): number {
+    return portOf(this.running().nbd[0]);
+  }
+  get iscsiPort(): number {
+    return portOf(this.running().iscsi[0]);
+  }
+  get apiUrl(): string {
+    return `http://${this.running().api}`;
+  }
+
+  nbdUri(volume: string): string {
+    return `nbd://127.0.0.1:${this.nbdPort}/${volume}`;
+  }
+  iscsiUrl(volume: string): string {
+    return `iscsi://127.0.0.1:${this.iscsiPort}/${targetPrefix}:${volume}/0`;
+  }
+
+  /** What the process said so far. */
+  log(): string {
+    return this.service?.output() ?? '';
+  }
+
+  /** Starts the process, after the first time on the ports that it had. Returns when every volume is open. */
+  async startAgain(changes: Partial<GatewayOptions> = {}): Promise<void> {
+    this.options = { ...this.options, ...changes };
+    await writeFile(this.configFile, JSON.stringify(this.settings(), null, 2));
+    const [program, ...before] = [...(this.options.launcher ?? []), process.execPath];
+    const args = [...before, keepgatePath, 'serve', '--config', this.configFile];
+    const service = startService(program, args, { env: this.options.env ?? {} });
+    this.service = service;
+    const explain = (): string => service.output();
+    const checkAlive = (): void => {
+      if (!service.isRunning()) throw new Error(`the gateway ended\n${service.output()}`);
+    };
+    await eventually(
+      'the gateway says where it listens',
+      async () => {
+        checkAlive();
+        const addresses = await this.readRunFile();
+        // A file of the process that was killed before is still there.
+        if (addresses === undefined || addresses.pid !== service.pid) return false;
+        this.addresses = addresses;
+        return true;
+      },
+      { explain },
+    );
+    await eventually(
+      'the gateway is ready',
+      async () => {
+        checkAlive();
+        return (await fetch(`${this.apiUrl}/readyz`).catch(() => undefined))?.ok === true;
+      },
+      { explain },
+    );
+  }
+
+  /** SIGKILL, at this instant; returns when the process is gone. */
+  async kill(): Promise<void> {
+    this.service?.signal('SIGKILL');
+    await this.service?.ended;
+  }
+
+  /** SIGTERM and an orderly end, which must not take long. */
+  async stop(): Promise<void> {
+    const service = this.service;
+    if (service === undefined || !service.isRunning()) return;
+    service.signal('SIGTERM');
+    await eventually('the gateway ends after SIGTERM', () => !service.isRunning(), {
+      timeoutMs: 20_000,
+      explain: () => service.output(),
+    });
+  }
+
+  /** Ends the process, however, and removes the folder. */
+  async dispose(): Promise<void> {
+    await this.kill();
+    if (this.options.folder === undefined) await rm(this.folder, { recursive: true, force: true });
+  }
+
+  /** Runs another command of keepgate with this gateway's configuration. */
+  command(args: readonly string[], timeoutMs = 120_000): Promise<Finished> {
+    const all = [keepgatePath, ...args, '--config', this.configFile];
+    return attempt(process.execPath, all, { timeoutMs, env: this.options.env ?? {} });
+  }
+
+  async drain(volume: string, timeoutMs = 120_000): Promise<void> {
+    const ended = await this.command(['drain', volume], timeoutMs);
+    if (ended.status !== 0) throw new Error(`drain: ${ended.stdout}${ended.stderr}\n${this.log()}`);
+  }
+
+  /** GET of the API, as JSON. */
+  async api(path: string): Promise<unknown> {
+    const response = await fetch(`${this.apiUrl}${path}`);
+    if (!response.ok) throw new Error(`GET ${path}: ${response.status} ${await response.text()}`);
+    return response.json();
+  }
+
+  /** The sum of a metric's samples, of those whose line contains `label`. */
+  async metric(name: string, label = ''): Promise<number> {
+    const text = await (await fetch(`${this.apiUrl}/metrics`)).text();
+    const lines = text.split('\n').filter((line) => line.startsWith(name) && line.includes(label));
+    return lines.reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(' '))), 0);
+  }
+
+  private running(): Addresses {
+    if (this.addresses === undefined) throw new Error('the gateway was not started');
+    return this.addresses;
+  }
+
+  private async readRunFile(): Promise<Addresses | undefined> {
+    try {
+      return JSON.parse(await readFile(join(this.dataDir, 'run.json'), 'utf8')) as Addresses;
+    } catch {
+      return undefined; // Not written yet.
+    }
+  }
+
+  private settings(): Settings {
+    const before = this.addresses;
+    return {
+      dataDir: this.dataDir,
+      keyFile: this.keyFile,
+      nbd: { listen: before?.nbd ?? ['127.0.0.1:0'] },
+      iscsi: { listen: before?.iscsi ?? ['127.0.0.1:0'], targetPrefix },
+      api: { listen: before?.api ?? '127.0.0.1:0' },
+      store: this.options.store ?? { url: `file://${this.storeDirectory}` },
+      ...(this.options.bandwidth === undefined ? {} : { bandwidth: this.options.bandwidth }),
+      volumes: this.options.volumes,
+    };
+  }
+}
+
+function portOf(address: string | undefined): number {
+  return Number(address?.slice(address.lastIndexOf(':') + 1));
+}
+
+function ignoreExisting(error: unknown): void {
+  if (!(error instanceof Error && 'code' in error && error.code === 'EEXIST')) throw error;
+}
