@@ -108,7 +108,8 @@ export class ByteReader {
   #at = 0;
 
   constructor(bytes: Uint8Array, what: string, code: ErrorCode = 'object-damaged') {
-    this.#bytes = bytes;
+    // A plain view: a Buffer's own `slice` would share memory, and keep all of an object alive for a few bytes of it.
+    this.#bytes = new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     this.#what = what;
     this.#code = code;

@@ -56,7 +56,7 @@ export class MemoryStore implements ObjectStore {
   /** Replaces an object behind everybody's back; undefined removes it. */
   poke(key: string, body: Uint8Array | undefined): void {
     if (body === undefined) this.#objects.delete(key);
-    else this.#objects.set(key, { body, modifiedMs: this.#ordinal });
+    else this.#objects.set(key, { body: new Uint8Array(body), modifiedMs: this.#ordinal });
   }
 
   /** All keys, in byte order. */
@@ -84,7 +84,8 @@ export class MemoryStore implements ObjectStore {
     body: Uint8Array,
     options: StoreRequest & { readonly ifAbsent: boolean },
   ): Promise<'stored' | 'exists'> {
-    const copy = body.slice();
+    // Not body.slice(): that of a Buffer shares its memory.
+    const copy = new Uint8Array(body);
     const apply = (): 'stored' | 'exists' => {
       if (options.ifAbsent && this.conditionalPuts && this.#objects.has(key)) return 'exists';
       this.poke(key, copy);
