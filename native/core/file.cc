@@ -1,0 +1,169 @@
+#include "file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+namespace keepgate {
+namespace {
+
+// One read or write transfers at most this much (read(2)); asking for more is pointless.
+constexpr size_t kTransferBytesMax = 0x7ffff000;
+constexpr size_t kZeroBytes = 64 * 1024;
+
+// Not const, so that it lies in .bss and costs the file no space; nobody writes to it.
+alignas(4096) uint8_t zeros[kZeroBytes];
+
+int64_t WriteZeros(int fd, int64_t position, int64_t length) {
+  while (length > 0) {
+    iovec parts[16];
+    size_t count = 0;
+    int64_t bytes = 0;
+    for (; count < 16 && bytes < length; ++count) {
+      const int64_t piece = std::min<int64_t>(length - bytes, static_cast<int64_t>(kZeroBytes));
+      parts[count] = {zeros, static_cast<size_t>(piece)};
+      bytes += piece;
+    }
+    if (const int64_t error = WriteFully(fd, parts, count, position); error < 0) return error;
+    position += bytes;
+    length -= bytes;
+  }
+  return 0;
+}
+
+}  // namespace
+
+int64_t ReadCached(int fd, uint8_t* target, size_t length, int64_t position) {
+  const iovec part = {target, std::min(length, kTransferBytesMax)};
+  for (;;) {
+    const ssize_t count = preadv2(fd, &part, 1, position, RWF_NOWAIT);
+    if (count >= 0) return count;
+    if (errno != EINTR) return -errno;
+  }
+}
+
+int64_t ReadFully(int fd, uint8_t* target, size_t length, int64_t position) {
+  size_t done = 0;
+  while (done < length) {
+    const size_t asked = std::min(length - done, kTransferBytesMax);
+    const ssize_t count = pread(fd, target + done, asked, position + static_cast<int64_t>(done));
+    if (count == 0) break;
+    if (count < 0) {
+      if (errno == EINTR) continue;
+      return -errno;
+    }
+    done += static_cast<size_t>(count);
+  }
+  return static_cast<int64_t>(done);
+}
+
+int64_t WriteFully(int fd, iovec* parts, size_t count, int64_t position) {
+  while (count > 0) {
+    if (parts->iov_len == 0) {
+      ++parts;
+      --count;
+      continue;
+    }
+    const ssize_t result = pwritev(fd, parts, static_cast<int>(std::min<size_t>(count, IOV_MAX)), position);
+    if (result < 0) {
+      if (errno == EINTR) continue;
+      return -errno;
+    }
+    if (result == 0) return -EIO;  // a regular file always takes something
+    position += result;
+    size_t written = static_cast<size_t>(result);
+    while (count > 0 && written >= parts->iov_len) {
+      written -= parts->iov_len;
+      ++parts;
+      --count;
+    }
+    if (written > 0) {
+      parts->iov_base = static_cast<uint8_t*>(parts->iov_base) + written;
+      parts->iov_len -= written;
+    }
+  }
+  return 0;
+}
+
+int64_t WriteRuns(int fd, const std::vector<WriteRun>& runs) {
+  std::vector<iovec> parts;
+  for (size_t first = 0; first < runs.size();) {
+    int64_t end = runs[first].position;
+    size_t next = first;
+    parts.clear();
+    while (next < runs.size() && runs[next].position == end && parts.size() < IOV_MAX) {
+      parts.push_back({const_cast<uint8_t*>(runs[next].bytes), runs[next].length});
+      end += static_cast<int64_t>(runs[next].length);
+      ++next;
+    }
+    if (const int64_t error = WriteFully(fd, parts.data(), parts.size(), runs[first].position); error < 0) {
+      return error;
+    }
+    first = next;
+  }
+  return 0;
+}
+
+int64_t SyncData(int fd) { return fdatasync(fd) == 0 ? 0 : -errno; }
+
+void StartWriteOut(int fd, int64_t position, int64_t length) {
+  // A length of 0 would mean "to the end of the file".
+  if (length > 0) static_cast<void>(sync_file_range(fd, position, length, SYNC_FILE_RANGE_WRITE));
+}
+
+int64_t Allocate(int fd, int64_t position, int64_t length) {
+  if (length == 0) return 0;
+  for (;;) {
+    if (fallocate(fd, FALLOC_FL_KEEP_SIZE, position, length) == 0) return 0;
+    if (errno == EOPNOTSUPP || errno == ENOSYS) return 0;
+    if (errno != EINTR) return -errno;
+  }
+}
+
+int64_t PunchHole(int fd, int64_t position, int64_t length) {
+  if (length == 0) return 0;
+  for (;;) {
+    if (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, position, length) == 0) return 0;
+    if (errno == EOPNOTSUPP || errno == ENOSYS) break;
+    if (errno != EINTR) return -errno;
+  }
+  const int64_t size = FileSize(fd);
+  if (size < 0) return size;
+  return position < size ? WriteZeros(fd, position, std::min(length, size - position)) : 0;
+}
+
+int64_t Truncate(int fd, int64_t length) {
+  for (;;) {
+    if (ftruncate(fd, length) == 0) return 0;
+    if (errno != EINTR) return -errno;
+  }
+}
+
+int64_t FileSize(int fd) {
+  struct stat status;
+  return fstat(fd, &status) == 0 ? static_cast<int64_t>(status.st_size) : -errno;
+}
+
+int64_t NextData(int fd, int64_t position, DataRange* range) {
+  const off_t start = lseek(fd, position, SEEK_DATA);
+  if (start < 0) {
+    if (errno == ENXIO) return 0;
+    if (errno != EINVAL) return -errno;
+    // A file system that knows no holes: everything up to the end is data.
+    const int64_t size = FileSize(fd);
+    if (size < 0) return size;
+    if (position >= size) return 0;
+    *range = {position, size};
+    return 1;
+  }
+  const off_t end = lseek(fd, start, SEEK_HOLE);
+  if (end < 0) return errno == ENXIO ? 0 : -errno;  // ENXIO: truncated meanwhile
+  *range = {start, end};
+  return 1;
+}
+
+}  // namespace keepgate

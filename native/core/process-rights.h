@@ -1,0 +1,25 @@
+// What keeps a gateway alive when the machine that it serves runs out of memory. Each function returns 0 or a
+// negative errno; none is fatal, `keepgate doctor` says what is missing.
+#ifndef KEEPGATE_CORE_PROCESS_RIGHTS_H_
+#define KEEPGATE_CORE_PROCESS_RIGHTS_H_
+
+#include <cstdint>
+#include <string>
+
+namespace keepgate {
+
+// Marks the calling thread as one that serves block I/O: its allocations never wait for write-back to the
+// very disk that it serves. Threads inherit the mark, so it is set before any other is started. Needs
+// CAP_SYS_RESOURCE.
+int64_t SetIoFlusher();
+
+// Keeps every page that was ever touched in memory. -EPERM where RLIMIT_MEMLOCK is finite and CAP_IPC_LOCK
+// missing: the call might succeed then, and a later allocation fail.
+int64_t LockMemory();
+
+// Sends one datagram to a service manager's socket (sd_notify(3)); a leading '@' names an abstract socket.
+int64_t NotifyServiceManager(const std::string& socket_path, const std::string& message);
+
+}  // namespace keepgate
+
+#endif  // KEEPGATE_CORE_PROCESS_RIGHTS_H_

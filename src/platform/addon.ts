@@ -1,0 +1,91 @@
+/**
+ * The native addon (native/binding) as TypeScript sees it. Nothing else loads it.
+ *
+ * Functions on disks answer with a result or with a negative errno, at once or as a promise of it; they throw
+ * (TypeError, RangeError) for wrong arguments only. Promises never reject. Buffers handed to a promised operation must
+ * not be transferred to another thread before it is settled.
+ */
+import { createRequire } from 'node:module';
+import { GatewayError } from '../base/errors.js';
+import type { Checksums } from '../ports/checksum.js';
+
+/** An open file, of this thread only; never used twice. */
+export type FileHandle = number;
+/** A queue with threads of its own (native/core/lane.h), of this thread only. */
+export type LaneNumber = number;
+/** What was asked for, or a negative errno. */
+type Result = number;
+
+export const openModes = { read: 0, write: 1, create: 2 } as const;
+
+export interface Addon extends Checksums {
+  /** "sse4.2", "armv8" or "portable". */
+  checksumKernel(): string;
+  /** For tests: all threads use that kernel ("auto": the fastest); false where this processor does not have it. */
+  forceChecksumKernel(name: string): boolean;
+
+  /** The lane of that name, made at the first call. */
+  lane(name: string, threadName: string, threadsMax: number): LaneNumber;
+  openFile(path: string, mode: number, lane: LaneNumber, syncLane: LaneNumber): Promise<Result>;
+  /** The lock's file, or -EAGAIN and the process that holds it (0: not known). */
+  openLock(path: string, lane: LaneNumber): Promise<[file: Result, holder: number]>;
+  /** Once nothing uses the file any more; no further operation finds it. */
+  closeFile(file: FileHandle): Promise<Result> | Result;
+  readNow(file: FileHandle, target: Uint8Array, targetStart: number, lengthBytes: number, position: number): boolean;
+  read(
+    file: FileHandle,
+    target: Uint8Array,
+    targetStart: number,
+    lengthBytes: number,
+    position: number,
+  ): Promise<Result> | Result;
+  writeNow(file: FileHandle, parts: readonly Uint8Array[], position: number): Result;
+  write(file: FileHandle, parts: readonly Uint8Array[], position: number): Promise<Result> | Result;
+  writeScattered(file: FileHandle, source: Uint8Array, runs: Float64Array, runCount: number): Promise<Result> | Result;
+  sync(file: FileHandle): Promise<Result> | Result;
+  startWriteOut(file: FileHandle, position: number, lengthBytes: number): void;
+  allocate(file: FileHandle, position: number, lengthBytes: number): Promise<Result> | Result;
+  punch(file: FileHandle, position: number, lengthBytes: number): Promise<Result> | Result;
+  truncate(file: FileHandle, lengthBytes: number): Promise<Result> | Result;
+  fileSize(file: FileHandle): Promise<Result> | Result;
+  /** A range, or 0 when only holes follow. */
+  nextData(file: FileHandle, position: number): Promise<[start: number, end: number] | Result> | Result;
+
+  /** 1 or 0. */
+  exists(lane: LaneNumber, path: string): Promise<Result>;
+  /** In no order; empty where there is no such directory. */
+  list(lane: LaneNumber, path: string): Promise<string[] | Result>;
+  makeDirectories(lane: LaneNumber, path: string): Promise<Result>;
+  rename(lane: LaneNumber, from: string, to: string): Promise<Result>;
+  remove(lane: LaneNumber, path: string): Promise<Result>;
+  syncDirectory(lane: LaneNumber, path: string): Promise<Result>;
+  readSmall(lane: LaneNumber, path: string, lengthMax: number): Promise<Uint8Array | Result>;
+  writeSmall(lane: LaneNumber, path: string, bytes: Uint8Array): Promise<Result>;
+  freeBytes(lane: LaneNumber, path: string): Promise<Result>;
+
+  setIoFlusher(): Result;
+  lockMemory(): Result;
+  notifyServiceManager(socketPath: string, message: string): Result;
+  /** The C library's words for a positive errno. */
+  errorText(errno: number): string;
+}
+
+/** From dist/src/platform. KEEPGATE_ADDON names another build, for instance the one with sanitizers. */
+const builtPath = '../../../build/Release/keepgate.node';
+
+let loaded: Addon | undefined;
+
+/** Loads it at the first call; addon-missing where it was not built for this Node. */
+export function loadAddon(): Addon {
+  loaded ??= load(process.env.KEEPGATE_ADDON ?? builtPath);
+  return loaded;
+}
+
+function load(path: string): Addon {
+  try {
+    return createRequire(import.meta.url)(path) as Addon;
+  } catch (cause) {
+    const reason = cause instanceof Error ? (cause.message.split('\n')[0] ?? '') : String(cause);
+    throw new GatewayError('addon-missing', `the native addon cannot be loaded: ${reason}`, { cause });
+  }
+}
