@@ -36,6 +36,7 @@ export const errorCodes = {
     retryable: false,
     action: 'This version does not have that part yet; the message says what to use instead.',
   },
+  'addon-missing': { retryable: false, action: 'Run `npm run build`; it says what is missing.' },
   'gateway-unreachable': { retryable: true, action: 'Start the gateway, or name its API with --api.' },
   unauthorized: {
     retryable: false,
