@@ -52,6 +52,7 @@ if (endpoint === undefined) {
     { complete: false, missingBucket: async () => new S3Store(await options('keepgate-none')) },
   );
 } else {
+  process.env['AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED'] = 'true';
   const connection = { endpoint, region: 'us-east-1', forcePathStyle: true };
   run(
     's3',

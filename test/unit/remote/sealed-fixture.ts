@@ -31,7 +31,7 @@ export function link(value: number): Uint8Array {
 /** `run` fails with one of the codes, in one line that names the object. */
 export function refuses(run: () => unknown, name: string, ...codes: ErrorCode[]): void {
   assert.throws(run, (error) => {
-    assert.ok(error instanceof GatewayError, `${String(error)}`);
+    assert.ok(error instanceof GatewayError, String(error));
     assert.ok(codes.includes(error.code), `${error.code}: ${error.message}`);
     assert.ok(error.message.startsWith(`${name}: `), error.message);
     assert.ok(!error.message.includes('\n'));
