@@ -15,14 +15,14 @@ const body = new Uint8Array(1000).fill(7);
 
 /** Answers when `answer` does, moving time on for whatever waits. */
 async function finish<Result>(clock: ManualClock, answer: Promise<Result>): Promise<Result> {
-  let settled = false;
-  const mark = (): void => void (settled = true);
+  const state = { settled: false };
+  const mark = (): void => void (state.settled = true);
   answer.then(mark, mark);
-  while (!settled) {
+  for (;;) {
     for (let turn = 0; turn < 20; turn++) await Promise.resolve();
-    if (!settled) clock.advance(50);
+    if (state.settled) return answer;
+    clock.advance(50);
   }
-  return answer;
 }
 
 describe('retry', () => {
