@@ -26,6 +26,7 @@ export const nbdAnswers: Readonly<Record<ErrorCode, NbdAnswer>> = {
   'listen-refused': failed,
   'insecure-listener': failed,
   'not-supported': { request: errno.ENOTSUP, option: 'errUnsupported' },
+  'addon-missing': failed,
   'gateway-unreachable': failed,
   unauthorized: denied,
   'not-found': { request: errno.EIO, option: 'errUnknown' },

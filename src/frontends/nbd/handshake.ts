@@ -251,7 +251,8 @@ export class Handshake {
     const names = this.#exports().map((volume) => volume.device.name);
     const there = names.length === 0 ? 'no volume is exported over NBD' : `there is: ${names.join(', ')}`;
     if (name === '') return `there is no default export, name the volume; ${there}`;
-    return `no volume ${name === undefined ? 'with that name' : JSON.stringify(name)}; ${there}`;
+    const sayable = name !== undefined && name.length <= limits.volumeNameCharsMax;
+    return `no volume ${sayable ? JSON.stringify(name) : 'with that name'}; ${there}`;
   }
 
   #refuse(error: Parameters<typeof encodeOptionError>[1], message: string): void {
