@@ -22,7 +22,7 @@ import {
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
-import { createGzip } from 'node:zlib';
+import { createGzip, gzipSync } from 'node:zlib';
 import {
   cacheDirectory,
   fetchPackages,
@@ -48,7 +48,17 @@ export const guestTools = [
 const insidePrograms = ['nbd-client', 'iscsid', 'iscsiadm', 'cryptsetup', 'mkfs.ext4', 'e2fsck'] as const;
 
 /** Loaded by init. What they depend on comes with them. */
-const loadedModules = ['virtio_pci', 'virtio_net', 'virtio_blk', 'nbd', 'iscsi_tcp', 'sd_mod', 'dm-crypt', 'ext4'];
+const loadedModules = [
+  'virtio_pci',
+  'virtio_console',
+  'virtio_net',
+  'virtio_blk',
+  'nbd',
+  'iscsi_tcp',
+  'sd_mod',
+  'dm-crypt',
+  'ext4',
+];
 /** Loaded by the kernel itself when a cipher or checksum is asked for. */
 const modulesOnDemand = [
   ...['xts', 'ecb', 'aesni_intel', 'aes_generic', 'sha256_generic', 'crc32c_generic', 'crc32c_intel'],
@@ -62,7 +72,7 @@ mkdir -p /run/lock/iscsi /run/cryptsetup
 for m in ${[...loadedModules, 'xts', 'aesni_intel'].join(' ')}; do modprobe $m 2>/dev/null; done
 ip link set lo up; ip link set eth0 up; ip addr add 10.0.2.15/24 dev eth0; ip route add default via 10.0.2.2
 i=0; while [ $i -lt 50 ] && [ "$(cat /sys/class/net/eth0/carrier 2>/dev/null)" != 1 ]; do sleep 0.1; i=$((i+1)); done
-echo "GUEST-BEGIN"
+exec >/dev/vport0p1 2>&1
 sh /test.sh; echo "GUEST-STATUS $?"
 sync; poweroff -f
 `;
@@ -197,6 +207,6 @@ export async function initrdWithScript(image: GuestImage, script: string): Promi
   const archive = join(folder, 'script.cpio');
   await run(requiredTool('cpio'), ['-o', '-H', 'newc', '--quiet', '-F', archive], { cwd: folder, input: 'test.sh\n' });
   const path = join(folder, 'initrd');
-  await writeFile(path, Buffer.concat([await readFile(image.initrdPath), await readFile(archive)]));
+  await writeFile(path, Buffer.concat([await readFile(image.initrdPath), gzipSync(await readFile(archive))]));
   return { path, folder };
 }

@@ -1,0 +1,101 @@
+/**
+ * Gateway and client on one machine that is short of memory: the kernel must write out dirty pages to get memory, the
+ * gateway needs memory to take them. 1 GiB through a mounted file system, on a guest of 512 MiB with nearly all of it
+ * taken, must end, and must be what was written.
+ */
+import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
+import { mkdtemp, rm, truncate, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { it } from 'node:test';
+import { suite } from '../tool/suite.js';
+import { guestImage, guestTools, type GuestImage } from './guest-image.js';
+import { runGuest } from './kernel-guest.js';
+import { keepgateInGuest, makeRuntimeImage } from './runtime-image.js';
+
+const image = await guestImage();
+const fileCount = 16;
+const fileMiB = 64;
+const leftMiB = 64;
+
+const configuration = {
+  dataDir: '/data/keepgate',
+  keyFile: '/data/key',
+  nbd: { listen: ['127.0.0.1:10809'] },
+  iscsi: { enabled: false },
+  api: { listen: '127.0.0.1:9470' },
+  store: { url: 'file:///data/store' },
+  volumes: [{ name: 'disk', size: '1536MiB', buffer: { size: '256MiB' } }],
+};
+
+const script = `set -e
+mkdir -p /app /data /mnt /ballast
+mount -o ro /dev/vda /app
+mke2fs() { mkfs.ext4 -q -F "$@"; }
+mke2fs /dev/vdb; mount /dev/vdb /data
+cat >/data/key <<KEY
+${randomBytes(32).toString('base64')}
+KEY
+chmod 600 /data/key
+cat >/data/keepgate.yaml <<CONFIGURATION
+${JSON.stringify(configuration)}
+CONFIGURATION
+(${keepgateInGuest} serve --config /data/keepgate.yaml >/data/log 2>&1; echo "gateway ended: $?" >>/data/log) &
+i=0; until wget -q -O /dev/null http://127.0.0.1:9470/readyz 2>/dev/null; do
+  i=$((i+1)); [ $i -lt 600 ] || { cat /data/log; exit 91; }; sleep 0.2
+done
+nbd-client -b 512 -N disk 127.0.0.1 10809 /dev/nbd0
+mke2fs /dev/nbd0; mount /dev/nbd0 /mnt
+# What is left of the memory, but for a little, is taken away.
+mount -t tmpfs -o size=100% ballast /ballast
+free=$(awk '/MemAvailable/{print int($2/1024)}' /proc/meminfo)
+if [ $free -gt ${leftMiB} ]; then dd if=/dev/zero of=/ballast/taken bs=1M count=$((free-${leftMiB})) 2>/dev/null; fi
+awk '/MemTotal|MemAvailable/' /proc/meminfo
+# Read and written once: what is random is summed on its way to the disk.
+i=0; while [ $i -lt ${fileCount} ]; do
+  dd if=/dev/urandom bs=1M count=${fileMiB} 2>/dev/null | tee /mnt/file$i | sha1sum | sed "s/-/file$i/" >>/run/sums
+  i=$((i+1))
+done
+sync
+echo "WRITTEN $(du -sm /mnt | cut -f1) MiB"
+umount /mnt
+echo 3 >/proc/sys/vm/drop_caches
+mount -o ro /dev/nbd0 /mnt
+(cd /mnt; sha1sum -c /run/sums) | grep -c OK | sed 's/^/EQUAL /'
+umount /mnt
+nbd-client -d /dev/nbd0
+grep VmHWM /proc/$(pidof node)/status || true
+`;
+
+suite(
+  'gateway and client on one machine with memory nearly full',
+  guestTools,
+  () => {
+    it('1 GiB through a mounted file system is written, and read back equal', async (t) => {
+      const folder = await mkdtemp(join(tmpdir(), 'keepgate-same-machine-'));
+      try {
+        const runtime = join(folder, 'runtime.img');
+        const data = join(folder, 'data.img');
+        await makeRuntimeImage(runtime);
+        await writeFile(data, '');
+        await truncate(data, 6 * 1024 ** 3);
+        const result = await runGuest(image as GuestImage, {
+          script,
+          memoryMiB: 512,
+          timeoutMs: 900_000,
+          disks: [
+            { path: runtime, readOnly: true },
+            { path: data, readOnly: false },
+          ],
+        });
+        assert.equal(result.status, 0, result.output);
+        assert.match(result.output, new RegExp(`^EQUAL ${fileCount}$`, 'm'), result.output);
+        for (const line of result.output.split('\n').slice(0, 20)) t.diagnostic(line);
+      } finally {
+        await rm(folder, { recursive: true, force: true });
+      }
+    });
+  },
+  () => (typeof image === 'string' ? image : undefined),
+);
