@@ -28,8 +28,9 @@ import { contentHash, LINK_BYTES } from './seal.js';
 import type { ObjectIdentity, ObjectSealer, SealedObject } from './seal.js';
 import { CHAIN_POINT_BYTES, readPoint, writePoint } from './segment-point.js';
 import type { ChainPoint } from './segment-point.js';
+import type { MapShardReference } from './shard-map.js';
 import { readRow, ROW_BYTES, TABLE_SHARD_NUMBERS, writeRow } from './shard-table.js';
-import type { SegmentRow } from './shard-table.js';
+import type { SegmentRow, TableShardReference } from './shard-table.js';
 
 const INDEX_BYTES = 140;
 const HASH_BYTES = 32;
@@ -46,18 +47,6 @@ export interface EpochStart {
   readonly epoch: number;
   readonly firstNumber: number;
   readonly link: Uint8Array;
-}
-
-export interface MapShardReference extends ShardKey {
-  readonly shardIndex: number;
-  readonly link: Uint8Array;
-}
-
-export interface TableShardReference extends ShardKey {
-  readonly tableIndex: number;
-  readonly link: Uint8Array;
-  /** Live payload blocks of segment 1024 tableIndex + i; 1024 of them. */
-  readonly live: Uint16Array;
 }
 
 export interface TailRow {

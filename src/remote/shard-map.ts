@@ -35,6 +35,12 @@ export interface MapShard {
   readonly pageSums: Uint32Array;
 }
 
+/** How a checkpoint names a shard: the link makes the root vouch for its content. */
+export interface MapShardReference extends ShardKey {
+  readonly shardIndex: number;
+  readonly link: Uint8Array;
+}
+
 /** CRC of one map page at bytes[start…], which is page `pageNumber` of the whole map. */
 export function mapPageSum(checksums: Checksums, pageNumber: number, bytes: Uint8Array, start: number): number {
   const seed = new Uint8Array(8);
@@ -83,18 +89,14 @@ export function sealMapShard(sealer: ObjectSealer, checksums: Checksums, key: Sh
   return sealer.seal(identity, writer.finish(), shard.entries);
 }
 
-export interface OpenedMapShard extends MapShard {
-  readonly link: Uint8Array;
-}
-
-/** object-damaged when it was changed or its pages had rotted before they were sealed. */
+/** object-damaged when it is not the one that the checkpoint names, or its pages had rotted before they were sealed. */
 export function openMapShard(
   sealer: ObjectSealer,
   checksums: Checksums,
-  key: ShardKey,
+  reference: MapShardReference,
   bytes: Uint8Array,
-): OpenedMapShard {
-  const identity = mapShardIdentity(sealer, key);
+): MapShard {
+  const identity = mapShardIdentity(sealer, reference);
   const { index, body: entries, link } = sealer.openWhole(identity, bytes);
   const reader = new ByteReader(index, identity.name);
   const shardIndex = reader.u64();
@@ -102,9 +104,12 @@ export function openMapShard(
   const pageSums = new Uint32Array(SHARD_PAGES);
   for (let page = 0; page < SHARD_PAGES; page++) pageSums[page] = reader.u32();
   reader.endOfZeros();
+  if (shardIndex !== reference.shardIndex || !equalBytes(link, reference.link)) {
+    reader.fail('it is not the shard that the checkpoint names');
+  }
   if (entries.length !== SHARD_BYTES) reader.fail(`it maps ${entries.length} bytes of entries`);
   if (!equalBytes(hash, contentHash(entries))) reader.fail('its content differs from its index');
-  const shard = { shardIndex, entries, pageSums, link };
+  const shard = { shardIndex, entries, pageSums };
   const rotten = firstRottenPage(checksums, shard);
   if (rotten >= 0) reader.fail(`page ${rotten} had rotted before it was sealed`);
   return shard;
@@ -119,5 +124,6 @@ function firstRottenPage(checksums: Checksums, shard: MapShard): number {
 }
 
 function mapShardIdentity(sealer: ObjectSealer, key: ShardKey): ObjectIdentity {
-  return { kind: 'mapShard', name: sealer.names.shard(key), ...key };
+  const { epoch, number, part } = key;
+  return { kind: 'mapShard', name: sealer.names.shard(key), epoch, number, part };
 }

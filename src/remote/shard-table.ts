@@ -44,6 +44,14 @@ export interface SegmentRow extends SegmentKey {
   readonly salt: Uint8Array;
 }
 
+/** How a checkpoint names a shard of the table, and what changes of it. */
+export interface TableShardReference extends ShardKey {
+  readonly tableIndex: number;
+  readonly link: Uint8Array;
+  /** Live payload blocks of segment 1024 tableIndex + i; 1024 of them. */
+  readonly live: Uint16Array;
+}
+
 /** The row of a segment that was just sealed, or opened. */
 export function segmentRow(key: SegmentKey, segment: SealedSegment | OpenedSegment): SegmentRow {
   return {
@@ -93,20 +101,22 @@ export function sealTableShard(
   return sealer.seal(tableShardIdentity(sealer, key), index.finish(), plain);
 }
 
-export interface OpenedTableShard {
-  readonly tableIndex: number;
-  readonly rows: readonly SegmentRow[];
-  readonly link: Uint8Array;
-}
-
-export function openTableShard(sealer: ObjectSealer, key: ShardKey, bytes: Uint8Array): OpenedTableShard {
-  const identity = tableShardIdentity(sealer, key);
+/** The rows; object-damaged when it is not the shard that the checkpoint names. */
+export function openTableShard(
+  sealer: ObjectSealer,
+  reference: Omit<TableShardReference, 'live'>,
+  bytes: Uint8Array,
+): readonly SegmentRow[] {
+  const identity = tableShardIdentity(sealer, reference);
   const { index, body, link } = sealer.openWhole(identity, bytes);
   const reader = new ByteReader(index, identity.name);
   const tableIndex = reader.u64();
   const count = reader.u32();
   const hash = reader.bytes(HASH_BYTES);
   reader.endOfZeros();
+  if (tableIndex !== reference.tableIndex || !equalBytes(link, reference.link)) {
+    reader.fail('it is not the shard that the checkpoint names');
+  }
   if (!equalBytes(hash, contentHash(body))) reader.fail('its content differs from its index');
   if (count > TABLE_SHARD_NUMBERS || body.length !== count * ROW_BYTES) reader.fail('its rows are cut short');
   const rowReader = new ByteReader(body, identity.name);
@@ -118,7 +128,7 @@ export function openTableShard(sealer: ObjectSealer, key: ShardKey, bytes: Uint8
     previous = row.number;
     rows.push(row);
   }
-  return { tableIndex, rows, link };
+  return rows;
 }
 
 export function writeRow(writer: ByteWriter, row: SegmentRow): void {
@@ -146,5 +156,6 @@ export function readRow(reader: ByteReader, name: string): SegmentRow {
 }
 
 function tableShardIdentity(sealer: ObjectSealer, key: ShardKey): ObjectIdentity {
-  return { kind: 'tableShard', name: sealer.names.shard(key), ...key };
+  const { epoch, number, part } = key;
+  return { kind: 'tableShard', name: sealer.names.shard(key), epoch, number, part };
 }

@@ -56,11 +56,10 @@ describe('map shard', () => {
     const sealer = testSealer();
     const shard = testShard();
     const sealed = sealMapShard(sealer, plainChecksums, key, shard);
-    const opened = openMapShard(sealer, plainChecksums, key, sealed.bytes);
+    const opened = openMapShard(sealer, plainChecksums, { ...key, shardIndex: 3, link: sealed.link }, sealed.bytes);
     assert.equal(opened.shardIndex, 3);
     assert.deepEqual(Buffer.from(opened.entries), Buffer.from(shard.entries));
     assert.deepEqual([...opened.pageSums], [...shard.pageSums]);
-    assert.equal(hex(opened.link), hex(sealed.link));
     const map = new MapEntries(opened.entries);
     assert.deepEqual([map.segment(0), map.payload(0)], [0x060504030201, 0x0807]);
     assert.deepEqual([map.segment(1), map.payload(1)], [0, 0]);
@@ -78,10 +77,24 @@ describe('map shard', () => {
 
   it('is refused when any byte changed or is missing', () => {
     const sealer = testSealer();
-    const { bytes } = sealMapShard(sealer, plainChecksums, key, testShard());
-    refusesDamage(name, bytes, (changed) => openMapShard(sealer, plainChecksums, key, changed), 20_011);
-    const other = { ...key, part: 3 };
+    const sealed = sealMapShard(sealer, plainChecksums, key, testShard());
+    const { bytes } = sealed;
+    const reference = { ...key, shardIndex: 3, link: sealed.link };
+    refusesDamage(name, bytes, (changed) => openMapShard(sealer, plainChecksums, reference, changed), 20_011);
+    const other = { ...reference, part: 3 };
     refuses(() => openMapShard(sealer, plainChecksums, other, bytes), sealer.names.shard(other), 'object-damaged');
+  });
+
+  it('is refused when it is not the one that the checkpoint names', () => {
+    const sealer = testSealer();
+    const { bytes, link: sealedLink } = sealMapShard(sealer, plainChecksums, key, testShard());
+    const reference = { ...key, shardIndex: 3, link: sealedLink };
+    for (const wrong of [
+      { ...reference, shardIndex: 4 },
+      { ...reference, link: link(1) },
+    ]) {
+      refuses(() => openMapShard(sealer, plainChecksums, wrong, bytes), name, 'object-damaged');
+    }
   });
 
   it('keeps every segment number and payload index apart', () => {
@@ -125,13 +138,15 @@ describe('table shard', () => {
   it('comes back as it was', () => {
     const sealer = testSealer();
     const sealed = sealTableShard(sealer, key, 1, rows);
-    const opened = openTableShard(sealer, key, sealed.bytes);
-    assert.equal(opened.tableIndex, 1);
-    assert.equal(hex(opened.link), hex(sealed.link));
-    assert.deepEqual(
-      opened.rows.map((row) => ({ ...row, salt: hex(row.salt) })),
-      rows.map((row) => ({ ...row, salt: hex(row.salt) })),
-    );
+    const reference = { ...key, tableIndex: 1, link: sealed.link };
+    const readable = (row: SegmentRow) => ({ ...row, salt: hex(row.salt) });
+    assert.deepEqual(openTableShard(sealer, reference, sealed.bytes).map(readable), rows.map(readable));
+    for (const wrong of [
+      { ...reference, tableIndex: 2 },
+      { ...reference, link: link(1) },
+    ]) {
+      refuses(() => openTableShard(sealer, wrong, sealed.bytes), name, 'object-damaged');
+    }
   });
 
   it('holds ascending rows of its own numbers only', () => {
@@ -143,8 +158,9 @@ describe('table shard', () => {
 
   it('is refused when any byte changed or is missing', () => {
     const sealer = testSealer();
-    const { bytes } = sealTableShard(sealer, key, 1, rows);
-    refusesDamage(name, bytes, (changed) => openTableShard(sealer, key, changed), 7);
+    const { bytes, link: sealedLink } = sealTableShard(sealer, key, 1, rows);
+    const reference = { ...key, tableIndex: 1, link: sealedLink };
+    refusesDamage(name, bytes, (changed) => openTableShard(sealer, reference, changed), 7);
   });
 
   it('lets a frame be opened without the segment’s index', () => {
