@@ -11,11 +11,14 @@
 #include <unistd.h>
 
 #include <cstddef>
+#include <cstdio>
 #include <cstring>
 
 namespace keepgate {
 namespace {
 
+// A path is PATH_MAX long at most; what stands before it is shorter than 128.
+constexpr size_t kMapsLineBytesMax = 4096 + 128;
 constexpr int kPrSetIoFlusher = 57;  // PR_SET_IO_FLUSHER of linux/prctl.h, Linux 5.6
 
 bool HasCapability(unsigned capability) {
@@ -33,8 +36,20 @@ int64_t LockMemory() {
   rlimit limit;
   if (getrlimit(RLIMIT_MEMLOCK, &limit) != 0) return -errno;
   if (limit.rlim_cur != RLIM_INFINITY && !HasCapability(CAP_IPC_LOCK)) return -EPERM;
-  // ONFAULT: the JavaScript engine reserves gigabytes of address space that it never touches.
-  return mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) == 0 ? 0 : -errno;
+  // Not mlockall(2): V8 gives pages back with madvise(MADV_DONTNEED), which locked memory refuses (EINVAL),
+  // and V8 aborts the process on that.
+  std::FILE* maps = std::fopen("/proc/self/maps", "re");
+  if (maps == nullptr) return -errno;
+  int64_t result = 0;
+  char line[kMapsLineBytesMax];
+  while (result == 0 && std::fgets(line, sizeof line, maps) != nullptr) {
+    unsigned long start = 0;
+    unsigned long end = 0;
+    if (std::sscanf(line, "%lx-%lx", &start, &end) != 2 || std::strchr(line, '/') == nullptr) continue;
+    if (mlock2(reinterpret_cast<void*>(start), end - start, MLOCK_ONFAULT) != 0) result = -errno;
+  }
+  std::fclose(maps);
+  return result;
 }
 
 int64_t NotifyServiceManager(const std::string& socket_path, const std::string& message) {

@@ -13,8 +13,9 @@ namespace keepgate {
 // CAP_SYS_RESOURCE.
 int64_t SetIoFlusher();
 
-// Keeps every page that was ever touched in memory. -EPERM where RLIMIT_MEMLOCK is finite and CAP_IPC_LOCK
-// missing: the call might succeed then, and a later allocation fail.
+// Keeps the pages of the program and its libraries in memory, once touched: under memory pressure they would
+// be read again from the disk that may be waiting for this very process. -EPERM where RLIMIT_MEMLOCK is
+// finite and CAP_IPC_LOCK missing.
 int64_t LockMemory();
 
 // Sends one datagram to a service manager's socket (sd_notify(3)); a leading '@' names an abstract socket.

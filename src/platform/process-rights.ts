@@ -29,7 +29,7 @@ export function takeProcessRights(): ProcessRight[] {
     right(
       'locked-memory',
       addon.lockMemory(),
-      'pages in use are never swapped out',
+      'the program stays in memory',
       'CAP_IPC_LOCK, or LimitMEMLOCK=infinity',
     ),
     lowerOomScore(),
