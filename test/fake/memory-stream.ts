@@ -90,8 +90,10 @@ export class MemoryStream implements Stream {
   /** The peer reads all that was sent, and goes on reading. */
   take(): void {
     this.stalled = false;
-    for (const part of this.#lent.splice(0)) {
+    // One at a time: what is written meanwhile queues up behind the rest.
+    for (let part = this.#lent[0]; part !== undefined; part = this.#lent[0]) {
       this.#taken.push(part.bytes.slice(part.start, part.end));
+      this.#lent.shift();
       part.released();
     }
     this.#finishIfDone();

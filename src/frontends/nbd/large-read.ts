@@ -107,7 +107,7 @@ export class StreamedRead implements Completion {
     const { device, pieceBytes } = this.#host;
     while (this.#sentBytes < this.#slot.lengthBytes) {
       if (this.#host.closed) return this.#host.readEnded(this.#slot, errno.none);
-      this.#waiting = this.#host.pendingBytes > pieceBytes;
+      this.#waiting = this.#host.pendingBytes >= 2 * pieceBytes;
       if (this.#waiting) return;
       this.#buffer = this.#host.takeBuffer();
       try {
