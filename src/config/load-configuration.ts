@@ -34,7 +34,7 @@ type Volume = Checked<typeof volumeSettings>;
 
 const demonstrationVolumes = [{ name: 'demo', size: '1GiB' }];
 /** Variables of this prefix that are no configuration key. */
-const otherVariables = new Set(['KEEPGATE_CONFIG', 'KEEPGATE_TEST_INSTALL']);
+const otherVariables = new Set(['KEEPGATE_CONFIG', 'KEEPGATE_LOG_LEVEL', 'KEEPGATE_ADDON', 'KEEPGATE_TEST_INSTALL']);
 
 /** @throws GatewayError config-invalid, not-supported or insecure-listener */
 export function loadConfiguration(sources: ConfigurationSources): Configuration {

@@ -1,6 +1,5 @@
 /**
- * `drain`: everything acknowledged when it began is made durable and replicated. The operation ends when the replicated
- * LSN has reached the durable LSN of that moment, whatever was written since.
+ * `drain`: everything acknowledged when it began is made durable and replicated, whatever is written meanwhile.
  */
 import type { Operation } from '../api/gateway-view.js';
 import type { Lsn } from '../base/units.js';
@@ -13,8 +12,8 @@ export interface Drainable {
   status(): VolumeStatus;
   /** Flushes; resolves to the LSN that is durable. */
   forceFlush(): Promise<Lsn>;
-  /** Asks the replicator to send what is durable now rather than at its interval. */
-  hurry(): void;
+  /** Sends what is durable now rather than at its interval; resolves once everything up to `lsn` is committed. */
+  replicateTo(lsn: Lsn): Promise<void>;
 }
 
 export class DrainOperation {
@@ -23,36 +22,36 @@ export class DrainOperation {
   readonly #clock: Clock;
   readonly #startedMs: number;
   readonly #totalBytes: number;
-  #targetLsn: Lsn | undefined;
   #ended: { readonly state: 'done' | 'failed'; readonly reason: string | undefined } | undefined;
 
   constructor(options: { readonly id: string; readonly volume: Drainable; readonly clock: Clock }) {
+    const { volume } = options;
     this.id = options.id;
-    this.#volume = options.volume;
+    this.#volume = volume;
     this.#clock = options.clock;
     this.#startedMs = options.clock.nowMs();
-    this.#totalBytes = options.volume.status().pendingBytes;
-    options.volume.forceFlush().then(
-      (lsn) => {
-        this.#targetLsn = lsn;
-        options.volume.hurry();
-      },
-      (error: unknown) => {
-        this.#ended = { state: 'failed', reason: error instanceof Error ? error.message : String(error) };
-      },
-    );
+    this.#totalBytes = volume.status().pendingBytes;
+    volume
+      .forceFlush()
+      .then((lsn) => volume.replicateTo(lsn))
+      .then(
+        () => this.#end('done', undefined),
+        (error: unknown) => this.#end('failed', error instanceof Error ? error.message : String(error)),
+      );
   }
 
-  /** How far it is; also what notices its end, so it is asked until then. */
   report(): Operation {
     const status = this.#volume.status();
-    this.#settle(status);
+    const { mode, reason } = status.replication ?? { mode: 'off', reason: undefined };
+    // A replicator that ended answers no more.
+    if (status.state === 'fenced' || status.state === 'failed') {
+      this.#end('failed', status.reason ?? `the volume is ${status.state}`);
+    } else if (mode === 'off') {
+      this.#end('failed', reason ?? 'replication is off');
+    }
     const state = this.#ended?.state ?? 'running';
-    // Bytes written since it began count as pending too: never show progress going backwards below zero.
-    const doneBytes =
-      state === 'done'
-        ? this.#totalBytes
-        : Math.max(0, Math.min(this.#totalBytes, this.#totalBytes - status.pendingBytes));
+    // What is written after the beginning is pending too: progress never shows less than nothing.
+    const doneBytes = state === 'done' ? this.#totalBytes : Math.max(0, this.#totalBytes - status.pendingBytes);
     const elapsedMs = this.#clock.nowMs() - this.#startedMs;
     return {
       id: this.id,
@@ -62,16 +61,11 @@ export class DrainOperation {
       totalBytes: this.#totalBytes,
       doneBytes,
       bytesPerSecond: elapsedMs > 0 ? Math.round((doneBytes * 1000) / elapsedMs) : 0,
-      reason: this.#ended === undefined ? status.replication?.reason : this.#ended.reason,
+      reason: this.#ended === undefined ? reason : this.#ended.reason,
     };
   }
 
-  #settle(status: VolumeStatus): void {
-    if (this.#ended !== undefined || this.#targetLsn === undefined) return;
-    if (status.state === 'fenced' || status.state === 'failed') {
-      this.#ended = { state: 'failed', reason: status.reason ?? `the volume is ${status.state}` };
-    } else if (status.lsn.replicated >= this.#targetLsn) {
-      this.#ended = { state: 'done', reason: undefined };
-    }
+  #end(state: 'done' | 'failed', reason: string | undefined): void {
+    this.#ended ??= { state, reason };
   }
 }

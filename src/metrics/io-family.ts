@@ -79,7 +79,7 @@ export const ioFamilies: readonly Family<MetricsSource>[] = [
     help: 'Clients that were given a volume.',
     type: 'counter',
     *samples(source) {
-      for (const frontend of frontendNames) yield { labels: { frontend }, value: source.sessions.logins(frontend) };
+      for (const frontend of frontendNames) yield { labels: { frontend }, value: source.sessions()[frontend].logins };
     },
   },
   {
@@ -87,8 +87,10 @@ export const ioFamilies: readonly Family<MetricsSource>[] = [
     help: 'Clients that were refused a volume, by error code.',
     type: 'counter',
     *samples(source) {
-      for (const { frontend, reason, count } of source.sessions.rejections()) {
-        yield { labels: { frontend, reason }, value: count };
+      for (const frontend of frontendNames) {
+        for (const [reason, value] of source.sessions()[frontend].rejections) {
+          yield { labels: { frontend, reason }, value };
+        }
       }
     },
   },

@@ -40,7 +40,7 @@ export function createMetrics(source: MetricsSource): MetricsRegistry {
       const volumes: readonly MeteredVolume[] = source.volumes();
       reading = {
         version: source.version,
-        sessions: source.sessions,
+        sessions: () => source.sessions(),
         volumes: () => volumes,
         uploadLimit: () => source.uploadLimit(),
       };

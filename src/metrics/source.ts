@@ -1,7 +1,6 @@
 /** What the metrics are read from at a scrape; the gateway implements it. Nothing here is counted on the hot path. */
 import type { IoStats } from '../base/io-stats.js';
 import type { VolumeStatus } from '../ports/volume-status.js';
-import type { SessionCounters } from './session-counters.js';
 
 export const frontendNames = ['nbd', 'iscsi'] as const;
 export type FrontendName = (typeof frontendNames)[number];
@@ -15,9 +14,16 @@ export interface MeteredVolume {
   readonly lagSeconds: number;
 }
 
+/** Counted by a front end since the start. */
+export interface SessionCounts {
+  readonly logins: number;
+  /** Clients that were refused, by error code. */
+  readonly rejections: ReadonlyMap<string, number>;
+}
+
 export interface MetricsSource {
   readonly version: string;
-  readonly sessions: SessionCounters;
+  sessions(): Readonly<Record<FrontendName, SessionCounts>>;
   volumes(): readonly MeteredVolume[];
   /** Bytes per second; undefined: unlimited. */
   uploadLimit(): number | undefined;

@@ -13,10 +13,17 @@ const stderrFd = 2;
 export type LogLevel = 'debug' | 'info' | 'warn' | 'error';
 
 class PinoLog implements Log {
+  readonly #root: Logger;
+  readonly #module: string;
+  readonly #fields: LogFields;
   readonly #logger: Logger;
 
-  constructor(logger: Logger) {
-    this.#logger = logger;
+  /** pino would print a field twice that a child has again, so each child is made from the root. */
+  constructor(root: Logger, module: string, fields: LogFields) {
+    this.#root = root;
+    this.#module = module;
+    this.#fields = fields;
+    this.#logger = module === '' ? root : root.child({ module, ...fields });
   }
 
   debug(message: string, fields: LogFields = {}): void {
@@ -36,7 +43,8 @@ class PinoLog implements Log {
   }
 
   child(module: string, fields: LogFields = {}): Log {
-    return new PinoLog(this.#logger.child({ module, ...fields }));
+    const path = this.#module === '' || this.#module === module ? module : `${this.#module}.${module}`;
+    return new PinoLog(this.#root, path, { ...this.#fields, ...fields });
   }
 }
 
@@ -55,5 +63,5 @@ export function createLog(level: LogLevel): Log {
         messageFormat: '{if module}{module}: {end}{msg}',
       })
     : destination({ fd: stderrFd, sync: true });
-  return new PinoLog(pino(options, stream));
+  return new PinoLog(pino(options, stream), '', {});
 }

@@ -7,7 +7,6 @@ import { GatewayError } from '../../../src/base/errors.js';
 import { IoStats, durationBoundsUs } from '../../../src/base/io-stats.js';
 import type { ListenAddress } from '../../../src/config/listen-address.js';
 import { createMetrics } from '../../../src/metrics/registry.js';
-import { SessionCounters } from '../../../src/metrics/session-counters.js';
 import type { MeteredVolume } from '../../../src/metrics/source.js';
 import { RecordedLog } from '../../fake/log.js';
 import type { VolumeState } from '../../../src/ports/volume-status.js';
@@ -55,6 +54,8 @@ function volume(state: VolumeState): MeteredVolume {
   };
 }
 
+const none = { logins: 0, rejections: new Map<string, number>() };
+
 class FakeGateway implements GatewayView {
   readonly version = '0.1.0';
   isReady = true;
@@ -89,7 +90,7 @@ async function start(listen: ListenAddress): Promise<{ app: FastifyInstance; gat
   const gateway = new FakeGateway();
   const metrics = createMetrics({
     version: '0.1.0',
-    sessions: new SessionCounters(),
+    sessions: () => ({ nbd: none, iscsi: none }),
     volumes: () => gateway.volumes(),
     uploadLimit: () => undefined,
   });

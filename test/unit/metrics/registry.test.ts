@@ -2,7 +2,6 @@ import { describe, it } from 'node:test';
 import assert from 'node:assert/strict';
 import { IoStats, durationBoundsUs, ioOps } from '../../../src/base/io-stats.js';
 import { createMetrics, families } from '../../../src/metrics/registry.js';
-import { SessionCounters } from '../../../src/metrics/session-counters.js';
 import type { MeteredVolume, MetricsSource } from '../../../src/metrics/source.js';
 
 function volume(): MeteredVolume {
@@ -52,10 +51,11 @@ function volume(): MeteredVolume {
 }
 
 function source(volumes: readonly MeteredVolume[]): MetricsSource {
-  const sessions = new SessionCounters();
-  sessions.login('nbd');
-  sessions.reject('iscsi', 'volume-in-use');
-  return { version: '0.1.0', sessions, volumes: () => volumes, uploadLimit: () => undefined };
+  const sessions = {
+    nbd: { logins: 1, rejections: new Map<string, number>() },
+    iscsi: { logins: 0, rejections: new Map([['volume-in-use', 1]]) },
+  };
+  return { version: '0.1.0', sessions: () => sessions, volumes: () => volumes, uploadLimit: () => undefined };
 }
 
 describe('/metrics', () => {

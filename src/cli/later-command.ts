@@ -1,0 +1,28 @@
+/** Commands that are documented and not built yet: each exists, and refuses with what to do instead. */
+import type { Command } from 'commander';
+import { GatewayError } from '../base/errors.js';
+
+const laterCommands: readonly (readonly [string, string, string])[] = [
+  ['nbd-watch', 'reconnect a kernel NBD client after a gateway restart', 'attach over iSCSI, which survives a restart'],
+  ['snapshot', 'create, list and delete snapshots', 'the newest recovery point is what restore gives back'],
+  ['receipt', 'a receipt of the newest recovery point', 'note the recovery point of `keepgate status --json`'],
+  ['takeover', 'take a volume over while running', 'use `keepgate restore VOLUME --from URL --full --take-over`'],
+  ['scrub', 'verify image, log and remote', 'every read verifies its checksums already'],
+  ['resize', 'grow a volume while attached', 'raise the size in the configuration and restart the gateway'],
+  ['volume', 'add and remove volumes while running', 'change the configuration and restart the gateway'],
+  ['completion', 'shell completion', 'see `keepgate help`'],
+];
+
+export function refuseLater(what: string, instead: string): never {
+  throw new GatewayError('not-supported', `${what} is not supported by this version; ${instead}`);
+}
+
+export function addLaterCommands(program: Command): void {
+  for (const [name, description, instead] of laterCommands) {
+    program
+      .command(`${name} [arguments...]`)
+      .description(`${description} (not supported by this version)`)
+      .allowUnknownOption()
+      .action(() => refuseLater(`keepgate ${name}`, instead));
+  }
+}

@@ -1,0 +1,239 @@
+/** Every command with its options. A command's work is in the file of its name; what is wrong is thrown to main.ts. */
+import { Command, Option } from 'commander';
+import { GatewayError } from '../base/errors.js';
+import { readRunFile } from '../gateway/run-file.js';
+import type { LogLevel } from '../platform/pino-log.js';
+import { SystemClock } from '../platform/system-clock.js';
+import { SystemRandom } from '../platform/system-random.js';
+import { ApiClient } from './api-client.js';
+import { attachLines } from './attach.js';
+import { doctor } from './doctor.js';
+import { drain } from './drain.js';
+import { exitCodes } from './exit-code.js';
+import type { ExitCode } from './exit-code.js';
+import { findConfiguration } from './find-configuration.js';
+import type { ConfigurationChoice } from './find-configuration.js';
+import { generateKey, init } from './init.js';
+import { addLaterCommands, refuseLater } from './later-command.js';
+import { listRemote } from './remote-list.js';
+import { restore } from './restore.js';
+import type { RestoreFlags } from './restore.js';
+import { serve } from './serve.js';
+import { status } from './status.js';
+import type { Terminal } from './terminal.js';
+
+export interface ProgramOptions {
+  readonly version: string;
+  readonly terminal: Terminal;
+  /** Told how the command ended, unless it threw. */
+  readonly exit: (code: ExitCode) => void;
+}
+
+interface ServeFlags {
+  readonly config?: string;
+  readonly dataDir?: string;
+  readonly nbdListen?: string;
+  readonly iscsiListen?: string;
+  readonly apiListen?: string;
+  readonly logLevel: LogLevel;
+  readonly new?: boolean;
+}
+
+const flagKeys = [
+  ['dataDir', 'dataDir', '--data-dir'],
+  ['nbdListen', 'nbd.listen', '--nbd-listen'],
+  ['iscsiListen', 'iscsi.listen', '--iscsi-listen'],
+  ['apiListen', 'api.listen', '--api-listen'],
+] as const;
+
+function choiceOf(flags: ServeFlags): ConfigurationChoice {
+  const given = flagKeys.flatMap(([name, key, flag]) => {
+    const value = flags[name];
+    return value === undefined ? [] : [{ key, flag, value }];
+  });
+  return { ...(flags.config === undefined ? {} : { config: flags.config }), flags: given };
+}
+
+export function createProgram(options: ProgramOptions): Command {
+  const { version } = options;
+  const program = new Command('keepgate')
+    .description('A block-storage gateway: a disk over NBD and iSCSI, replicated encrypted to any S3 bucket.')
+    .version(version)
+    .showHelpAfterError('(keepgate help COMMAND says more)')
+    .exitOverride();
+  addServe(program, options);
+  addClientCommands(program, options);
+  addLocalCommands(program, options);
+  addRemoteCommands(program, options);
+  addLaterCommands(program);
+  return program;
+}
+
+const configOption = [
+  '--config <file>',
+  'the configuration; default: KEEPGATE_CONFIG, else the demonstration',
+] as const;
+
+function addServe(program: Command, { version, terminal }: ProgramOptions): void {
+  program
+    .command('serve')
+    .description('the gateway, in the foreground; without any configuration a demonstration')
+    .option(...configOption)
+    .option('--data-dir <dir>', 'dataDir of the configuration')
+    .option('--nbd-listen <list>', 'nbd.listen of the configuration')
+    .option('--iscsi-listen <list>', 'iscsi.listen of the configuration')
+    .option('--api-listen <address>', 'api.listen of the configuration')
+    .option('--new', 'create volumes even where the bucket holds volumes that the key does not open')
+    .addOption(
+      new Option('--log-level <level>')
+        .choices(['debug', 'info', 'warn', 'error'])
+        .default('info')
+        .env('KEEPGATE_LOG_LEVEL'),
+    )
+    .action((flags: ServeFlags) =>
+      serve({
+        choice: choiceOf(flags),
+        logLevel: flags.logLevel,
+        allowNew: flags.new === true,
+        version,
+        terminal,
+        clock: new SystemClock(),
+      }),
+    );
+}
+
+interface ClientFlags {
+  readonly config?: string;
+  readonly api?: string;
+  readonly json?: boolean;
+  readonly watch?: boolean;
+}
+
+/** Commands that ask a running gateway. */
+function addClientCommands(program: Command, { terminal, exit }: ProgramOptions): void {
+  const apiOption = ['--api <url>', 'where the gateway is asked: http://HOST:PORT or unix:/PATH'] as const;
+  const connect = async (flags: ClientFlags) => ApiClient.open(await findConfiguration(flags), flags.api);
+  program
+    .command('status')
+    .description('volumes: state, size, clients, buffer, lag, upload rate, time to full')
+    .option(...configOption)
+    .option(...apiOption)
+    .option('--json', 'as JSON')
+    .option('--watch', 'again every second')
+    .action(async (flags: ClientFlags) => {
+      const client = await connect(flags);
+      const json = flags.json === true;
+      exit(await status({ client, terminal, clock: new SystemClock(), json, watch: flags.watch === true }));
+    });
+  program
+    .command('drain <volume>')
+    .description('wait until all that is acknowledged now is replicated')
+    .option(...configOption)
+    .option(...apiOption)
+    .option('--json', 'the end as JSON')
+    .action(async (volume: string, flags: ClientFlags) => {
+      const client = await connect(flags);
+      exit(await drain({ volume, client, terminal, clock: new SystemClock(), json: flags.json === true }));
+    });
+}
+
+/** Commands that need no gateway. */
+function addLocalCommands(program: Command, { terminal, exit }: ProgramOptions): void {
+  const random = new SystemRandom();
+  program
+    .command('init [dir]')
+    .description('write a commented keepgate.yaml and a key')
+    .action((directory = '.') => init(String(directory), random, terminal));
+  program
+    .command('attach <volume>')
+    .description('print, never run, the commands that attach a volume on this machine')
+    .option(...configOption)
+    .addOption(new Option('--protocol <protocol>').choices(['nbd', 'iscsi']).default('nbd'))
+    .action(async (volume: string, flags: { config?: string; protocol: 'nbd' | 'iscsi' }) => {
+      const configuration = await findConfiguration(flags);
+      const run = await readRunFile(configuration.dataDir);
+      const listen = run?.[flags.protocol] ?? configuration[flags.protocol].listen;
+      for (const line of attachLines({ configuration, volume, protocol: flags.protocol, listen })) terminal.print(line);
+    });
+  program
+    .command('doctor')
+    .description('check ports, disk, memory rights, clock, key, store and kernel modules')
+    .option(...configOption)
+    .option('--cost', 'what the store will cost')
+    .action(async (flags: { config?: string; cost?: boolean }) => {
+      if (flags.cost === true) refuseLater('doctor --cost', 'see the price table in the documentation');
+      exit(await doctor({ configuration: await findConfiguration(flags), terminal, random, clock: new SystemClock() }));
+    });
+  const key = program.command('key').description('master keys');
+  key
+    .command('generate <file>')
+    .description('make a key; never replaces a file')
+    .action((file: string) => generateKey(file, random, terminal));
+  for (const name of ['list', 'add', 'remove', 'rotate']) {
+    key
+      .command(`${name} [arguments...]`)
+      .description('not supported by this version')
+      .allowUnknownOption()
+      .action(() => refuseLater(`keepgate key ${name}`, 'a volume keeps the key that it was created with'));
+  }
+}
+
+/** Commands that work on a bucket. */
+function addRemoteCommands(program: Command, { terminal, exit }: ProgramOptions): void {
+  const remote = program.command('remote').description('what a bucket holds');
+  const storeOptions = (command: Command): Command =>
+    command
+      .option(...configOption)
+      .option('--key-file <file>', 'the master key; default: keyFile of the configuration')
+      .option('--endpoint <url>', 'of a store that is not AWS')
+      .option('--region <region>', 'of the bucket')
+      .option('--force-path-style', 'http://ENDPOINT/BUCKET instead of http://BUCKET.ENDPOINT');
+  storeOptions(remote.command('ls <url>'))
+    .description('the volumes in a bucket')
+    .option('--json', 'as JSON')
+    .action(async (url: string, flags: RestoreFlags & { json?: boolean }) => {
+      await listRemote({
+        url,
+        flags,
+        terminal,
+        random: new SystemRandom(),
+        clock: new SystemClock(),
+        json: flags.json === true,
+      });
+      exit(exitCodes.done);
+    });
+  for (const name of ['verify', 'rm']) {
+    remote
+      .command(`${name} [arguments...]`)
+      .description('not supported by this version')
+      .allowUnknownOption()
+      .action(() => refuseLater(`keepgate remote ${name}`, 'restore verifies everything that it reads'));
+  }
+  storeOptions(program.command('restore <volume>'))
+    .description('bring a volume back from its bucket into a stopped gateway’s data directory')
+    .requiredOption('--from <url>', 's3://BUCKET/PREFIX or file:///DIRECTORY')
+    .option('--full', 'copy everything before the volume is used (the only way in this version)')
+    .option('--as <name>', 'the name of the restored volume')
+    .option('--take-over', 'continue the volume itself: this gateway becomes its owner')
+    .option('--snapshot <name>', 'not supported by this version')
+    .option('--receipt <file>', 'refuse a bucket that is older than this receipt')
+    .option('--accept-loss', 'take what lies before a gap in the history')
+    .option('--data-dir <dir>', 'the gateway’s data directory; default: that of the configuration')
+    .action(async (volume: string, flags: RestoreFlags) => {
+      if (flags.snapshot !== undefined) refuseLater('restore --snapshot', 'restore the newest recovery point');
+      if (flags.full !== true) refuseLater('restoring while the volume is in use', 'add --full');
+      exit(await restore({ volume, flags, terminal, random: new SystemRandom(), clock: new SystemClock() }));
+    });
+}
+
+/** Commander's own refusals are usage errors; its help and version are none. */
+export function exitCodeOfUsage(code: string): ExitCode {
+  return code === 'commander.helpDisplayed' || code === 'commander.version' || code === 'commander.help'
+    ? exitCodes.done
+    : exitCodes.usage;
+}
+
+/** For options whose values are combined in ways that commander does not know. */
+export function usageError(message: string): GatewayError {
+  return new GatewayError('config-invalid', message);
+}

@@ -1,0 +1,358 @@
+/**
+ * One configured volume in the gateway: opens or creates its directory, ties the engine to its replicator and to those
+ * who attach it, and says in which state it is.
+ *
+ * Invariants: a volume that was never seen in the bucket is not served before its remote volume was created or found
+ * (P9); a fenced volume, or one that turns out to be older than its remote, takes no more writes unless whenFenced says
+ * so (P7); what the replicator committed goes to the superblock before log space goes (the engine's, P4).
+ */
+import { GatewayError } from '../base/errors.js';
+import type { ErrorCode } from '../base/errors.js';
+import { IoStats } from '../base/io-stats.js';
+import type { Lsn } from '../base/units.js';
+import type { VolumeConfiguration } from '../config/configuration.js';
+import { createVolume, readIdentity } from '../engine/volume-directory-format.js';
+import type { VolumeIdentity } from '../engine/volume-directory-format.js';
+import { Volume } from '../engine/volume.js';
+import type { MeteredVolume } from '../metrics/source.js';
+import type { Checksums } from '../ports/checksum.js';
+import type { Clock, Timer } from '../ports/clock.js';
+import type { Disk } from '../ports/disk.js';
+import type { Log } from '../ports/log.js';
+import type { Random } from '../ports/random.js';
+import type { ReplicationStatus } from '../ports/replication.js';
+import type { ChapSecrets, ServedVolume } from '../ports/volume-directory.js';
+import type { EngineStatus, VolumeState, VolumeStatus } from '../ports/volume-status.js';
+import type { MasterKey } from '../remote/key.js';
+import type { FromReplicator, ReplicationConfig } from '../remote/replication-messages.js';
+import { isEstablished } from '../remote/replicator-attach.js';
+import { VolumeAccess } from './access.js';
+import type { Drainable } from './drain-operation.js';
+import { FillRate } from './fill-rate.js';
+import type { ReplicationLine } from './replication-thread.js';
+import { idleReplication, openingStatus } from './volume-placeholder.js';
+
+/** Durability advances with every fdatasync; the replicator need not hear of each. */
+const durablePauseMs = 20;
+/** How long a start waits for the store's first answer about a new volume before it goes on without that volume. */
+const firstAnswerMsMax = 5000;
+
+/** What the replicator may find out that makes serving writes wrong. */
+const staleCodes: ReadonlySet<ErrorCode> = new Set<ErrorCode>(['remote-ahead', 'remote-forked']);
+
+export interface GatewayVolumeOptions {
+  readonly configuration: VolumeConfiguration;
+  readonly chap: ChapSecrets | undefined;
+  /** Rooted at the volume's directory. */
+  readonly disk: Disk;
+  readonly checksums: Checksums;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+  readonly bootId: string;
+  /** undefined: the volume does not replicate. */
+  readonly replication:
+    | {
+        readonly connect: (receive: (message: FromReplicator) => void) => ReplicationLine;
+        readonly master: MasterKey;
+        readonly fencing: 'auto' | 'none';
+        readonly allowNew: boolean;
+        readonly owner: string;
+      }
+    | undefined;
+  readonly onFatal: (error: Error) => void;
+}
+
+export class GatewayVolume implements Drainable {
+  readonly name: string;
+  readonly #options: GatewayVolumeOptions;
+  readonly #access: VolumeAccess;
+  readonly #stats = { nbd: new IoStats(), iscsi: new IoStats() };
+  readonly #fill = new FillRate();
+  #identity: VolumeIdentity | undefined;
+  #volume: Volume | undefined;
+  #served: ServedVolume | undefined;
+  #failure: GatewayError | undefined;
+  #line: ReplicationLine | undefined;
+  #replication: ReplicationStatus | undefined;
+  #durableTimer: Timer | undefined;
+  #drains = new Map<number, { readonly resolve: () => void; readonly reject: (error: GatewayError) => void }>();
+  #nextDrain = 1;
+  /** Why the replicator ended, if it did. */
+  #refusal: GatewayError | undefined;
+  /** Settled by the replicator's first answer, while a new volume waits for it. */
+  #firstAnswer: { readonly resolve: () => void; readonly reject: (error: GatewayError) => void } | undefined;
+  #waitingOver: (() => void) | undefined;
+
+  constructor(options: GatewayVolumeOptions) {
+    const { configuration, clock, log } = options;
+    this.name = configuration.name;
+    this.#options = options;
+    this.#access = new VolumeAccess({ volume: this.name, mode: configuration.access, clock, log });
+    if (options.replication !== undefined) this.#replication = idleReplication;
+  }
+
+  /** undefined until it is open. */
+  get served(): ServedVolume | undefined {
+    return this.#served;
+  }
+
+  get ready(): boolean {
+    return this.#served !== undefined;
+  }
+
+  /**
+   * Opens the volume. A new one whose store does not answer stays in state `opening` after this resolved, and is served
+   * once it does. A failure is both kept as the state and thrown.
+   */
+  async open(): Promise<void> {
+    try {
+      const volume = await this.#openEngine();
+      const { disk, replication } = this.#options;
+      if (replication === undefined) return this.#serve(volume);
+      const established = await isEstablished(disk, volume.replicationState());
+      const answer = established ? undefined : this.#awaitAnswer();
+      this.#startReplication(volume, replication);
+      if (answer === undefined) return this.#serve(volume);
+      await this.#serveAfter(volume, answer);
+    } catch (error) {
+      throw this.#fail(error);
+    }
+  }
+
+  async #openEngine(): Promise<Volume> {
+    const { configuration, disk, checksums, clock, random, log, bootId } = this.#options;
+    const { name, sizeBytes } = configuration;
+    const identity = (await readIdentity(disk)) ?? (await createVolume({ disk, checksums, random, name, sizeBytes }));
+    if (identity.name !== name) {
+      throw new GatewayError(
+        'volume-exists',
+        `the directory of volume ${name} holds volume ${identity.name}; move it away`,
+      );
+    }
+    const volume = await Volume.open({
+      disk,
+      checksums,
+      clock,
+      random,
+      log,
+      bootId,
+      name,
+      minimumSizeBytes: sizeBytes,
+      bufferBytes: configuration.bufferBytes,
+      whenFull: configuration.whenFull,
+      fullTimeoutMs: configuration.fullTimeoutMs,
+      readOnly: configuration.readOnly,
+      replicated: this.#options.replication !== undefined,
+      provision: configuration.provision,
+      onFatal: this.#options.onFatal,
+    });
+    this.#identity = identity;
+    this.#volume = volume;
+    if (volume.replicationState().fenced) this.#stopWrites();
+    return volume;
+  }
+
+  #awaitAnswer(): Promise<void> {
+    return new Promise<void>((resolve, reject) => {
+      this.#firstAnswer = { resolve, reject };
+    });
+  }
+
+  /** Serves once the remote volume is there; returns earlier when the store does not answer. */
+  async #serveAfter(volume: Volume, answer: Promise<void>): Promise<void> {
+    const { clock, log } = this.#options;
+    const served = answer.then(() => this.#serve(volume));
+    const waiting = new Promise<'waiting'>((resolve) => {
+      this.#waitingOver = () => resolve('waiting');
+    });
+    const timer = clock.after(firstAnswerMsMax, () => this.#waitingOver?.());
+    const outcome = await Promise.race([served, waiting]).finally(() => timer.cancel());
+    if (outcome !== 'waiting') return;
+    log.warn(`volume ${this.name} is new and waits for its store`, { reason: this.#replication?.reason });
+    served.catch((error: unknown) => {
+      const failure = this.#fail(error);
+      log.error(failure.message, { volume: this.name, code: failure.code });
+    });
+  }
+
+  #serve(volume: Volume): void {
+    const { configuration, chap } = this.#options;
+    this.#served = {
+      device: volume,
+      description: `Keepgate volume ${this.name}`,
+      nbd: { enabled: configuration.nbdEnabled, stats: this.#stats.nbd },
+      iscsi: {
+        enabled: configuration.iscsiEnabled,
+        stats: this.#stats.iscsi,
+        initiators: configuration.initiators,
+        chap,
+      },
+      shared: configuration.access === 'shared',
+      attach: (client, control) => this.#access.attach(client, control),
+    };
+    this.#options.log.info('volume open', { volume: this.name, sizeBytes: volume.sizeBytes });
+  }
+
+  #fail(error: unknown): GatewayError {
+    const failure =
+      error instanceof GatewayError
+        ? error
+        : new GatewayError('disk-failed', error instanceof Error ? error.message : String(error), { cause: error });
+    this.#failure = new GatewayError(failure.code, `volume ${this.name}: ${failure.message}`, { cause: error });
+    return this.#failure;
+  }
+
+  // Replication
+
+  #startReplication(volume: Volume, replication: NonNullable<GatewayVolumeOptions['replication']>): void {
+    const { configuration } = this.#options;
+    const identity = this.#identity;
+    if (identity === undefined) return;
+    this.#line = replication.connect((message) => this.#receive(volume, message));
+    const config: ReplicationConfig = {
+      name: this.name,
+      uuid: identity.uuid,
+      createdSizeBytes: volume.sizeBytes,
+      logicalBlockBytes: identity.logicalBlockBytes,
+      masters: [replication.master],
+      intervalMs: configuration.intervalMs,
+      segmentBytes: configuration.segmentBytes,
+      fencing: replication.fencing,
+      allowNew: replication.allowNew,
+      owner: replication.owner,
+    };
+    this.#line.send({ type: 'start', config, replication: volume.replicationState(), durable: volume.durableState() });
+    volume.onDurable(() => this.#noteDurable(volume));
+  }
+
+  #noteDurable(volume: Volume): void {
+    this.#durableTimer ??= this.#options.clock.after(durablePauseMs, () => {
+      this.#durableTimer = undefined;
+      this.#line?.send({ type: 'durable', durable: volume.durableState() });
+    });
+  }
+
+  #receive(volume: Volume, message: FromReplicator): void {
+    const { log } = this.#options;
+    switch (message.type) {
+      case 'attached':
+        this.#firstAnswer?.resolve();
+        log.info(message.created ? 'remote volume created' : 'remote volume found', { volume: this.name });
+        return;
+      case 'state':
+        volume.replicated(message.state);
+        return;
+      case 'status':
+        this.#replication = message.status;
+        if (message.status.mode === 'blocked') this.#waitingOver?.();
+        return;
+      case 'drained':
+        this.#drains.get(message.id)?.resolve();
+        this.#drains.delete(message.id);
+        return;
+      case 'fenced':
+        volume.replicated(message.state);
+        this.#stopWrites();
+        this.#refused(new GatewayError('fenced', message.reason));
+        return;
+      case 'fatal':
+        this.#refused(new GatewayError(message.code, message.message));
+        return;
+      case 'stopped':
+        return;
+    }
+  }
+
+  /** The replicator will send nothing more. */
+  #refused(error: GatewayError): void {
+    const { log } = this.#options;
+    log.error(`replication stopped: ${error.message}`, { volume: this.name, code: error.code });
+    this.#refusal = error;
+    for (const { reject } of this.#drains.values()) reject(error);
+    this.#drains.clear();
+    // What was there before replication was asked for goes on being served, with the reason on the API.
+    if (error.code === 'not-supported') this.#firstAnswer?.resolve();
+    else this.#firstAnswer?.reject(error);
+    if (this.#served !== undefined && staleCodes.has(error.code)) {
+      this.#stopWrites();
+      this.#fail(error);
+    }
+  }
+
+  #stopWrites(): void {
+    if (this.#options.configuration.whenFenced === 'readOnly') this.#volume?.setWritable(false);
+  }
+
+  // Drainable
+
+  get replicates(): boolean {
+    return this.#line !== undefined;
+  }
+
+  async forceFlush(): Promise<Lsn> {
+    if (this.#volume === undefined) throw new GatewayError('volume-closed', `volume ${this.name} is not open`);
+    return this.#volume.forceFlush();
+  }
+
+  /** Resolves once everything up to `lsn` is committed in the bucket. */
+  replicateTo(lsn: Lsn): Promise<void> {
+    const volume = this.#volume;
+    const line = this.#line;
+    if (volume === undefined || line === undefined) {
+      return Promise.reject(new GatewayError('not-supported', `volume ${this.name} does not replicate`));
+    }
+    const id = this.#nextDrain++;
+    if (this.#refusal !== undefined) return Promise.reject(this.#refusal);
+    return new Promise((resolve, reject) => {
+      this.#drains.set(id, { resolve, reject });
+      line.send({ type: 'durable', durable: volume.durableState() });
+      line.send({ type: 'drain', id, lsn });
+    });
+  }
+
+  // Status
+
+  status(): VolumeStatus {
+    const engine = this.#engineStatus();
+    return {
+      ...engine,
+      name: this.name,
+      uuid: this.#identity?.uuid ?? '',
+      readOnly: this.#volume?.readOnly ?? this.#options.configuration.readOnly,
+      clients: this.#access.clients(),
+      replication: this.#replication,
+    };
+  }
+
+  metered(): MeteredVolume {
+    const status = this.status();
+    const { clock } = this.#options;
+    const { oldestPendingMs, bufferUsedBytes, bufferCapacityBytes } = status;
+    return {
+      status,
+      stats: this.#stats,
+      timeToFullSeconds: this.#fill.timeToFullSeconds(clock.nowMs(), bufferUsedBytes, bufferCapacityBytes),
+      lagSeconds: oldestPendingMs === 0 ? 0 : Math.max(0, clock.wallMs() - oldestPendingMs) / 1000,
+    };
+  }
+
+  #engineStatus(): EngineStatus {
+    const engine = this.#volume?.status() ?? openingStatus(this.#options.configuration);
+    if (this.#failure !== undefined) return { ...engine, state: 'failed', reason: this.#failure.message };
+    if (this.#served !== undefined) {
+      const reason = engine.reason ?? (engine.state === 'fenced' ? this.#replication?.reason : undefined);
+      return { ...engine, reason };
+    }
+    const state: VolumeState = 'opening';
+    return { ...engine, state, reason: this.#replication?.reason };
+  }
+
+  /** Refuses new clients, makes everything durable, leaves a clean directory. */
+  async close(): Promise<void> {
+    this.#access.close();
+    this.#durableTimer?.cancel();
+    this.#line?.send({ type: 'stop' });
+    await this.#volume?.close();
+  }
+}

@@ -1,0 +1,255 @@
+/**
+ * The composition root: builds ports, volumes, replication thread, front ends and API from a configuration, and owns
+ * their order. Starting: data directory locked, volumes open, then listeners. Stopping: listeners, requests in flight,
+ * volumes made durable and clean, then replication, which is abandoned where it stands.
+ *
+ * Who ends the process is serve's affair: a broken promise or invariant is handed to `onFatal`.
+ */
+import { hostname } from 'node:os';
+import { join } from 'node:path';
+import type { FastifyInstance } from 'fastify';
+import type { GatewayView, Operation } from '../api/gateway-view.js';
+import { createApi, listenApi } from '../api/server.js';
+import { GatewayError } from '../base/errors.js';
+import type { Configuration, VolumeConfiguration } from '../config/configuration.js';
+import { formatListenAddress } from '../config/listen-address.js';
+import { NbdServer } from '../frontends/nbd/server.js';
+import { createMetrics } from '../metrics/registry.js';
+import type { MeteredVolume } from '../metrics/source.js';
+import type { LogLevel } from '../platform/pino-log.js';
+import { listenRefused, NetStreamFactory, removeStaleSocket } from '../platform/socket-listener.js';
+import { ensureWritableDirectory, restrictToOwner } from '../platform/text-file.js';
+import type { DiskLock } from '../ports/disk.js';
+import type { Log } from '../ports/log.js';
+import type { ListenAddress } from '../ports/stream.js';
+import type { ServedVolume, VolumeDirectory } from '../ports/volume-directory.js';
+import type { MasterKey } from '../remote/key.js';
+import { DrainOperation } from './drain-operation.js';
+import { GatewayVolume } from './gateway-volume.js';
+import { loadApiToken, loadChap, loadMasterKey } from './identity.js';
+import { ReplicationThread } from './replication-thread.js';
+import { removeRunFile, writeRunFile } from './run-file.js';
+import type { RunFile } from './run-file.js';
+import { createSystemPorts } from './system-ports.js';
+import type { SystemPorts } from './system-ports.js';
+
+/** Finished and running operations that the API can still show. */
+const operationsMax = 100;
+
+export interface GatewayOptions {
+  readonly configuration: Configuration;
+  readonly version: string;
+  readonly log: Log;
+  readonly logLevel: LogLevel;
+  /** Create volumes even where the bucket holds volumes that the key does not open. */
+  readonly allowNew: boolean;
+  /** A promise or an invariant is broken: the process must end at once. */
+  readonly onFatal: (error: Error) => void;
+}
+
+export class Gateway implements GatewayView, VolumeDirectory {
+  readonly version: string;
+  readonly #options: GatewayOptions;
+  readonly #ports: SystemPorts;
+  readonly #volumes: GatewayVolume[] = [];
+  readonly #operations = new Map<string, DrainOperation>();
+  readonly #nbd: NbdServer;
+  #uploadBytesPerSecond: number | undefined;
+  #lock: DiskLock | undefined;
+  #thread: ReplicationThread | undefined;
+  #api: FastifyInstance | undefined;
+  #listening = false;
+
+  constructor(options: GatewayOptions) {
+    const { log, configuration, version } = options;
+    this.version = version;
+    this.#options = options;
+    this.#ports = createSystemPorts();
+    this.#uploadBytesPerSecond = configuration.uploadBytesPerSecond;
+    const streams = new NetStreamFactory({ log });
+    const { clock } = this.#ports;
+    this.#nbd = new NbdServer({ directory: this, streams, clock, log });
+  }
+
+  /**
+   * Resolves once listeners are up, and says where. Rejects, with everything undone, when something is wrong with the
+   * configuration, or when not a single volume could be opened.
+   */
+  async start(): Promise<RunFile> {
+    try {
+      return await this.#start();
+    } catch (error) {
+      await this.stop();
+      throw error;
+    }
+  }
+
+  async #start(): Promise<RunFile> {
+    const { configuration, log } = this.#options;
+    const { dataDir, demonstration } = configuration;
+    await ensureWritableDirectory(dataDir, 'dataDir');
+    const disk = this.#ports.openDisk(dataDir);
+    this.#lock = await disk.lock('lock').catch((error: unknown) => {
+      if (!(error instanceof GatewayError) || error.code !== 'volume-locked') throw error;
+      throw new GatewayError('volume-locked', `${dataDir} is in use by another gateway`, { cause: error });
+    });
+    const replicating = configuration.volumes.some(({ replicate }) => replicate);
+    const master = replicating
+      ? await loadMasterKey(configuration.keyFile, demonstration, this.#ports.random)
+      : undefined;
+    const token = await loadApiToken(configuration.api.tokenFile, this.#ports.random);
+    this.#startReplication(demonstration);
+    for (const volume of configuration.volumes) this.#volumes.push(await this.#createVolume(volume, master));
+    const api = await this.#startApi(token);
+    await this.#openVolumes();
+    const nbd = configuration.nbd.enabled ? await this.#nbd.listen(configuration.nbd.listen) : [];
+    const iscsi: readonly ListenAddress[] = [];
+    const run = { pid: process.pid, nbd, iscsi, api };
+    await writeRunFile(dataDir, run);
+    this.#listening = true;
+    log.info('listening', {
+      nbd: nbd.map(formatListenAddress).join(' '),
+      iscsi: iscsi.map(formatListenAddress).join(' '),
+      api: formatListenAddress(api),
+    });
+    return run;
+  }
+
+  #startReplication(createStore: boolean): void {
+    const { configuration, logLevel, onFatal } = this.#options;
+    const { store, uploadBytesPerSecond, downloadBytesPerSecond } = configuration;
+    if (store === undefined) return;
+    this.#thread = new ReplicationThread({
+      data: { store, createStore, logLevel, uploadBytesPerSecond, downloadBytesPerSecond },
+      clock: this.#ports.clock,
+      onFatal,
+    });
+  }
+
+  async #createVolume(volume: VolumeConfiguration, master: MasterKey | undefined): Promise<GatewayVolume> {
+    const { configuration, log, allowNew, onFatal } = this.#options;
+    const { clock, random, checksums, bootId } = this.#ports;
+    const directory = join(configuration.dataDir, 'volumes', volume.name);
+    const thread = this.#thread;
+    const { store } = configuration;
+    await ensureWritableDirectory(directory, 'dataDir');
+    return new GatewayVolume({
+      configuration: volume,
+      chap: volume.chap === undefined ? undefined : await loadChap(volume.chap),
+      disk: this.#ports.openDisk(directory),
+      checksums,
+      clock,
+      random,
+      log: log.child('volume'),
+      bootId,
+      replication:
+        volume.replicate && thread !== undefined && store !== undefined && master !== undefined
+          ? {
+              connect: (receive) => thread.open(volume.name, directory, receive),
+              master,
+              fencing: store.fencing,
+              allowNew,
+              owner: hostname(),
+            }
+          : undefined,
+      onFatal,
+    });
+  }
+
+  async #startApi(token: string): Promise<ListenAddress> {
+    const { configuration, log } = this.#options;
+    const { listen } = configuration.api;
+    const metrics = createMetrics({
+      version: this.version,
+      volumes: () => this.volumes(),
+      sessions: () => ({ nbd: this.#nbd, iscsi: { logins: 0, rejections: new Map() } }),
+      uploadLimit: () => this.#uploadBytesPerSecond,
+    });
+    this.#api = await createApi({ gateway: this, metrics, listen, token, log: log.child('api') });
+    if (listen.kind === 'unix') await removeStaleSocket(listen.path, 'api.listen');
+    const bound = await listenApi(this.#api, listen).catch((error: unknown) => {
+      throw listenRefused({ address: listen, setting: 'api.listen' }, error as NodeJS.ErrnoException);
+    });
+    if (listen.kind === 'unix') await restrictToOwner(listen.path);
+    return bound;
+  }
+
+  /** Opens all at once. One that fails is shown as failed; when all fail the first failure is the gateway's. */
+  async #openVolumes(): Promise<void> {
+    const outcomes = await Promise.allSettled(this.#volumes.map((volume) => volume.open()));
+    const failures = outcomes.filter((outcome) => outcome.status === 'rejected').map(({ reason }) => reason as Error);
+    if (failures.length === this.#volumes.length && failures[0] !== undefined) throw failures[0];
+    for (const failure of failures) this.#options.log.error(failure.message);
+  }
+
+  // VolumeDirectory
+
+  list(): readonly ServedVolume[] {
+    return this.#volumes.map(({ served }) => served).filter((served) => served !== undefined);
+  }
+
+  find(name: string): ServedVolume | undefined {
+    return this.#volumes.find((volume) => volume.name === name)?.served;
+  }
+
+  // GatewayView
+
+  ready(): boolean {
+    return this.#listening && this.#volumes.every(({ ready }) => ready);
+  }
+
+  volumes(): readonly MeteredVolume[] {
+    return this.#volumes.map((volume) => volume.metered());
+  }
+
+  drain(name: string): Operation {
+    const volume = this.#volumes.find((candidate) => candidate.name === name);
+    if (volume === undefined) throw new GatewayError('not-found', `there is no volume "${name}"`);
+    if (volume.ready && !volume.replicates) {
+      throw new GatewayError('not-supported', `volume ${name} does not replicate: replicate.enabled is false`);
+    }
+    const operation = new DrainOperation({ id: this.#ports.random.uuid(), volume, clock: this.#ports.clock });
+    this.#operations.set(operation.id, operation);
+    for (const id of this.#operations.keys()) {
+      if (this.#operations.size <= operationsMax) break;
+      this.#operations.delete(id);
+    }
+    return operation.report();
+  }
+
+  operation(id: string): Operation | undefined {
+    return this.#operations.get(id)?.report();
+  }
+
+  // Life
+
+  /** Takes over what can change while running; says what cannot. */
+  reconfigure(fresh: Configuration): void {
+    const { configuration, log } = this.#options;
+    if (fresh.uploadBytesPerSecond !== this.#uploadBytesPerSecond) {
+      this.#uploadBytesPerSecond = fresh.uploadBytesPerSecond;
+      this.#thread?.setUploadLimit(fresh.uploadBytesPerSecond);
+      log.info('upload limit changed', { bytesPerSecond: fresh.uploadBytesPerSecond ?? 'unlimited' });
+    }
+    for (const key of ['dataDir', 'keyFile', 'nbd', 'iscsi', 'api', 'store', 'volumes'] as const) {
+      if (JSON.stringify(fresh[key]) !== JSON.stringify(configuration[key])) {
+        log.warn(`${key} changed in the configuration; restart the gateway for it`);
+      }
+    }
+  }
+
+  /** Everything acknowledged is durable once this resolved. Never waits for the store. */
+  async stop(): Promise<void> {
+    this.#listening = false;
+    await this.#nbd.close();
+    const closed = await Promise.allSettled(this.#volumes.map((volume) => volume.close()));
+    await this.#thread?.end();
+    await this.#api?.close();
+    if (this.#lock !== undefined) {
+      await removeRunFile(this.#options.configuration.dataDir);
+      await this.#lock.release();
+      this.#lock = undefined;
+    }
+    for (const outcome of closed) if (outcome.status === 'rejected') throw outcome.reason;
+  }
+}

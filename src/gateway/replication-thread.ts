@@ -1,0 +1,68 @@
+/**
+ * The main thread's end of the replication thread. A thread that dies by itself has met a broken invariant: that is
+ * fatal for the gateway, since nobody knows what was sent.
+ */
+import { Worker } from 'node:worker_threads';
+import { InvariantError } from '../base/assert.js';
+import type { Clock } from '../ports/clock.js';
+import type { FromReplicator, ToReplicator } from '../remote/replication-messages.js';
+import type { FromReplicationThread, ReplicationThreadData, ToReplicationThread } from './replication-channel.js';
+
+const stopMsMax = 2000;
+
+export interface ReplicationThreadOptions {
+  readonly data: ReplicationThreadData;
+  readonly clock: Clock;
+  readonly onFatal: (error: Error) => void;
+}
+
+/** One volume's line to its replicator. */
+export interface ReplicationLine {
+  send(message: ToReplicator): void;
+}
+
+export class ReplicationThread {
+  readonly #worker: Worker;
+  readonly #clock: Clock;
+  readonly #listeners = new Map<string, (message: FromReplicator) => void>();
+  #ending = false;
+  readonly #exited: Promise<void>;
+
+  constructor(options: ReplicationThreadOptions) {
+    this.#clock = options.clock;
+    this.#worker = new Worker(new URL('./replication-worker.js', import.meta.url), { workerData: options.data });
+    this.#worker.on('message', ({ volume, message }: FromReplicationThread) => this.#listeners.get(volume)?.(message));
+    this.#worker.on('error', (error) => options.onFatal(error instanceof Error ? error : new Error(String(error))));
+    this.#exited = new Promise((resolve) => {
+      this.#worker.once('exit', (code) => {
+        resolve();
+        if (!this.#ending) options.onFatal(new InvariantError(`the replication thread ended by itself (${code})`));
+      });
+    });
+  }
+
+  /** `directory` is the volume's; `receive` gets everything that its replicator says. */
+  open(volume: string, directory: string, receive: (message: FromReplicator) => void): ReplicationLine {
+    this.#listeners.set(volume, receive);
+    this.#post({ type: 'open', volume, directory });
+    return { send: (message) => this.#post({ type: 'to', volume, message }) };
+  }
+
+  setUploadLimit(uploadBytesPerSecond: number | undefined): void {
+    this.#post({ type: 'limit', uploadBytesPerSecond });
+  }
+
+  /** Ends it, politely at first: what is in flight to a slow store is abandoned, and found again at the next start. */
+  async end(): Promise<void> {
+    this.#ending = true;
+    this.#listeners.clear();
+    this.#post({ type: 'end' });
+    const timer = this.#clock.after(stopMsMax, () => void this.#worker.terminate());
+    await this.#exited;
+    timer.cancel();
+  }
+
+  #post(message: ToReplicationThread): void {
+    this.#worker.postMessage(message);
+  }
+}

@@ -1,0 +1,79 @@
+/**
+ * The replication thread: sealing and uploading for all volumes, away from the thread that serves clients. Each volume
+ * has a worker core of its own (remote/), with its own view of the volume's directory; store client and bandwidth
+ * budget are shared.
+ */
+import { parentPort, workerData } from 'node:worker_threads';
+import type { MessagePort } from 'node:worker_threads';
+import { assert, assertNever } from '../base/assert.js';
+import { TokenBucket, UNLIMITED } from '../bandwidth/token-bucket.js';
+import { LOG_DIRECTORY } from '../engine/volume-directory-format.js';
+import { LogReader } from '../engine/log-reader.js';
+import { createLog } from '../platform/pino-log.js';
+import { ReplicationWorkerCore } from '../remote/replication-worker-core.js';
+import { LimitedStore } from '../remote/store-limit.js';
+import { ObservedStore } from '../remote/store-observe.js';
+import { openStore } from './open-store.js';
+import type { FromReplicationThread, ReplicationThreadData, ToReplicationThread } from './replication-channel.js';
+import { createSystemPorts } from './system-ports.js';
+
+function run(port: MessagePort, data: ReplicationThreadData): void {
+  const ports = createSystemPorts();
+  const { clock, random, checksums } = ports;
+  const log = createLog(data.logLevel).child('replication');
+  const inner = openStore({ store: data.store, create: data.createStore, random });
+  const upload = new TokenBucket({ clock, bytesPerSecond: data.uploadBytesPerSecond ?? UNLIMITED });
+  const download = new TokenBucket({ clock, bytesPerSecond: data.downloadBytesPerSecond ?? UNLIMITED });
+  const cores = new Map<string, ReplicationWorkerCore>();
+
+  const open = (volume: string, directory: string): void => {
+    const disk = ports.openDisk(directory);
+    const observed = new ObservedStore(inner, { clock });
+    cores.set(
+      volume,
+      new ReplicationWorkerCore({
+        store: new LimitedStore(observed, { upload, download, lane: volume }),
+        counters: observed.counters,
+        disk,
+        source: new LogReader({ disk, checksums, directory: LOG_DIRECTORY }),
+        checksums,
+        clock,
+        random,
+        log: log.child('replicator', { volume }),
+        emit: (message) => port.postMessage({ volume, message } satisfies FromReplicationThread),
+      }),
+    );
+  };
+
+  const end = async (): Promise<void> => {
+    await Promise.all([...cores.values()].map((core) => core.close()));
+    await inner.close();
+    port.close();
+  };
+
+  port.on('message', (message: ToReplicationThread) => {
+    switch (message.type) {
+      case 'open':
+        return open(message.volume, message.directory);
+      case 'to': {
+        const core = cores.get(message.volume);
+        assert(core !== undefined, 'a volume is opened before it is spoken to');
+        core.receive(message.message);
+        // A rejection is a broken invariant: unhandled, so that it ends this thread and with it the gateway.
+        if (message.message.type === 'start') void core.ended();
+        return;
+      }
+      case 'limit':
+        upload.setRate(message.uploadBytesPerSecond ?? UNLIMITED);
+        return;
+      case 'end':
+        void end();
+        return;
+      default:
+        assertNever(message);
+    }
+  });
+}
+
+assert(parentPort !== null, 'this file is the entry of a worker thread');
+run(parentPort, workerData as ReplicationThreadData);
