@@ -72,7 +72,7 @@ mkdir -p /run/lock/iscsi /run/cryptsetup
 for m in ${[...loadedModules, 'xts', 'aesni_intel'].join(' ')}; do modprobe $m 2>/dev/null; done
 ip link set lo up; ip link set eth0 up; ip addr add 10.0.2.15/24 dev eth0; ip route add default via 10.0.2.2
 i=0; while [ $i -lt 50 ] && [ "$(cat /sys/class/net/eth0/carrier 2>/dev/null)" != 1 ]; do sleep 0.1; i=$((i+1)); done
-exec >/dev/vport0p1 2>&1
+for port in /dev/vport*p1; do exec >$port 2>&1; done
 sh /test.sh; echo "GUEST-STATUS $?"
 sync; poweroff -f
 `;
