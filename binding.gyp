@@ -29,6 +29,8 @@
       # As system headers, which the warnings leave alone; the compiler runs in build/.
       'cflags': ['-isystem', '../node_modules/node-addon-api'],
       'cflags_cc': ['-std=c++17', '-O3', '-Wall', '-Wextra', '-Werror', '-fvisibility=hidden'],
+      # Stays loaded when the worker that loaded it ends: the buffer pool is the process's.
+      'ldflags': ['-Wl,-z,nodelete'],
       'cflags_cc!': ['-std=gnu++17', '-std=gnu++20'],
     },
   ],

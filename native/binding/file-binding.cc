@@ -18,6 +18,7 @@ namespace keepgate {
 namespace {
 
 constexpr uint32_t kPartsMax = 65536;
+constexpr int kWriteOutsQueuedMax = 16;
 
 using FilePointer = std::shared_ptr<OpenedFile>;
 
@@ -44,7 +45,8 @@ bool GetRange(const Arguments& arguments, size_t first, int64_t* position, int64
          arguments.Integer(first + 1, "lengthBytes", kSafeIntegerMax - *position, length);
 }
 
-// Lists the parts of an array of Uint8Arrays in `parts`, and in `values` where that is given.
+// Lists the parts of an array of Uint8Arrays in `parts`, and their handles in `values`. Reading an element
+// may run JavaScript, so where the bytes are is looked up only once all elements have been read.
 bool GetParts(const Arguments& arguments, size_t index, std::vector<iovec>* parts,
               std::vector<napi_value>* values) {
   const napi_env env = arguments.env();
@@ -54,14 +56,17 @@ bool GetParts(const Arguments& arguments, size_t index, std::vector<iovec>* part
   }
   if (count > kPartsMax)
     return arguments.ThrowRange("parts must not be more than " + std::to_string(kPartsMax));
-  parts->clear();
+  values->clear();
   for (uint32_t part = 0; part < count; ++part) {
     napi_value value;
-    ByteView view;
     if (napi_get_element(env, arguments.value(index), part, &value) != napi_ok) return false;  // has thrown
+    values->push_back(value);
+  }
+  parts->clear();
+  for (const napi_value value : *values) {
+    ByteView view;
     if (!GetBytes(env, value, &view)) return arguments.ThrowType("every part must be a Uint8Array");
     parts->push_back({view.bytes, view.length});
-    if (values != nullptr) values->push_back(value);
   }
   return true;
 }
@@ -84,21 +89,22 @@ napi_value MakeLane(napi_env env, napi_callback_info info) {
       arguments.instance().LaneNumber(name, thread_name, static_cast<size_t>(threads_max))));
 }
 
-// openFile(path, mode, lane, syncLane): a promise of a file's number; mode 0 reads, 1 writes, 2 creates
+// openFile(path, mode, readLane, writeLane, syncLane): a promise of a file's number; mode 0 reads, 1 writes,
+// 2 creates
 napi_value Open(napi_env env, napi_callback_info info) {
   const Arguments arguments(env, info);
   std::string path;
   int64_t mode;
-  Lane* io;
-  Lane* sync;
+  FileLanes lanes;
   if (!arguments.Text(0, "path", &path) || !arguments.Integer(1, "mode", 2, &mode) ||
-      !GetLane(arguments, 2, &io) || !GetLane(arguments, 3, &sync)) {
+      !GetLane(arguments, 2, &lanes.read) || !GetLane(arguments, 3, &lanes.write) ||
+      !GetLane(arguments, 4, &lanes.sync)) {
     return nullptr;
   }
   Instance& instance = arguments.instance();
-  auto file = std::make_shared<OpenedFile>(instance, io, sync);
+  auto file = std::make_shared<OpenedFile>(instance, lanes);
   return instance.Run(
-      io,
+      lanes.read,
       [file, path, mode]() -> Outcome {
         const int64_t opened = OpenFile(path, static_cast<OpenMode>(mode));
         if (opened >= 0) file->fd = static_cast<int>(opened);
@@ -118,7 +124,7 @@ napi_value OpenLocked(napi_env env, napi_callback_info info) {
   Lane* lane;
   if (!arguments.Text(0, "path", &path) || !GetLane(arguments, 1, &lane)) return nullptr;
   Instance& instance = arguments.instance();
-  auto file = std::make_shared<OpenedFile>(instance, lane, lane);
+  auto file = std::make_shared<OpenedFile>(instance, FileLanes{lane, lane, lane});
   return instance.Run(
       lane,
       [file, path]() -> Outcome {
@@ -183,23 +189,23 @@ napi_value Read(napi_env env, napi_callback_info info) {
   if (read.file == nullptr) return NotOpen(arguments);
   FilePointer file = *read.file;
   return arguments.instance().Run(
-      file->io,
+      file->lanes.read,
       [file, read]() -> Outcome { return ReadFully(file->fd, read.target, read.length, read.position); },
       {arguments.value(1)});
 }
 
 // writeNow(file, parts, position)
 napi_value WriteNow(napi_env env, napi_callback_info info) {
+  // Kept between calls, which saves their allocation.
   static thread_local std::vector<iovec> parts;
+  static thread_local std::vector<napi_value> values;
   const Arguments arguments(env, info);
   const FilePointer* file;
   int64_t position;
-  if (!GetFile(arguments, &file) || !GetParts(arguments, 1, &parts, nullptr) ||
-      !arguments.Integer(2, "position", kSafeIntegerMax, &position)) {
+  if (!GetParts(arguments, 1, &parts, &values) ||
+      !arguments.Integer(2, "position", kSafeIntegerMax, &position) || !GetFile(arguments, &file)) {
     return nullptr;
   }
-  // Looked up again: an array with accessors may have closed the file meanwhile.
-  if (!GetFile(arguments, &file)) return nullptr;
   if (file == nullptr) return NotOpen(arguments);
   return arguments.Number(static_cast<double>(WriteFully((*file)->fd, parts.data(), parts.size(), position)));
 }
@@ -218,7 +224,7 @@ napi_value Write(napi_env env, napi_callback_info info) {
   if (opened == nullptr) return NotOpen(arguments);
   FilePointer file = *opened;
   return arguments.instance().Run(
-      file->io,
+      file->lanes.write,
       [file, parts = std::move(parts), position]() mutable -> Outcome {
         return WriteFully(file->fd, parts.data(), parts.size(), position);
       },
@@ -262,7 +268,7 @@ napi_value WriteScattered(napi_env env, napi_callback_info info) {
   if (opened == nullptr) return NotOpen(arguments);
   FilePointer file = *opened;
   return arguments.instance().Run(
-      file->io, [file, runs = std::move(runs)]() -> Outcome { return WriteRuns(file->fd, runs); },
+      file->lanes.write, [file, runs = std::move(runs)]() -> Outcome { return WriteRuns(file->fd, runs); },
       {arguments.value(1)});
 }
 
@@ -273,7 +279,7 @@ napi_value Sync(napi_env env, napi_callback_info info) {
   if (!GetFile(arguments, &opened)) return nullptr;
   if (opened == nullptr) return NotOpen(arguments);
   FilePointer file = *opened;
-  return arguments.instance().Run(file->sync, [file]() -> Outcome { return SyncData(file->fd); });
+  return arguments.instance().Run(file->lanes.sync, [file]() -> Outcome { return SyncData(file->fd); });
 }
 
 // startWriteOut(file, position, lengthBytes): on the sync lane, as it waits where a sync would, and reads
@@ -286,8 +292,13 @@ napi_value BeginWriteOut(napi_env env, napi_callback_info info) {
   if (!GetFile(arguments, &opened) || !GetRange(arguments, 1, &position, &length)) return nullptr;
   if (opened == nullptr) return nullptr;
   FilePointer file = *opened;
-  arguments.instance().RunUnheeded(file->sync,
-                                   [file, position, length] { StartWriteOut(file->fd, position, length); });
+  // A disk that hangs must not gather hints without end; the next sync writes out all the same.
+  if (file->write_outs_queued >= kWriteOutsQueuedMax) return nullptr;
+  ++file->write_outs_queued;
+  arguments.instance().RunUnheeded(file->lanes.sync, [file, position, length] {
+    --file->write_outs_queued;
+    StartWriteOut(file->fd, position, length);
+  });
   return nullptr;
 }
 
@@ -304,7 +315,7 @@ napi_value OnRange(napi_env env, napi_callback_info info) {
   if (opened == nullptr) return NotOpen(arguments);
   FilePointer file = *opened;
   return arguments.instance().Run(
-      file->io, [file, position, length]() -> Outcome { return kCall(file->fd, position, length); });
+      file->lanes.write, [file, position, length]() -> Outcome { return kCall(file->fd, position, length); });
 }
 
 // truncate(file, lengthBytes)
@@ -317,7 +328,7 @@ napi_value TruncateFile(napi_env env, napi_callback_info info) {
   }
   if (opened == nullptr) return NotOpen(arguments);
   FilePointer file = *opened;
-  return arguments.instance().Run(file->io,
+  return arguments.instance().Run(file->lanes.write,
                                   [file, length]() -> Outcome { return Truncate(file->fd, length); });
 }
 
@@ -328,7 +339,7 @@ napi_value Size(napi_env env, napi_callback_info info) {
   if (!GetFile(arguments, &opened)) return nullptr;
   if (opened == nullptr) return NotOpen(arguments);
   FilePointer file = *opened;
-  return arguments.instance().Run(file->io, [file]() -> Outcome { return FileSize(file->fd); });
+  return arguments.instance().Run(file->lanes.read, [file]() -> Outcome { return FileSize(file->fd); });
 }
 
 // nextData(file, position): a promise of [start, end], of 0 when only holes follow, or of a negative errno
@@ -341,7 +352,7 @@ napi_value FindData(napi_env env, napi_callback_info info) {
   }
   if (opened == nullptr) return NotOpen(arguments);
   FilePointer file = *opened;
-  return arguments.instance().Run(file->io, [file, position]() -> Outcome {
+  return arguments.instance().Run(file->lanes.read, [file, position]() -> Outcome {
     DataRange range;
     const int64_t found = NextData(file->fd, position, &range);
     if (found == 1) return range;

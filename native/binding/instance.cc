@@ -9,7 +9,7 @@ namespace keepgate {
 
 OpenedFile::~OpenedFile() {
   if (closing != nullptr) {
-    instance.SubmitClosing(io, std::move(closing));
+    instance.SubmitClosing(lanes.write, std::move(closing));
   } else if (fd >= 0) {
     close(fd);
   }

@@ -11,6 +11,7 @@
 
 #include <node_api.h>
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -29,21 +30,29 @@ using Work = std::function<Outcome()>;
 
 class Instance;
 
+// Where the operations on a file run: reads beside one another, writes in their order, and syncs where
+// nothing else queues behind them.
+struct FileLanes {
+  Lane* read;
+  Lane* write;
+  Lane* sync;
+};
+
 // A descriptor with the lanes that its operations run on. Operations share it, and the descriptor is closed
 // when the last one has let go. Made and let go on the environment's thread; work on a lane uses `fd` only.
 struct OpenedFile {
-  OpenedFile(Instance& owner, Lane* io_lane, Lane* sync_lane)
-      : instance(owner), io(io_lane), sync(sync_lane) {}
+  OpenedFile(Instance& owner, const FileLanes& file_lanes) : instance(owner), lanes(file_lanes) {}
   ~OpenedFile();
   OpenedFile(const OpenedFile&) = delete;
   OpenedFile& operator=(const OpenedFile&) = delete;
 
   Instance& instance;
-  Lane* const io;
-  Lane* const sync;
+  const FileLanes lanes;
   int fd = -1;
   // Whether reads without waiting are worth trying.
   bool answers_cached_reads = true;
+  // Hints to write out that no thread has come to yet.
+  std::atomic<int> write_outs_queued{0};
   // Set once closing was asked for: closes `fd` on the lane, and settles the promise of that.
   std::unique_ptr<Job> closing;
 };

@@ -86,6 +86,7 @@ int64_t OpenFile(const std::string& path, OpenMode mode) {
   if (fstat(file.get(), &status) != 0) return -errno;
   if (S_ISDIR(status.st_mode)) return -EISDIR;
   if (!S_ISREG(status.st_mode)) return -EINVAL;
+  if (fcntl(file.get(), F_SETFL, 0) != 0) return -errno;
   return file.Release();
 }
 

@@ -26,7 +26,13 @@ export interface Addon extends Checksums {
 
   /** The lane of that name, made at the first call. */
   lane(name: string, threadName: string, threadsMax: number): LaneNumber;
-  openFile(path: string, mode: number, lane: LaneNumber, syncLane: LaneNumber): Promise<Result>;
+  openFile(
+    path: string,
+    mode: number,
+    readLane: LaneNumber,
+    writeLane: LaneNumber,
+    syncLane: LaneNumber,
+  ): Promise<Result>;
   /** The lock's file, or -EAGAIN and the process that holds it (0: not known). */
   openLock(path: string, lane: LaneNumber): Promise<[file: Result, holder: number]>;
   /** Once nothing uses the file any more; no further operation finds it. */

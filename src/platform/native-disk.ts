@@ -2,8 +2,8 @@
  * The Disk port over the native addon, rooted at one directory: everything that may wait for a disk runs on threads of
  * this root, never on libuv's pool, so that a disk that hangs delays its own volume and nothing else.
  *
- * Lanes: 'io', the default, has four threads; any other has one. Each has a second, "…-sync", with one thread for
- * fdatasync and whatever else waits as long. Paths that lead out of the root are refused, and the last component is never
+ * Reads of all files share a few threads, so that a cold image is read at more than depth one. A lane has one thread for
+ * what changes its files, in order, and another, "…-sync", for fdatasync and whatever else waits as long. Paths that lead out of the root are refused, and the last component is never
  * followed where it is a symbolic link. Files are made with mode 0600, directories with 0700.
  */
 import { constants } from 'node:os';
@@ -17,8 +17,8 @@ import type { Addon, LaneNumber } from './addon.js';
 import { diskError } from './disk-error.js';
 import { NativeFile } from './native-file.js';
 
-const DEFAULT_LANE = 'io';
-const DEFAULT_LANE_THREADS = 4;
+const WRITE_LANE = 'io';
+const READ_THREADS = 8;
 const SMALL_FILE_BYTES_MAX = MIB;
 
 export class NativeDisk implements Disk {
@@ -32,15 +32,21 @@ export class NativeDisk implements Disk {
   constructor(root: string) {
     this.root = resolve(root);
     this.#addon = loadAddon();
-    this.#io = this.#lane(DEFAULT_LANE);
-    this.#sync = this.#lane(`${DEFAULT_LANE}-sync`);
+    this.#io = this.#lane('read', READ_THREADS);
+    this.#sync = this.#lane(`${WRITE_LANE}-sync`, 1);
   }
 
   async open(path: string, options: OpenOptions): Promise<DiskFile> {
     assert(options.create !== true || options.mode === 'write', 'a file that is created is written');
-    const lane = options.lane ?? DEFAULT_LANE;
+    const lane = options.lane ?? WRITE_LANE;
     const mode = options.create === true ? openModes.create : openModes[options.mode];
-    const result = await this.#addon.openFile(this.#resolve(path), mode, this.#lane(lane), this.#lane(`${lane}-sync`));
+    const result = await this.#addon.openFile(
+      this.#resolve(path),
+      mode,
+      this.#io,
+      this.#lane(lane, 1),
+      this.#lane(`${lane}-sync`, 1),
+    );
     return new NativeFile(this.#addon, checked('open', path, result), path);
   }
 
@@ -97,8 +103,8 @@ export class NativeDisk implements Disk {
     return checked('statvfs', this.root, await this.#addon.freeBytes(this.#io, this.root));
   }
 
-  #lane(name: string): LaneNumber {
-    return this.#addon.lane(`${this.root}\n${name}`, name, name === DEFAULT_LANE ? DEFAULT_LANE_THREADS : 1);
+  #lane(name: string, threadsMax: number): LaneNumber {
+    return this.#addon.lane(`${this.root}\n${threadsMax} ${name}`, name, threadsMax);
   }
 
   #resolve(path: string): string {
@@ -112,6 +118,6 @@ export class NativeDisk implements Disk {
 }
 
 function checked(call: string, path: string, result: number): number {
-  if (result < 0) throw diskError({ call, path, result });
-  return result;
+  if (result >= 0) return result;
+  throw diskError({ call, path, result });
 }

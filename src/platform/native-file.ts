@@ -1,8 +1,8 @@
 /**
  * DiskFile over the native addon.
  *
- * Operations run on the threads of the file's lane, syncs on another of their own, so that nothing queues behind a disk
- * that is slow to sync. Hence `sync` covers the writes that were over before it was called (writeNow returned, the
+ * Writes run in order on the thread of the file's lane, reads on the disk's, syncs on another of their own, so that
+ * nothing queues behind a disk that is slow to sync. Hence `sync` covers the writes that were over before it was called (writeNow returned, the
  * promise of write resolved), not those still under way.
  *
  * readNow and writeNow are the hot path: one call into the addon, nothing allocated. All else costs two changes of

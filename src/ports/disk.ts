@@ -43,7 +43,10 @@ export interface OpenOptions {
   readonly mode: 'read' | 'write';
   /** create: must not exist yet. Default: must exist. */
   readonly create?: boolean;
-  /** Operations of files with the same lane run in order of their kind on that lane's own thread. Default 'io'. */
+  /**
+   * What changes files with the same lane runs in order on one thread of that lane, their syncs on another; reads run
+   * beside both. Default 'io'.
+   */
   readonly lane?: string;
 }
 
