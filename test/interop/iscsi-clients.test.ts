@@ -1,0 +1,66 @@
+/** The user-space iSCSI clients: libiscsi's tools, and QEMU through libiscsi. The kernel's is in test/guest. */
+import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { after, before, it } from 'node:test';
+import { packagedFile, requiredTool } from '../tool/clients.js';
+import { TestGateway, targetPrefix } from '../tool/gateway.js';
+import { run } from '../tool/process.js';
+import { suite } from '../tool/suite.js';
+
+const mebibyte = 1024 * 1024;
+const sizeMiB = 64;
+const driver = '/usr/lib/x86_64-linux-gnu/qemu/block-iscsi.so';
+
+suite(
+  'iSCSI clients',
+  ['iscsi-ls', 'iscsi-inq', 'qemu-img', 'qemu-io', 'nbdcopy'],
+  () => {
+    let gateway: TestGateway;
+    let url: string;
+    before(async () => {
+      gateway = await TestGateway.start({
+        volumes: [{ name: 'disk', size: `${sizeMiB}MiB`, buffer: { size: '256MiB' } }],
+      });
+      url = gateway.iscsiUrl('disk');
+    });
+    after(async () => {
+      await gateway.dispose();
+    });
+
+    it('iscsi-ls discovers the target and its LUN', async () => {
+      const text = await run(requiredTool('iscsi-ls'), ['-s', `iscsi://127.0.0.1:${gateway.iscsiPort}`]);
+      assert.match(text, new RegExp(`Target:${targetPrefix}:disk Portal:127.0.0.1:${gateway.iscsiPort}`));
+      assert.match(text, /^Lun:0 .*64M/m);
+    });
+
+    it('iscsi-inq shows the standard data and every page', async () => {
+      const inquiry = (args: readonly string[]): Promise<string> => run(requiredTool('iscsi-inq'), [...args, url]);
+      assert.match(await inquiry([]), /Peripheral Device Type:.*DIRECT/);
+      for (const page of ['0x00', '0x80', '0x83', '0xb0', '0xb1', '0xb2']) await inquiry(['-e', '1', '-c', page]);
+    });
+
+    it('qemu-img convert to and from the iSCSI URL, and the same over NBD', async () => {
+      const from = join(gateway.folder, 'in');
+      const to = join(gateway.folder, 'out');
+      await writeFile(from, randomBytes(sizeMiB * mebibyte));
+      const qemu = (args: readonly string[]): Promise<string> => run(requiredTool('qemu-img'), args);
+      await qemu(['convert', '-n', '-f', 'raw', '-O', 'raw', from, url]);
+      await qemu(['convert', '-f', 'raw', '-O', 'raw', url, to]);
+      await qemu(['compare', '-f', 'raw', '-F', 'raw', from, to]);
+      await qemu(['compare', '-f', 'raw', '-F', 'raw', from, gateway.nbdUri('disk')]);
+    });
+
+    it('qemu-io finds its patterns, after writes, zeros and discards', async () => {
+      const commands = [
+        ...['write -P 0x11 0 1M', 'write -P 0x22 4608 3072', 'write -f -P 0x33 2M 64k', 'write -z 512k 256k'],
+        ...['discard 2M 32k', 'flush', 'read -P 0x11 0 4608', 'read -P 0x22 4608 3072', 'read -P 0x11 7680 64k'],
+        ...['read -P 0 512k 256k', 'read -P 0 2M 32k', 'read -P 0x33 2080k 32k'],
+      ];
+      const args = ['-f', 'raw', ...commands.flatMap((command) => ['-c', command]), url];
+      assert.doesNotMatch(await run(requiredTool('qemu-io'), args), /failed|error/i);
+    });
+  },
+  () => (packagedFile(driver) === undefined ? `${driver} of Debian's package qemu-block-extra is missing` : undefined),
+);
