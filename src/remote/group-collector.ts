@@ -118,7 +118,8 @@ export class GroupCollector {
   #take(batch: LogBatch): void {
     this.#overlay.replay(batch);
     for (const record of batch.records) {
-      if (record.kind === 'resize') this.#resizes.push({ kind: 'resize', lsn: record.lsn, sizeBytes: record.sizeBytes });
+      if (record.kind === 'resize')
+        this.#resizes.push({ kind: 'resize', lsn: record.lsn, sizeBytes: record.sizeBytes });
       if (record.kind === 'snapshot') {
         throw new GatewayError('not-supported', 'the log holds a snapshot, which this version cannot replicate');
       }

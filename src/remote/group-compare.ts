@@ -32,11 +32,7 @@ export async function compareGroup(options: {
   return { same, cursor: collector.cursor };
 }
 
-export function sameContent(
-  local: GroupContent,
-  segments: readonly OpenedSegment[],
-  checksums: Checksums,
-): boolean {
+export function sameContent(local: GroupContent, segments: readonly OpenedSegment[], checksums: Checksums): boolean {
   const remote = remoteSums(segments);
   const sums = Uint32Array.from(local.logSums);
   const zeroSum = new ZeroSum(checksums);

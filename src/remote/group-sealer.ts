@@ -28,7 +28,10 @@ export interface GroupSealerOptions {
 export interface GroupFrame {
   readonly first: SegmentKey;
   readonly previousLink: Uint8Array;
-  readonly facts: Omit<SegmentFacts, 'groupId' | 'groupFirstNumber' | 'groupEnd' | 'previousLink' | 'committed' | 'takeover'>;
+  readonly facts: Omit<
+    SegmentFacts,
+    'groupId' | 'groupFirstNumber' | 'groupEnd' | 'previousLink' | 'committed' | 'takeover'
+  >;
   readonly takeover: SegmentFacts['takeover'] | undefined;
   /** Asked when a segment is sealed. */
   readonly committed: () => SegmentKey;
@@ -103,7 +106,7 @@ export class GroupSealer {
   /** Reads runs that lie together in the log. */
   async #read(content: GroupContent, from: number, count: number): Promise<void> {
     const { locations } = content;
-    for (let at = 0; at < count; ) {
+    for (let at = 0; at < count;) {
       const location = locations[from + at] ?? 0;
       let run = 1;
       while (at + run < count && run < READ_BLOCKS_MAX && locations[from + at + run] === location + run) run++;

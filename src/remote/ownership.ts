@@ -157,7 +157,9 @@ export function headProblem(
     equalBytes(event.link, local.link) &&
     event.facts.groupEnd &&
     event.facts.lastLsn <= local.replicatedLsn;
-  return sound ? undefined : refused('remote-forked', `segment ${name} in the bucket is not the one this directory sent`);
+  return sound
+    ? undefined
+    : refused('remote-forked', `segment ${name} in the bucket is not the one this directory sent`);
 }
 
 function walk(state: OwnershipState & { readonly phase: 'walking' }, event: OwnershipEvent): OwnershipState {

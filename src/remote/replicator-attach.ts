@@ -68,7 +68,10 @@ export async function attachRemote(options: AttachOptions): Promise<AttachedRemo
     );
   }
   const created = found?.volume === undefined;
-  const { sealer, volume } = found?.volume === undefined ? await createVolume(options, fencing, found?.sealer) : { ...found, volume: found.volume };
+  const { sealer, volume } =
+    found?.volume === undefined
+      ? await createVolume(options, fencing, found?.sealer)
+      : { ...found, volume: found.volume };
   if (!established) {
     const mark = { formatVersion: 1, uuid: config.uuid, keyId: Buffer.from(sealer.keyId).toString('hex') };
     await disk.writeSmall(MARK_FILE, Buffer.from(`${JSON.stringify(mark)}\n`));
@@ -179,7 +182,9 @@ async function createVolume(
     logicalBlockBytes: config.logicalBlockBytes,
   };
   const object = sealVolume(sealer, fresh);
-  await retry.run('put the volume', (request) => store.put(sealer.names.volume, object.bytes, { ...request, ifAbsent }));
+  await retry.run('put the volume', (request) =>
+    store.put(sealer.names.volume, object.bytes, { ...request, ifAbsent }),
+  );
   const volume = await retry.run('read the volume', (request) => readVolume(store, sealer, request));
   if (volume === undefined) throw new GatewayError('remote-vanished', 'the volume object is gone right after its PUT');
   return { sealer, volume };
@@ -195,7 +200,11 @@ async function refuseTakenName(options: AttachOptions, request: StoreRequest): P
       const other = await readVolume(store, sealer, request);
       if (other?.name !== config.name) continue;
     } catch (error) {
-      if (!(error instanceof GatewayError) || !['key-mismatch', 'object-missing', 'object-damaged'].includes(error.code)) throw error;
+      if (
+        !(error instanceof GatewayError) ||
+        !['key-mismatch', 'object-missing', 'object-damaged'].includes(error.code)
+      )
+        throw error;
       locked++;
       continue;
     }

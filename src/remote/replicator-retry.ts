@@ -35,7 +35,7 @@ export class StoreRetry {
   /** Calls `attempt` until it succeeds, fails for good, or the incarnation stops (StoppedError). */
   async run<Result>(what: string, attempt: (request: StoreRequest) => Promise<Result>): Promise<Result> {
     const { incarnation, observer } = this.#options;
-    for (let failures = 0; ; ) {
+    for (let failures = 0; ;) {
       incarnation.check();
       try {
         const result = await attempt({ signal: incarnation.signal });

@@ -114,7 +114,8 @@ export class Replicator {
   /** Lives until `stop`, a fence or a fatal failure; never rejects. */
   async run(): Promise<void> {
     try {
-      if (this.#state.fenced) throw new GatewayError('fenced', 'this directory was fenced: another gateway owns the remote volume');
+      if (this.#state.fenced)
+        throw new GatewayError('fenced', 'this directory was fenced: another gateway owns the remote volume');
       const remote = await attachRemote({ ...this.#options, state: this.#state, retry: this.#retry });
       this.#attached(remote);
       for (;;) await this.#step(remote);
@@ -218,7 +219,7 @@ export class Replicator {
     });
     owned.takeover = undefined;
     const group = pipeline.begin();
-    for (let ended = false; !ended; ) {
+    for (let ended = false; !ended;) {
       await pipeline.reserve();
       const { value: segment } = await segments.next();
       this.#incarnation.check();

@@ -53,7 +53,10 @@ export interface TableShardReference extends ShardKey {
 }
 
 /** The row of a segment that was just sealed, or opened. */
-export function segmentRow(key: SegmentKey, segment: SealedSegment | OpenedSegment): SegmentRow {
+export function segmentRow(
+  key: SegmentKey,
+  segment: Pick<SealedSegment | OpenedSegment, 'header' | 'index'>,
+): SegmentRow {
   return {
     epoch: key.epoch,
     number: key.number,

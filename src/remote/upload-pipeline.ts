@@ -134,9 +134,13 @@ export class UploadPipeline {
     );
     if (head.kind === 'fence') {
       const { successorEpoch } = head.fence;
-      return new GatewayError('fenced', `epoch ${segment.key.epoch} was ended by the owner of epoch ${successorEpoch}`, {
-        context: { epoch: segment.key.epoch, successor: successorEpoch },
-      });
+      return new GatewayError(
+        'fenced',
+        `epoch ${segment.key.epoch} was ended by the owner of epoch ${successorEpoch}`,
+        {
+          context: { epoch: segment.key.epoch, successor: successorEpoch },
+        },
+      );
     }
     return new GatewayError('remote-forked', `${segment.name}: another writer’s segment lies there`);
   }

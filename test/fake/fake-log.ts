@@ -47,12 +47,27 @@ export class FakeLog implements LogSource {
     const sums: number[] = [];
     ops.forEach((op, at) => {
       const lsn = firstLsn + at;
-      const base = { lsn, keepAllocated: false, firstBlock: 0, blockCount: 0, payloadPosition: 0, sumsStart: sums.length, sizeBytes: 0, name: '' };
+      const base = {
+        lsn,
+        keepAllocated: false,
+        firstBlock: 0,
+        blockCount: 0,
+        payloadPosition: 0,
+        sumsStart: sums.length,
+        sizeBytes: 0,
+        name: '',
+      };
       if (op.kind === 'mark') records.push({ ...base, kind: 'mark' });
       else if (op.kind === 'resize') records.push({ ...base, kind: 'resize', sizeBytes: op.sizeBytes });
       else if (op.kind === 'write') {
         const blockCount = op.data.length / BLOCK;
-        records.push({ ...base, kind: 'write', firstBlock: op.firstBlock, blockCount, payloadPosition: (this.#pages.length % FILE_PAGES) * BLOCK });
+        records.push({
+          ...base,
+          kind: 'write',
+          firstBlock: op.firstBlock,
+          blockCount,
+          payloadPosition: (this.#pages.length % FILE_PAGES) * BLOCK,
+        });
         for (let block = 0; block < blockCount; block++) {
           const page = op.data.slice(block * BLOCK, (block + 1) * BLOCK);
           const sum = new Uint32Array(1);
@@ -66,7 +81,18 @@ export class FakeLog implements LogSource {
     const index = this.#entries.length;
     const lastLsn = firstLsn + ops.length - 1;
     const next = { ...this.start, offset: (index + 1) * BLOCK, lsn: lastLsn + 1 };
-    const batch = { file: 1, offset: index * BLOCK, lengthBytes: BLOCK, firstLsn, lastLsn, durableThrough: 0, wallMs, records, sums: Uint32Array.from(sums), next };
+    const batch = {
+      file: 1,
+      offset: index * BLOCK,
+      lengthBytes: BLOCK,
+      firstLsn,
+      lastLsn,
+      durableThrough: 0,
+      wallMs,
+      records,
+      sums: Uint32Array.from(sums),
+      next,
+    };
     this.#entries.push({ batch, ops });
     return lastLsn;
   }
@@ -75,7 +101,13 @@ export class FakeLog implements LogSource {
     return Promise.resolve(this.#entries[cursor.offset / BLOCK]?.batch);
   }
 
-  readPayload(file: number, position: number, blockCount: number, target: Uint8Array, targetStart: number): Promise<void> {
+  readPayload(
+    file: number,
+    position: number,
+    blockCount: number,
+    target: Uint8Array,
+    targetStart: number,
+  ): Promise<void> {
     this.reads++;
     const first = (file - 1) * FILE_PAGES + position / BLOCK;
     for (let at = 0; at < blockCount; at++) target.set(this.#pages[first + at]!, targetStart + at * BLOCK);

@@ -42,15 +42,17 @@ export class Rig {
   /** Every state that was recorded, over all incarnations. */
   readonly states: ReplicationState[] = [];
 
-  constructor(options: {
-    store?: MemoryStore;
-    seed?: number;
-    blocks?: number;
-    config?: Partial<ReplicationConfig>;
-    log?: FakeLog;
-    state?: ReplicationState;
-    clock?: ManualClock;
-  } = {}) {
+  constructor(
+    options: {
+      store?: MemoryStore;
+      seed?: number;
+      blocks?: number;
+      config?: Partial<ReplicationConfig>;
+      log?: FakeLog;
+      state?: ReplicationState;
+      clock?: ManualClock;
+    } = {},
+  ) {
     this.store = options.store ?? new MemoryStore();
     this.clock = options.clock ?? new ManualClock();
     this.random = new SeededRandom(options.seed ?? 1);
@@ -159,9 +161,15 @@ export function randomOp(random: SeededRandom, blocks: number): FakeOp {
   const firstBlock = random.below(blocks);
   const room = blocks - firstBlock;
   const kind = random.fraction();
-  if (kind < 0.2) return { kind: random.fraction() < 0.5 ? 'trim' : 'zero', firstBlock, blockCount: 1 + random.below(Math.min(room, 80)) };
+  if (kind < 0.2)
+    return {
+      kind: random.fraction() < 0.5 ? 'trim' : 'zero',
+      firstBlock,
+      blockCount: 1 + random.below(Math.min(room, 80)),
+    };
   const data = new Uint8Array((1 + random.below(Math.min(room, 5))) * BLOCK);
-  for (let at = 0; at < data.length; at += BLOCK) if (random.fraction() < 0.85) data.fill(1 + random.below(255), at, at + BLOCK);
+  for (let at = 0; at < data.length; at += BLOCK)
+    if (random.fraction() < 0.85) data.fill(1 + random.below(255), at, at + BLOCK);
   if (data[0] !== 0) data[100] = random.below(256);
   return { kind: 'write', firstBlock, data };
 }
@@ -200,7 +208,8 @@ export async function remoteImage(
       segments.push(segment);
       const payload = await readPayload(store, sealer, segment);
       const { extents, zeros } = segment.index;
-      for (let at = 0; at < zeros.count; at++) image.fill(0, zeros.firstBlock[at]! * BLOCK, (zeros.firstBlock[at]! + zeros.blockCount[at]!) * BLOCK);
+      for (let at = 0; at < zeros.count; at++)
+        image.fill(0, zeros.firstBlock[at]! * BLOCK, (zeros.firstBlock[at]! + zeros.blockCount[at]!) * BLOCK);
       for (let at = 0; at < extents.count; at++) {
         const start = extents.payload[at]! * BLOCK;
         image.set(payload.subarray(start, start + extents.blockCount[at]! * BLOCK), extents.firstBlock[at]! * BLOCK);

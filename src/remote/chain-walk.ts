@@ -1,0 +1,165 @@
+/**
+ * Reads a volume's history from a known point to its end, and looks behind that end: what was lost is told from what was
+ * in flight. One ranged GET per segment.
+ *
+ *   in flight   segments behind the first absent key whose owner did not know that key to be committed: void
+ *   loss        anything that proves that more was committed than the walk can reach: remote-gap
+ */
+import { equalBytes } from '../base/bytes.js';
+import { GatewayError } from '../base/errors.js';
+import type { ObjectStore, StoreRequest } from '../ports/object-store.js';
+import { extend, followFence, keyText, samePoint } from './chain.js';
+import type { ChainState } from './chain.js';
+import type { SegmentKey } from './name.js';
+import type { BookGroup } from './remote-map-book.js';
+import { isDamage, listCheckpoints, readCheckpoint } from './restore-checkpoint.js';
+import type { ObjectSealer } from './seal.js';
+import type { Fence } from './segment-fence.js';
+import { readSegmentHead } from './segment-reader.js';
+import type { OpenedSegment } from './segment-reader.js';
+
+export interface WalkOptions {
+  readonly store: ObjectStore;
+  readonly sealer: ObjectSealer;
+  readonly request: StoreRequest;
+  /** Size before the first group. */
+  readonly createdSizeBytes: number;
+  /** Epochs that are known to lie before the walk's start. */
+  readonly knownEpochs: readonly number[];
+  /** Each complete group in order. */
+  readonly visit: (group: BookGroup) => void | Promise<void>;
+}
+
+export interface WalkEnd {
+  readonly chain: ChainState;
+  /** What proves that something behind the end was lost; undefined: nothing does. */
+  readonly gap: string | undefined;
+}
+
+export async function walkChain(start: ChainState, options: WalkOptions): Promise<WalkEnd> {
+  const walk = new ChainWalk(start, options);
+  for (;;) {
+    await walk.toEnd();
+    const found = await walk.lookBehind();
+    if (found.takeover === undefined) return { chain: walk.chain, gap: found.gap };
+    walk.follow(found.takeover);
+  }
+}
+
+interface Behind {
+  readonly gap?: string;
+  /** Where no fence can hold: the next epoch's own word for it. */
+  readonly takeover?: Fence;
+}
+
+class ChainWalk {
+  chain: ChainState;
+  readonly #options: WalkOptions;
+  readonly #visited: Set<number>;
+  #open: OpenedSegment[] = [];
+
+  constructor(start: ChainState, options: WalkOptions) {
+    this.chain = start;
+    this.#options = options;
+    this.#visited = new Set([...options.knownEpochs, start.nextKey.epoch]);
+  }
+
+  /** Up to the first absent key. */
+  async toEnd(): Promise<void> {
+    const { store, sealer, request, visit, createdSizeBytes } = this.#options;
+    for (;;) {
+      const head = await readSegmentHead(store, sealer, this.chain.nextKey, request);
+      if (head.kind === 'absent') return;
+      if (head.kind === 'fence') {
+        this.follow(head.fence);
+        continue;
+      }
+      this.chain = extend(this.chain, head.index, head.link);
+      this.#open.push(head);
+      if (this.chain.open !== undefined) continue;
+      const segments = this.#open;
+      this.#open = [];
+      await visit({ point: this.chain.lastGroup, sizeBytes: this.chain.sizeBytes ?? createdSizeBytes, segments });
+    }
+  }
+
+  follow(fence: Fence): void {
+    const { nextKey } = this.chain;
+    this.chain = followFence(this.chain, fence);
+    if (this.#visited.has(fence.successorEpoch)) {
+      throw new GatewayError(
+        'remote-forked',
+        `the fence at ${keyText(nextKey)} leads back to epoch ${fence.successorEpoch}`,
+      );
+    }
+    this.#visited.add(fence.successorEpoch);
+    this.#open = [];
+  }
+
+  async lookBehind(): Promise<Behind> {
+    const { store, sealer, request } = this.#options;
+    const { names } = sealer;
+    const end = this.chain.nextKey;
+    // The epoch that was walked, then those that nothing led to.
+    const here = await this.#inspect(end.epoch, names.segment(end));
+    if (here.gap !== undefined) return here;
+    for await (const { key } of store.list(names.epochsPrefix, request)) {
+      const parsed = names.parse(key);
+      if (parsed?.kind !== 'epoch' || this.#visited.has(parsed.epoch)) continue;
+      const found = await this.#inspect(parsed.epoch, undefined);
+      if (found.gap !== undefined || found.takeover !== undefined) return found;
+    }
+    return this.#inspectCheckpoints();
+  }
+
+  async #inspect(epoch: number, after: string | undefined): Promise<Behind> {
+    const { store, sealer, request } = this.#options;
+    const { names } = sealer;
+    const prefix = names.segmentsOfEpochPrefix(epoch);
+    for await (const { key: name } of store.list(prefix, after === undefined ? request : { ...request, after })) {
+      const key = names.parse(name);
+      if (key?.kind !== 'segment' || key.number <= this.chain.lastGroup.number) continue;
+      const found = await this.#inspectOne(key);
+      if (found.gap !== undefined || found.takeover !== undefined) return found;
+    }
+    return {};
+  }
+
+  async #inspectOne(key: SegmentKey): Promise<Behind> {
+    const { store, sealer, request } = this.#options;
+    const { lastGroup, nextKey } = this.chain;
+    const missing = `segment ${keyText(nextKey)} is missing`;
+    try {
+      const head = await readSegmentHead(store, sealer, key, request);
+      if (head.kind === 'absent') return {};
+      if (head.kind === 'fence') {
+        const later = head.fence.lastGroup.number > lastGroup.number;
+        return later ? { gap: `${missing}: the fence at ${keyText(key)} knows it` } : {};
+      }
+      const { committed, takeover, previousLink } = head.index;
+      if (takeover !== undefined && samePoint(takeover.lastGroup, lastGroup)) return { takeover };
+      if (committed.number > lastGroup.number) {
+        return { gap: `${missing}: the owner of ${keyText(key)} knew ${keyText(committed)} to be committed` };
+      }
+      const continues = key.epoch !== nextKey.epoch && equalBytes(previousLink, lastGroup.link);
+      return continues ? { gap: `a fence is missing: ${keyText(key)} continues from ${keyText(lastGroup)}` } : {};
+    } catch (error) {
+      if (!isDamage(error)) throw error;
+      // What cannot be opened proves nothing, and what lies behind an absent key is void anyway.
+      return {};
+    }
+  }
+
+  async #inspectCheckpoints(): Promise<Behind> {
+    const { store, sealer, request } = this.#options;
+    const { lastGroup, nextKey } = this.chain;
+    for (const key of await listCheckpoints(store, sealer, request)) {
+      if (key.number <= lastGroup.number) return {};
+      const checkpoint = await readCheckpoint(store, sealer, key, request, () => undefined);
+      if (checkpoint !== undefined) {
+        return { gap: `segment ${keyText(nextKey)} is missing: the checkpoint ${keyText(key)} includes it` };
+      }
+    }
+    return {};
+  }
+}

@@ -1,0 +1,123 @@
+/**
+ * Everything that a checkpoint says, kept up to date: the map, the segment table, the epochs and the volume's size as of
+ * the last group that was applied. The owner keeps one to write checkpoints from, a restore builds one to read by.
+ */
+import type { Checksums } from '../ports/checksum.js';
+import type { Disk } from '../ports/disk.js';
+import type { ObjectStore, StoreRequest } from '../ports/object-store.js';
+import { samePoint } from './chain.js';
+import { emptyDelta } from './checkpoint.js';
+import type { Checkpoint, EpochStart } from './checkpoint.js';
+import { RemoteMap } from './remote-map.js';
+import { MapDoubtError, MapFile } from './remote-map-file.js';
+import { SegmentTable } from './remote-map-segments.js';
+import type { ObjectSealer } from './seal.js';
+import { chainOrigin } from './segment-point.js';
+import type { ChainPoint } from './segment-point.js';
+import { openMapShard } from './shard-map.js';
+import type { MapShardReference } from './shard-map.js';
+import { segmentRow } from './shard-table.js';
+import type { StoredSegment } from './upload-pipeline.js';
+
+export interface BookOptions {
+  readonly store: ObjectStore;
+  readonly sealer: ObjectSealer;
+  readonly checksums: Checksums;
+  /** Where the map file is. */
+  readonly disk: Disk;
+  readonly request: StoreRequest;
+}
+
+/** A complete group with all its segments. */
+export interface BookGroup {
+  readonly point: ChainPoint;
+  readonly sizeBytes: number;
+  readonly segments: readonly StoredSegment[];
+}
+
+export class RemoteBook {
+  readonly map: RemoteMap;
+  readonly table: SegmentTable;
+  readonly mapShards: Map<number, MapShardReference>;
+  readonly epochs: EpochStart[];
+  #position: ChainPoint;
+  #sizeBytes: number | undefined;
+
+  private constructor(map: RemoteMap, table: SegmentTable, checkpoint: Checkpoint | undefined) {
+    this.map = map;
+    this.table = table;
+    this.mapShards = new Map(checkpoint?.mapShards.map((shard) => [shard.shardIndex, shard]));
+    this.epochs = [...(checkpoint?.epochs ?? [])];
+    this.#position = checkpoint?.recoveryPoint ?? chainOrigin;
+    this.#sizeBytes = checkpoint?.sizeBytes;
+  }
+
+  /**
+   * The book at a checkpoint (undefined: before the first segment). A map file that shows this very point is taken, else
+   * it is made again from the shards. Throws object-missing and object-damaged for what the checkpoint names.
+   */
+  static async load(checkpoint: Checkpoint | undefined, options: BookOptions): Promise<RemoteBook> {
+    const table = new SegmentTable();
+    if (checkpoint !== undefined) table.load(checkpoint.tableShards, checkpoint.tail);
+    const file = (await openFile(checkpoint, options)) ?? (await makeFile(checkpoint, options));
+    return new RemoteBook(new RemoteMap(file, table, checkpoint?.delta ?? emptyDelta), table, checkpoint);
+  }
+
+  /** The recovery point that the book shows. */
+  get position(): ChainPoint {
+    return this.#position;
+  }
+
+  /** undefined: as it was created. */
+  get sizeBytes(): number | undefined {
+    return this.#sizeBytes;
+  }
+
+  apply(group: BookGroup): void {
+    for (const { key, index, header, link } of group.segments) {
+      this.table.add(segmentRow(key, { index, header }), index.payloadBlocks);
+      this.map.apply(key.number, index);
+      if (this.epochs.at(-1)?.epoch !== key.epoch) {
+        this.epochs.push({ epoch: key.epoch, firstNumber: key.number, link });
+      }
+    }
+    this.#position = group.point;
+    this.#sizeBytes = group.sizeBytes;
+  }
+
+  async close(): Promise<void> {
+    await this.map.file.close();
+  }
+}
+
+async function openFile(checkpoint: Checkpoint | undefined, options: BookOptions): Promise<MapFile | undefined> {
+  try {
+    const file = await MapFile.open({ ...options, uuid: options.sealer.names.uuid });
+    if (samePoint(file.position, checkpoint?.recoveryPoint ?? chainOrigin)) return file;
+    await file.close();
+    return undefined;
+  } catch (error) {
+    if (error instanceof MapDoubtError) return undefined;
+    throw error;
+  }
+}
+
+async function makeFile(checkpoint: Checkpoint | undefined, options: BookOptions): Promise<MapFile> {
+  const { store, sealer, checksums, request } = options;
+  const file = await MapFile.create({ ...options, uuid: sealer.names.uuid });
+  if (checkpoint === undefined) return file;
+  try {
+    for (const shard of checkpoint.mapShards) {
+      const bytes = await store.get(sealer.names.shard(shard), request);
+      await file.writeShard(openMapShard(sealer, checksums, shard, bytes));
+    }
+    const nobody = { drop: (): void => undefined };
+    const change = await file.begin();
+    await new RemoteMap(file, nobody, checkpoint.delta).stage(change);
+    await file.commit(change, checkpoint.recoveryPoint);
+    return file;
+  } catch (error) {
+    await file.close();
+    throw error;
+  }
+}

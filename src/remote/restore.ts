@@ -1,0 +1,240 @@
+/**
+ * Brings a volume back from its bucket, whole, with only the store and a key: finds it, proves its history, then fetches
+ * every live block into an empty directory.
+ *
+ * Order: pin, newest sound checkpoint (or none), the chain from there to its end with links, LSNs, fences and groups
+ * verified, what lies behind the end (a gap is loss, see chain-walk.ts), the receipt; only then data. A copy is detached
+ * by default: it gets a uuid of its own and never writes to the bucket but its pin.
+ */
+import { GatewayError } from '../base/errors.js';
+import type { Lsn } from '../base/units.js';
+import { equalBytes } from '../base/bytes.js';
+import type { Checksums } from '../ports/checksum.js';
+import type { Clock } from '../ports/clock.js';
+import type { Disk } from '../ports/disk.js';
+import type { Log } from '../ports/log.js';
+import type { ObjectStore, StoreRequest } from '../ports/object-store.js';
+import type { Random } from '../ports/random.js';
+import { chainAt, keyText, samePoint } from './chain.js';
+import type { ChainState } from './chain.js';
+import { walkChain } from './chain-walk.js';
+import { emptyDelta } from './checkpoint.js';
+import type { Checkpoint } from './checkpoint.js';
+import type { MasterKey } from './key.js';
+import type { Receipt } from './receipt.js';
+import { RemoteBook } from './remote-map-book.js';
+import type { BookGroup } from './remote-map-book.js';
+import { MAP_FILE } from './remote-map-file.js';
+import { findRemoteVolume } from './remote-list.js';
+import type { FoundVolume } from './remote-list.js';
+import { isDamage, listCheckpoints, readCheckpoint } from './restore-checkpoint.js';
+import { fetchLive } from './restore-fetch.js';
+import type { BlockSink, RestoreProgress } from './restore-fetch.js';
+import { withPin } from './restore-pin.js';
+import { chainOrigin } from './segment-point.js';
+import type { ChainPoint } from './segment-point.js';
+
+/** Segments whose changes are held in memory before they go into the map file. */
+const APPLY_ENTRIES_MAX = 256 * 1024;
+
+/** The new directory; engine/restore-sink.ts implements the sink. */
+export interface RestoreTarget {
+  readonly sink: BlockSink & {
+    finish(state: {
+      readonly lsn: Lsn;
+      readonly remoteEpoch: number;
+      readonly segmentNumber: number;
+      readonly chainHead: Uint8Array;
+      readonly detached: boolean;
+    }): Promise<void>;
+  };
+}
+
+export interface RestoreOptions {
+  /** Repeats what fails for a while (RetryingStore): a restore itself does not retry. */
+  readonly store: ObjectStore;
+  readonly masters: readonly MasterKey[];
+  /** Name or uuid. */
+  readonly volume: string;
+  /** Name of the new volume; default: the old one. */
+  readonly as?: string;
+  /** Continue the volume itself (same uuid) instead of making a detached copy. */
+  readonly takeOver: boolean;
+  readonly receipt?: Receipt;
+  /** Take what is before a gap. */
+  readonly acceptLoss: boolean;
+  /** Who restores, for the pin (a host name). */
+  readonly reader: string;
+  readonly checksums: Checksums;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+  readonly signal?: AbortSignal;
+  /** Makes the new directory; called once the history is proved. */
+  readonly openTarget: (volume: { uuid: string; name: string; sizeBytes: number }) => Promise<RestoreTarget>;
+  /** An empty directory for the map while it is needed; the caller removes it. */
+  readonly scratch: Disk;
+  readonly progress?: (progress: RestoreProgress) => void;
+}
+
+export interface Restored {
+  readonly uuid: string;
+  readonly name: string;
+  readonly sizeBytes: number;
+  readonly recoveryPoint: ChainPoint;
+  readonly detached: boolean;
+  /** Set when loss was accepted: what is missing. */
+  readonly loss: string | undefined;
+}
+
+export async function restoreFull(options: RestoreOptions): Promise<Restored> {
+  const { store, masters, random, volume, log, clock, reader } = options;
+  const request: StoreRequest = options.signal === undefined ? {} : { signal: options.signal };
+  const found = await findRemoteVolume(store, { volume, masters, random, request });
+  const pin = { store, sealer: found.sealer, clock, random, log, reader, request };
+  return withPin(pin, () => new Restore(options, found, request).run());
+}
+
+/** A history that was read and proved. */
+interface Proved {
+  readonly book: RemoteBook;
+  readonly chain: ChainState;
+  readonly loss: string | undefined;
+}
+
+class Restore {
+  readonly #options: RestoreOptions;
+  readonly #found: FoundVolume;
+  readonly #request: StoreRequest;
+
+  constructor(options: RestoreOptions, found: FoundVolume, request: StoreRequest) {
+    this.#options = options;
+    this.#found = found;
+    this.#request = request;
+  }
+
+  async run(): Promise<Restored> {
+    const { takeOver, random, scratch } = this.#options;
+    const { sealer, volume } = this.#found;
+    const { book, chain, loss } = await this.#prove();
+    try {
+      const uuid = takeOver ? sealer.names.uuid : random.uuid();
+      const name = this.#options.as ?? volume.name;
+      const sizeBytes = book.sizeBytes ?? volume.sizeBytes;
+      const { lastGroup } = chain;
+      const target = await this.#options.openTarget({ uuid, name, sizeBytes });
+      const progress = this.#options.progress ?? ((): void => undefined);
+      await fetchLive(book, { ...this.#options, sealer, request: this.#request, sink: target.sink, progress });
+      await target.sink.finish({
+        lsn: lastGroup.lsn,
+        remoteEpoch: takeOver ? lastGroup.epoch : 0,
+        segmentNumber: takeOver ? lastGroup.number : 0,
+        chainHead: takeOver ? lastGroup.link : chainOrigin.link,
+        detached: !takeOver,
+      });
+      return { uuid, name, sizeBytes, recoveryPoint: lastGroup, detached: !takeOver, loss };
+    } finally {
+      await book.close();
+      await scratch.remove(MAP_FILE);
+    }
+  }
+
+  /** From the newest checkpoint that is sound with all its shards, else from the beginning. */
+  async #prove(): Promise<Proved> {
+    const { store, log, receipt } = this.#options;
+    const { sealer } = this.#found;
+    this.#checkReceiptVolume();
+    for (const key of await listCheckpoints(store, sealer, this.#request)) {
+      const damaged = (error: GatewayError): void =>
+        log.warn(`checkpoint ${keyText(key)} is passed over: ${error.message}`);
+      const checkpoint = await readCheckpoint(store, sealer, key, this.#request, damaged);
+      if (checkpoint === undefined) continue;
+      // A receipt from before the checkpoint is met by the chain itself.
+      if (receipt !== undefined && !vouches(checkpoint, receipt) && receipt.number <= checkpoint.recoveryPoint.number) {
+        continue;
+      }
+      const book = await this.#load(checkpoint, damaged);
+      if (book !== undefined) return this.#walk(book, checkpoint);
+    }
+    const book = await this.#load(undefined, () => undefined);
+    if (book === undefined) throw new GatewayError('disk-failed', 'an empty map could not be made');
+    return this.#walk(book, undefined);
+  }
+
+  async #load(
+    checkpoint: Checkpoint | undefined,
+    damaged: (error: GatewayError) => void,
+  ): Promise<RemoteBook | undefined> {
+    const { store, checksums, scratch } = this.#options;
+    const { sealer } = this.#found;
+    try {
+      return await RemoteBook.load(checkpoint, { store, sealer, checksums, disk: scratch, request: this.#request });
+    } catch (error) {
+      if (!isDamage(error)) throw error;
+      damaged(error);
+      return undefined;
+    }
+  }
+
+  async #walk(book: RemoteBook, checkpoint: Checkpoint | undefined): Promise<Proved> {
+    const { store, log, receipt, acceptLoss } = this.#options;
+    const { sealer, volume } = this.#found;
+    let met = receipt === undefined || (checkpoint !== undefined && vouches(checkpoint, receipt));
+    const visit = async (group: BookGroup): Promise<void> => {
+      met ||= group.segments.some(({ key, link }) => receipt !== undefined && isThat(receipt, key, link));
+      book.apply(group);
+      if (book.map.deltaEntries > APPLY_ENTRIES_MAX) await fold(book);
+    };
+    try {
+      const { chain, gap } = await walkChain(chainAt(book.position, book.sizeBytes), {
+        store,
+        sealer,
+        request: this.#request,
+        createdSizeBytes: volume.sizeBytes,
+        knownEpochs: book.epochs.map(({ epoch }) => epoch),
+        visit,
+      });
+      if (gap !== undefined && !acceptLoss) throw new GatewayError('remote-gap', gap);
+      if (gap !== undefined) log.warn(`restoring what is before a gap: ${gap}`);
+      if (!met && receipt !== undefined) {
+        throw new GatewayError(
+          'receipt-unmet',
+          `the bucket’s history ends at segment ${keyText(chain.lastGroup)} and does not contain the receipt’s ${keyText(receipt)}`,
+        );
+      }
+      await fold(book);
+      return { book, chain, loss: gap };
+    } catch (error) {
+      await book.close();
+      throw error;
+    }
+  }
+
+  #checkReceiptVolume(): void {
+    const { receipt } = this.#options;
+    const { uuid } = this.#found.sealer.names;
+    if (receipt === undefined || receipt.volume === uuid) return;
+    throw new GatewayError('receipt-unmet', `the receipt is for volume ${receipt.volume}, not for ${uuid}`);
+  }
+}
+
+/** Brings everything that was applied into the map file. */
+async function fold(book: RemoteBook): Promise<void> {
+  const change = await book.map.file.begin();
+  await book.map.stage(change);
+  await book.map.file.commit(change, book.position);
+  book.map.staged(emptyDelta);
+}
+
+/** Whether a checkpoint itself proves that its history contains a receipt. */
+function vouches(checkpoint: Checkpoint, receipt: Receipt): boolean {
+  return (
+    samePoint(checkpoint.recoveryPoint, receipt) ||
+    checkpoint.receipts.some((issued) => samePoint(issued, receipt)) ||
+    checkpoint.epochs.some(({ epoch, firstNumber, link }) => isThat(receipt, { epoch, number: firstNumber }, link))
+  );
+}
+
+function isThat(receipt: Receipt, key: { readonly epoch: number; readonly number: number }, link: Uint8Array): boolean {
+  return receipt.epoch === key.epoch && receipt.number === key.number && equalBytes(receipt.link, link);
+}
