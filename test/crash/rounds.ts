@@ -16,6 +16,8 @@ export interface CrashOptions {
   readonly seed: number;
   readonly say: (line: string) => void;
   readonly sizeMiB?: number;
+  /** Taken in turn, one for each round. */
+  readonly protocols?: readonly Protocol[];
   /** Default: a directory store. */
   readonly store?: {
     readonly settings: Settings;
@@ -25,11 +27,14 @@ export interface CrashOptions {
   readonly bandwidth?: Settings;
 }
 
+export type Protocol = 'nbd' | 'iscsi';
+
 const volume = 'crash';
 const killAfterWritesMax = 6000;
 
 export async function crashRounds(options: CrashOptions): Promise<void> {
   const sizeMiB = options.sizeMiB ?? 32;
+  const protocols = options.protocols ?? ['nbd', 'iscsi'];
   const ledger = new Ledger(sizeMiB * 1024 * 1024);
   const random = seededNumbers(options.seed);
   const gateway = await TestGateway.start({
@@ -46,7 +51,7 @@ export async function crashRounds(options: CrashOptions): Promise<void> {
   });
   try {
     for (let round = 1; round <= options.rounds; round += 1) {
-      const protocol = round % 2 === 1 ? 'nbd' : 'iscsi';
+      const protocol = protocols[(round - 1) % protocols.length] ?? 'nbd';
       await verify(gateway, protocol, ledger, `round ${round}, seed ${options.seed}`);
       const killAfter = 1 + Math.floor(random() * killAfterWritesMax);
       const acknowledged = await loadAndKill(gateway, protocol, ledger, random, killAfter);
@@ -60,13 +65,13 @@ export async function crashRounds(options: CrashOptions): Promise<void> {
   }
 }
 
-async function connectTo(gateway: TestGateway, protocol: 'nbd' | 'iscsi'): Promise<BlockClient> {
+async function connectTo(gateway: TestGateway, protocol: Protocol): Promise<BlockClient> {
   return protocol === 'nbd'
     ? NbdClient.connect(gateway.nbdPort, volume)
     : IscsiClient.connect(gateway.iscsiPort, `${targetPrefix}:${volume}`, 'iqn.2026-11.test:crash');
 }
 
-async function verify(gateway: TestGateway, protocol: 'nbd' | 'iscsi', ledger: Ledger, when: string): Promise<void> {
+async function verify(gateway: TestGateway, protocol: Protocol, ledger: Ledger, when: string): Promise<void> {
   const client = await connectTo(gateway, protocol);
   const wrong = await verifyAll(client, ledger);
   client.destroy();
@@ -75,7 +80,7 @@ async function verify(gateway: TestGateway, protocol: 'nbd' | 'iscsi', ledger: L
 
 async function loadAndKill(
   gateway: TestGateway,
-  protocol: 'nbd' | 'iscsi',
+  protocol: Protocol,
   ledger: Ledger,
   random: () => number,
   killAfter: number,

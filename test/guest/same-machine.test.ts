@@ -33,7 +33,7 @@ const script = `set -e
 mkdir -p /app /data /mnt /ballast
 mount -o ro /dev/vda /app
 mke2fs() { mkfs.ext4 -q -F "$@"; }
-mke2fs /dev/vdb; mount /dev/vdb /data
+mke2fs /dev/vdb; mount /dev/vdb /data; mkdir /data/store
 cat >/data/key <<KEY
 ${randomBytes(32).toString('base64')}
 KEY

@@ -3,7 +3,7 @@
  * killed and started again on the same ports, as clients that reconnect expect. What it logged is part of every error.
  */
 import { randomBytes } from 'node:crypto';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { attempt, eventually, startService, type Finished, type Service } from './process.js';
@@ -47,6 +47,7 @@ export class TestGateway {
   static async start(options: GatewayOptions): Promise<TestGateway> {
     const folder = options.folder ?? (await mkdtemp(join(tmpdir(), 'keepgate-test-')));
     const gateway = new TestGateway(folder, options);
+    await mkdir(gateway.storeDirectory, { recursive: true }); // A bucket is never made by the gateway.
     const key = join(folder, 'key');
     await writeFile(key, `${randomBytes(32).toString('base64')}\n`, { mode: 0o600, flag: 'wx' }).catch(ignoreExisting);
     try {
@@ -195,14 +196,19 @@ export class TestGateway {
     return {
       dataDir: this.dataDir,
       keyFile: this.keyFile,
-      nbd: { listen: before?.nbd ?? ['127.0.0.1:0'] },
-      iscsi: { listen: before?.iscsi ?? ['127.0.0.1:0'], targetPrefix },
+      nbd: { listen: listenAgain(before?.nbd) },
+      iscsi: { listen: listenAgain(before?.iscsi), targetPrefix },
       api: { listen: before?.api ?? '127.0.0.1:0' },
       store: this.options.store ?? { url: `file://${this.storeDirectory}` },
       ...(this.options.bandwidth === undefined ? {} : { bandwidth: this.options.bandwidth }),
       volumes: this.options.volumes,
     };
   }
+}
+
+/** The addresses that the gateway had, or one that the system chooses. */
+function listenAgain(before: readonly string[] | undefined): readonly string[] {
+  return before === undefined || before.length === 0 ? ['127.0.0.1:0'] : before;
 }
 
 function portOf(address: string | undefined): number {
