@@ -15,6 +15,7 @@ export const errorSense: Readonly<Record<ErrorCode, Sense>> = {
   'listen-refused': failed,
   'insecure-listener': failed,
   'not-supported': sense.invalidOperationCode,
+  'addon-missing': failed,
   'gateway-unreachable': failed,
   unauthorized: failed,
   'not-found': failed,

@@ -1,0 +1,63 @@
+/**
+ * A volume's logical unit and the sessions on it: what reaches over several of them. There is one per volume and target,
+ * however many listeners lead to it.
+ */
+import type { ServedVolume } from '../../ports/volume-directory.js';
+import { LogicalUnit } from '../../scsi/logical-unit.js';
+import type { Nexus } from '../../scsi/nexus.js';
+import { sense } from '../../scsi/sense.js';
+import { ISCSI_VERSION_DESCRIPTOR } from './wire.js';
+
+export interface UnitMember {
+  readonly nexus: Nexus;
+  abortTasks(): void;
+  /** Ends the session at once. */
+  drop(reason: string): void;
+}
+
+export class ServedUnit {
+  readonly volume: ServedVolume;
+  readonly unit: LogicalUnit;
+  readonly #members = new Set<UnitMember>();
+
+  constructor(volume: ServedVolume) {
+    this.volume = volume;
+    this.unit = new LogicalUnit({ device: volume.device, transportVersion: ISCSI_VERSION_DESCRIPTOR });
+  }
+
+  join(member: UnitMember): void {
+    this.#members.add(member);
+  }
+
+  leave(member: UnitMember): void {
+    this.#members.delete(member);
+    this.unit.detach(member.nexus);
+  }
+
+  get memberCount(): number {
+    return this.#members.size;
+  }
+
+  /** CLEAR TASK SET: there is one task set (SAM-5 7.4; TST is 0). */
+  clearTaskSet(by: UnitMember): void {
+    for (const member of this.#members) member.abortTasks();
+    this.unit.establishForOthers(by.nexus, sense.commandsClearedByAnother);
+  }
+
+  resetUnit(): void {
+    for (const member of this.#members) member.abortTasks();
+    this.unit.reset(sense.logicalUnitReset);
+  }
+
+  /** TARGET WARM RESET; the target has one unit. */
+  resetTarget(): void {
+    for (const member of this.#members) member.abortTasks();
+    this.unit.reset(sense.targetReset);
+  }
+
+  /** TARGET COLD RESET ends every session, as if the power had failed. */
+  dropAll(): void {
+    this.unit.reset(sense.targetReset);
+    for (const member of [...this.#members]) member.drop('target cold reset');
+  }
+}
