@@ -130,6 +130,13 @@ export class TestGateway {
     );
   }
 
+  /** Changes the configuration of the running process, of those keys that SIGHUP rereads. */
+  async reconfigure(changes: Partial<GatewayOptions>): Promise<void> {
+    this.options = { ...this.options, ...changes };
+    await writeFile(this.configFile, JSON.stringify(this.settings(), null, 2));
+    this.service?.signal('SIGHUP');
+  }
+
   /** SIGKILL, at this instant; returns when the process is gone. */
   async kill(): Promise<void> {
     this.service?.signal('SIGKILL');

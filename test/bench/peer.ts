@@ -1,0 +1,117 @@
+/**
+ * The servers that the gateway is measured beside: each serves an image of its own, of random bytes, on the disk on
+ * which the gateway's data lies, pinned to the server's processor.
+ */
+import { copyFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { connect } from 'node:net';
+import { once } from 'node:events';
+import { requiredTool } from '../tool/clients.js';
+import { freePorts } from '../tool/free-port.js';
+import { eventually, run, startService, type Service } from '../tool/process.js';
+
+/** Servers run on one processor, clients on the other, so that neither takes the other's time. */
+export const serverProcessor = ['taskset', '-c', '0'] as const;
+export const clientProcessor = ['taskset', '-c', '1'] as const;
+
+export interface Peer {
+  readonly name: string;
+  readonly url: string;
+}
+
+export interface Peers {
+  readonly nbd: readonly Peer[];
+  readonly iscsi: readonly Peer[];
+  stop(): Promise<void>;
+}
+
+export async function startPeers(folder: string, source: string): Promise<Peers> {
+  const services: Service[] = [];
+  const stop = async (): Promise<void> => {
+    // tgtd does not end on SIGTERM while it has a target.
+    for (const service of services) await service.stop('SIGKILL');
+  };
+  const image = async (name: string): Promise<string> => {
+    const path = join(folder, `${name}.img`);
+    await copyFile(source, path);
+    return path;
+  };
+  const start = (args: readonly string[], env: Readonly<Record<string, string>>): void => {
+    const [program, ...rest] = [...serverProcessor, ...args];
+    services.push(startService(program, rest, { env }));
+  };
+  try {
+    const [nbdkitPort = 0, qemuPort = 0, nbdServerPort = 0, tgtPort = 0] = await freePorts(4);
+    await startNbdkit(start, await image('nbdkit'), nbdkitPort);
+    await startQemuNbd(start, await image('qemu-nbd'), qemuPort);
+    await startNbdServer(start, folder, await image('nbd-server'), nbdServerPort);
+    const tgtUrl = await startTgt(start, await image('tgt'), tgtPort);
+    return {
+      nbd: [
+        { name: 'nbdkit', url: `nbd://127.0.0.1:${nbdkitPort}/` },
+        { name: 'qemu-nbd', url: `nbd://127.0.0.1:${qemuPort}/` },
+        { name: 'nbd-server', url: `nbd://127.0.0.1:${nbdServerPort}/bench` },
+      ],
+      iscsi: [{ name: 'tgt', url: tgtUrl }],
+      stop,
+    };
+  } catch (error) {
+    const outputs = services.map((service) => service.output()).join('\n');
+    await stop();
+    throw new Error(`a peer did not start\n${outputs}`, { cause: error });
+  }
+}
+
+type Start = (args: readonly string[], env: Readonly<Record<string, string>>) => void;
+
+async function startNbdkit(start: Start, image: string, port: number): Promise<void> {
+  const { path, env } = requiredTool('nbdkit');
+  start([path, '-f', '-i', '127.0.0.1', '-p', String(port), 'file', image], env);
+  await listening(port);
+}
+
+async function startQemuNbd(start: Start, image: string, port: number): Promise<void> {
+  const { path, env } = requiredTool('qemu-nbd');
+  const address = ['-b', '127.0.0.1', '-p', String(port)];
+  start([path, '-f', 'raw', ...address, '-e', '16', '-t', '--cache=writeback', image], env);
+  await listening(port);
+}
+
+async function startNbdServer(start: Start, folder: string, image: string, port: number): Promise<void> {
+  const { path, env } = requiredTool('nbd-server');
+  const configuration = join(folder, 'nbd-server.conf');
+  await writeFile(
+    configuration,
+    `[generic]\nport = ${port}\nlistenaddr = 127.0.0.1\n[bench]\nexportname = ${image}\nflush = true\nfua = true\n`,
+  );
+  start([path, '-n', '-C', configuration], env); // In the foreground, serving many clients.
+  await listening(port);
+}
+
+async function startTgt(start: Start, image: string, port: number): Promise<string> {
+  const { path, env } = requiredTool('tgtd');
+  const control = String(port); // Its control socket is named by a number of ours.
+  const target = 'iqn.2026-11.io.keepgate.bench:tgt';
+  start([path, '-f', '--control-port', control, '--iscsi', `portal=127.0.0.1:${port}`], env);
+  await listening(port);
+  const administer = (args: readonly string[]): Promise<string> =>
+    run(requiredTool('tgtadm'), ['--control-port', control, '--lld', 'iscsi', ...args]);
+  await administer(['--op', 'new', '--mode', 'target', '--tid', '1', '-T', target]);
+  await administer(['--op', 'new', '--mode', 'logicalunit', '--tid', '1', '--lun', '1', '-b', image]);
+  await administer(['--op', 'bind', '--mode', 'target', '--tid', '1', '-I', 'ALL']);
+  return `iscsi://127.0.0.1:${port}/${target}/1`;
+}
+
+async function listening(port: number): Promise<void> {
+  await eventually(`port ${port} answers`, async () => {
+    const socket = connect(port, '127.0.0.1');
+    try {
+      await once(socket, 'connect');
+      return true;
+    } catch {
+      return false;
+    } finally {
+      socket.destroy();
+    }
+  });
+}
