@@ -21,6 +21,7 @@ import type { Session } from './session.js';
 import type { LoginStatus } from './wire.js';
 
 export interface ConnectionOptions {
+  readonly id: number;
   readonly stream: Stream;
   readonly pool: PduBufferPool;
   readonly checksums: Checksums;
@@ -57,16 +58,31 @@ export class Connection implements StreamHandler, Sender, LoginPhaseHost {
   #session: Session | undefined;
   /** The reader left bytes over. */
   #held = false;
+  /** Milliseconds since 1970. */
+  readonly startedMs: number;
 
   constructor(options: ConnectionOptions) {
     const { checksums, stream, pool } = options;
     this.#options = options;
     this.#stream = stream;
+    this.startedMs = options.clock.wallMs();
     this.#login = new Login(options.login);
     this.#writer = new PduWriter({ stream, pool, sender: this, checksums });
     const sink = new LoginPhase({ login: this.#login, writer: this.#writer, host: this });
     this.#reader = new PduReader({ checksums, sink, dataBytesMax: limits.iscsiTextBytesMax });
-    this.#timer = options.clock.after(limits.handshakeMsMax, () => this.#cutOff('the login took too long'));
+    this.#timer = options.clock.after(limits.handshakeMsMax, () => this.cutOff('the login took too long'));
+  }
+
+  get id(): number {
+    return this.#options.id;
+  }
+
+  get receivedBytes(): number {
+    return this.#stream.receivedBytes;
+  }
+
+  get writtenBytes(): number {
+    return this.#stream.writtenBytes;
   }
 
   /** undefined in the login phase. */
@@ -90,6 +106,20 @@ export class Connection implements StreamHandler, Sender, LoginPhaseHost {
     this.#stream.destroy();
   }
 
+  /** Takes no further command, and ends once the commands under way are answered. */
+  finish(): void {
+    if (this.#session === undefined) this.end();
+    else this.#session.finish(() => this.end());
+  }
+
+  /** Ends the connection for a reason that is worth a line in the log. */
+  cutOff(reason: string): void {
+    const { peer } = this.#stream;
+    const from = peer.kind === 'tcp' ? peer.address : peer.path;
+    this.#options.log.warn('a connection was cut off', { from, reason });
+    this.end();
+  }
+
   // StreamHandler
 
   received(buffer: Uint8Array, start: number, end: number): number {
@@ -101,9 +131,9 @@ export class Connection implements StreamHandler, Sender, LoginPhaseHost {
     } catch (error) {
       if (!(error instanceof ProtocolError)) throw error;
       this.#settle();
-      this.#cutOff(error.message);
+      this.cutOff(error.message);
     }
-    if (!this.#reader.stopped) this.#settle();
+    this.#settle();
     return used;
   }
 
@@ -168,12 +198,5 @@ export class Connection implements StreamHandler, Sender, LoginPhaseHost {
   #settle(): void {
     if (this.#session === undefined) this.#writer.flush();
     else this.#session.settle();
-  }
-
-  #cutOff(reason: string): void {
-    const { peer } = this.#stream;
-    const from = peer.kind === 'tcp' ? peer.address : peer.path;
-    this.#options.log.warn('a connection was cut off', { from, reason });
-    this.end();
   }
 }

@@ -12,7 +12,7 @@ import { GatewayError, ProtocolError } from '../../base/errors.js';
 import type { Clock } from '../../ports/clock.js';
 import type { Log } from '../../ports/log.js';
 import type { Stream } from '../../ports/stream.js';
-import type { Attachment, SessionControl } from '../../ports/volume-directory.js';
+import type { Attachment, ClientIdentity, SessionControl } from '../../ports/volume-directory.js';
 import { readU16, readU32 } from '../../scsi/big-endian.js';
 import { Nexus } from '../../scsi/nexus.js';
 import { CommandFlow } from './command-flow.js';
@@ -99,6 +99,7 @@ export class Session implements PduSink, FlowHost, UnitMember, SessionControl {
   #dirty = false;
   #scheduled = false;
   #loggedOut = false;
+  #whenFinished: (() => void) | undefined;
   #closed = false;
 
   constructor(options: SessionOptions) {
@@ -128,6 +129,11 @@ export class Session implements PduSink, FlowHost, UnitMember, SessionControl {
     return this.#flow?.activeCount ?? 0;
   }
 
+  get client(): ClientIdentity {
+    const { initiatorName, isid } = this.identity;
+    return { frontend: 'iscsi', key: `${initiatorName},${isid}`, description: `iscsi ${initiatorName}` };
+  }
+
   get holdsVolume(): boolean {
     return this.#attachment !== undefined;
   }
@@ -149,6 +155,7 @@ export class Session implements PduSink, FlowHost, UnitMember, SessionControl {
       this.#awake = false;
     }
     this.#writer.flush();
+    this.#finishIfIdle();
   }
 
   touched(): void {
@@ -164,6 +171,12 @@ export class Session implements PduSink, FlowHost, UnitMember, SessionControl {
   /** The peer took what was sent. */
   progressed(): void {
     this.#flow?.progressed();
+  }
+
+  /** Calls back, once, when no command is under way any more; none is taken from now on. */
+  finish(finished: () => void): void {
+    this.#whenFinished = finished;
+    this.#finishIfIdle();
   }
 
   /** The connection is gone, or is to go: nothing of this session reaches the volume any more. */
@@ -297,14 +310,8 @@ export class Session implements PduSink, FlowHost, UnitMember, SessionControl {
     const { clock, served } = this.#options;
     if (served === undefined || this.#attachment !== undefined) return undefined;
     if (clock.nowMs() < this.#refusedUntilMs) return this.#refusal;
-    const { initiatorName, isid } = this.identity;
     try {
-      const client = {
-        frontend: 'iscsi',
-        key: `${initiatorName},${isid}`,
-        description: `iscsi ${initiatorName}`,
-      } as const;
-      const attachment = await served.volume.attach(client, this);
+      const attachment = await served.volume.attach(this.client, this);
       if (this.#isClosed()) attachment.release();
       else this.#attachment = attachment;
       return undefined;
@@ -336,9 +343,16 @@ export class Session implements PduSink, FlowHost, UnitMember, SessionControl {
     this.touched();
   }
 
+  #finishIfIdle(): void {
+    if (this.#whenFinished === undefined || this.commandsUnderWay > 0 || this.#awake) return;
+    const finished = this.#whenFinished;
+    this.#whenFinished = undefined;
+    finished();
+  }
+
   /** Window and phase; what is outside of the window is silently ignored (4.2.2.1). */
   #admits(header: Uint8Array, at: number): boolean {
-    if (this.#loggedOut) return false;
+    if (this.#loggedOut || this.#whenFinished !== undefined) return false;
     const isCommand = ((header[at] ?? 0) & OPCODE_MASK) === opcode.scsiCommand;
     const isImmediate = ((header[at] ?? 0) & IMMEDIATE) !== 0;
     if (!isImmediate && !this.#sequence.admit(readU32(header, at + field.cmdSn))) return false;

@@ -12,7 +12,7 @@ import type { Clock } from '../../ports/clock.js';
 import type { Log } from '../../ports/log.js';
 import type { Random } from '../../ports/random.js';
 import type { ListenAddress, Listener, Stream, StreamFactory, StreamHandler } from '../../ports/stream.js';
-import type { ChapSecrets, ServedVolume, VolumeDirectory } from '../../ports/volume-directory.js';
+import type { ChapSecrets, ClientIdentity, ServedVolume, VolumeDirectory } from '../../ports/volume-directory.js';
 import { Connection } from './connection.js';
 import type { AdmittedLogin, ConnectionHost } from './connection.js';
 import type { Login } from './login.js';
@@ -26,6 +26,7 @@ import type { LoginStatus } from './wire.js';
 
 export interface IscsiTargetOptions {
   readonly directory: VolumeDirectory;
+  readonly streams: StreamFactory;
   readonly clock: Clock;
   readonly log: Log;
   readonly checksums: Checksums;
@@ -38,42 +39,44 @@ export interface IscsiTargetOptions {
     readonly digests: DigestPolicy;
     readonly discoveryChap?: ChapSecrets;
   };
-  /** Told of every login, for the counters. */
-  readonly observer?: LoginObserver;
 }
 
-export interface LoginObserver {
-  loggedIn(): void;
-  rejected(reason: ErrorCode): void;
-}
-
-/** A normal session, as the API shows it. */
-export interface IscsiSessionReport {
-  readonly volume: string;
-  readonly initiatorName: string;
-  readonly isid: string;
-  readonly peer: string;
+/** One connection, as `keepgate status` and /v1/sessions show it. */
+export interface IscsiConnectionInfo {
+  readonly id: number;
+  /** undefined during the login. */
+  readonly client: ClientIdentity | undefined;
+  /** undefined during the login, and of a discovery session. */
+  readonly volume: string | undefined;
   /** It has the volume, not only inquired about it. */
   readonly holdsVolume: boolean;
+  /** Milliseconds since 1970. */
+  readonly startedMs: number;
+  readonly inflight: number;
+  readonly receivedBytes: number;
+  readonly writtenBytes: number;
 }
 
 const TSIH_MAX = 0xffff;
-const DRAIN_POLL_MS = 10;
 
 export class IscsiTarget implements ConnectionHost {
+  /** Sessions that reached the full-feature phase, since the start. */
+  logins = 0;
+  /** Refused logins and connections by reason (an error code), since the start. */
+  readonly rejections = new Map<string, number>();
+
   readonly #options: IscsiTargetOptions;
   readonly #naming: TargetNaming;
   readonly #pool = new PduBufferPool();
-  readonly #listeners = new Set<Listener>();
+  readonly #listeners: Listener[] = [];
   readonly #connections = new Set<Connection>();
   readonly #units = new Map<string, ServedUnit>();
   /** By TSIH. */
-  readonly #sessions = new Map<
-    number,
-    { readonly session: Session; readonly stream: Stream; readonly end: () => void }
-  >();
+  readonly #sessions = new Map<number, Session>();
   #lastTsih = 0;
+  #nextId = 1;
   #closing = false;
+  #onLastClosed: (() => void) | undefined;
 
   constructor(options: IscsiTargetOptions) {
     this.#options = options;
@@ -84,66 +87,58 @@ export class IscsiTarget implements ConnectionHost {
     };
   }
 
-  /** @throws GatewayError listen-refused */
-  async listen(streams: StreamFactory, address: ListenAddress, setting = 'iscsi.listen'): Promise<Listener> {
-    const listener = await streams.listen({ address, setting, accept: (stream) => this.accept(stream) });
-    this.#listeners.add(listener);
-    return listener;
-  }
-
-  /** Serves a connection; undefined: there are too many, or the target is closing. */
-  accept(stream: Stream): StreamHandler | undefined {
-    if (this.#closing) return undefined;
-    if (this.#connections.size >= limits.connectionsMax) {
-      this.#options.observer?.rejected('session-limit');
-      return undefined;
+  /** Rejects with listen-refused; listeners that were opened before stay until `close`. */
+  async listen(addresses: readonly ListenAddress[]): Promise<readonly ListenAddress[]> {
+    for (const address of addresses) {
+      const listener = await this.#options.streams.listen({
+        address,
+        setting: 'iscsi.listen',
+        accept: (stream) => this.#accept(stream),
+      });
+      this.#listeners.push(listener);
     }
-    const { checksums, clock, log, random, options } = this.#options;
-    const connection = new Connection({
-      stream,
-      pool: this.#pool,
-      checksums,
-      clock,
-      log,
-      login: {
-        naming: this.#naming,
-        digests: options.digests,
-        discoveryChap: options.discoveryChap,
-        random,
-        hasSession: (tsih) => this.#sessions.has(tsih),
-      },
-      host: this,
-    });
-    this.#connections.add(connection);
-    return connection;
+    return this.addresses;
   }
 
-  /** Normal sessions. */
-  sessions(): readonly IscsiSessionReport[] {
-    return [...this.#sessions.values()].flatMap(({ session, stream }) => {
-      if (session.served === undefined) return [];
-      const { initiatorName, isid } = session.identity;
-      const { peer } = stream;
-      return [
-        {
-          volume: session.served.volume.device.name,
-          initiatorName,
-          isid,
-          peer: peer.kind === 'tcp' ? `${peer.address}:${peer.port}` : peer.path,
-          holdsVolume: session.holdsVolume,
-        },
-      ];
-    });
+  /** Where it listens, with the ports that the system chose. */
+  get addresses(): readonly ListenAddress[] {
+    return this.#listeners.map((listener) => listener.address);
   }
 
-  /** Stops accepting, waits for commands under way (at most limits.lingerMsMax), then closes every connection. */
+  get connections(): readonly IscsiConnectionInfo[] {
+    return Array.from(this.#connections, (connection) => ({
+      id: connection.id,
+      client: connection.session?.client,
+      volume: connection.session?.served?.volume.device.name,
+      holdsVolume: connection.session?.holdsVolume ?? false,
+      startedMs: connection.startedMs,
+      inflight: connection.session?.commandsUnderWay ?? 0,
+      receivedBytes: connection.receivedBytes,
+      writtenBytes: connection.writtenBytes,
+    }));
+  }
+
+  /** Ends a connection; false when there is none with that id. */
+  disconnect(id: number, reason: string): boolean {
+    for (const connection of this.#connections) {
+      if (connection.id !== id) continue;
+      connection.cutOff(reason);
+      return true;
+    }
+    return false;
+  }
+
+  /** Stops accepting, lets what is in flight be answered, then closes; cuts off what takes longer than half the stop's time. */
   async close(): Promise<void> {
     this.#closing = true;
-    await Promise.all([...this.#listeners].map((listener) => listener.close()));
-    const { clock } = this.#options;
-    const deadlineMs = clock.nowMs() + limits.lingerMsMax;
-    while (this.#isBusy() && clock.nowMs() < deadlineMs) await clock.sleep(DRAIN_POLL_MS);
-    for (const connection of [...this.#connections]) connection.end();
+    await Promise.all(this.#listeners.splice(0).map((listener) => listener.close()));
+    const allClosed = new Promise<void>((resolve) => (this.#onLastClosed = resolve));
+    for (const connection of [...this.#connections]) connection.finish();
+    const timer = this.#options.clock.after(limits.shutdownMsMax / 2, () => {
+      for (const connection of [...this.#connections]) connection.destroy();
+    });
+    if (this.#connections.size > 0) await allClosed;
+    timer.cancel();
   }
 
   // ConnectionHost
@@ -176,8 +171,8 @@ export class IscsiTarget implements ConnectionHost {
       end: admitted.end,
       destroy: admitted.destroy,
     });
-    this.#sessions.set(tsih, { session, stream: admitted.stream, end: admitted.end });
-    this.#options.observer?.loggedIn();
+    this.#sessions.set(tsih, session);
+    this.logins++;
     this.#options.log.info('an initiator logged in', {
       initiator: login.initiatorName,
       volume: login.volume?.device.name ?? 'discovery',
@@ -186,20 +181,61 @@ export class IscsiTarget implements ConnectionHost {
   }
 
   refused(login: Login, status: LoginStatus, reason: string): void {
-    this.#options.observer?.rejected(rejectionCodes[status] ?? 'invalid-request');
+    this.#rejected(rejectionCodes[status] ?? 'invalid-request');
     this.#options.log.warn('a login was refused', { initiator: login.initiatorName, reason });
   }
 
   closed(connection: Connection): void {
     this.#connections.delete(connection);
     const { session } = connection;
-    if (session !== undefined && this.#sessions.get(session.identity.tsih)?.session === session) {
+    if (session !== undefined && this.#sessions.get(session.identity.tsih) === session) {
       this.#sessions.delete(session.identity.tsih);
     }
+    if (this.#connections.size === 0) this.#onLastClosed?.();
   }
 
-  #isBusy(): boolean {
-    return [...this.#sessions.values()].some(({ session }) => session.commandsUnderWay > 0);
+  /** A connection; undefined: there are too many, or the target is closing. */
+  #accept(stream: Stream): StreamHandler | undefined {
+    if (this.#closing) return undefined;
+    if (this.#connections.size >= limits.connectionsMax && !this.#dropOldestLogin()) {
+      this.#rejected('session-limit');
+      return undefined;
+    }
+    const { checksums, clock, log, random, options } = this.#options;
+    const connection = new Connection({
+      id: this.#nextId++,
+      stream,
+      pool: this.#pool,
+      checksums,
+      clock,
+      log,
+      login: {
+        naming: this.#naming,
+        digests: options.digests,
+        discoveryChap: options.discoveryChap,
+        random,
+        hasSession: (tsih) => this.#sessions.has(tsih),
+      },
+      host: this,
+    });
+    this.#connections.add(connection);
+    return connection;
+  }
+
+  /** Connections that never finish their login must not keep initiators out until they time out. */
+  #dropOldestLogin(): boolean {
+    for (const connection of this.#connections) {
+      if (connection.session !== undefined) continue;
+      this.#rejected('session-limit');
+      connection.cutOff('too many connections: the oldest unfinished login gives way');
+      this.#connections.delete(connection);
+      return true;
+    }
+    return false;
+  }
+
+  #rejected(reason: ErrorCode): void {
+    this.rejections.set(reason, (this.rejections.get(reason) ?? 0) + 1);
   }
 
   /** A volume that was removed and made anew is another device: its unit is another too. */
@@ -214,7 +250,7 @@ export class IscsiTarget implements ConnectionHost {
 
   #replace(login: Login, served: ServedUnit | undefined): void {
     if (served === undefined) return;
-    for (const { session } of this.#sessions.values()) {
+    for (const session of this.#sessions.values()) {
       const { initiatorName, isid } = session.identity;
       if (session.served !== served || initiatorName !== login.initiatorName || isid !== login.isid) continue;
       this.#sessions.delete(session.identity.tsih);
