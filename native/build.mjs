@@ -4,13 +4,13 @@
  *   (nothing)      build/Release/keepgate.node, by node-gyp (npm runs this at installation)
  *   --if-changed   the same, unless it is newer than every source and was built for this Node
  *   --sanitize     native/core with its C++ tests, under the address and undefined-behaviour sanitizers and then under the
- *                  thread sanitizer, and runs them; the addon itself with the first two, as build/sanitize/keepgate.node
+ *                  thread sanitizer, and runs them; then the addon with the first two, and runs its tests
  *
  * Needs no network, no configuration and no home directory: Node's headers are looked for beside Node itself, node-gyp is
  * the one that npm carries. Quiet on success; one line says what is missing.
  */
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, readdirSync, realpathSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, readdirSync, realpathSync, statSync, utimesSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { delimiter, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -91,13 +91,8 @@ function requireTools() {
 }
 
 /** Runs to the end; its output is shown only when it fails. */
-function run(program, parameters, environment = {}) {
-  const result = spawnSync(program, parameters, {
-    cwd: root,
-    encoding: 'utf8',
-    env: { ...process.env, ...environment },
-    maxBuffer: 64 * 1024 * 1024,
-  });
+function run(program, parameters) {
+  const result = spawnSync(program, parameters, { cwd: root, encoding: 'utf8', maxBuffer: 64 * 1024 * 1024 });
   if (result.error) throw new MissingError(`${program}: ${result.error.message}`);
   if (result.status === 0) return;
   process.stderr.write(`${result.stdout}${result.stderr}`);
@@ -119,55 +114,74 @@ function isFresh() {
 
 function build() {
   requireTools();
-  const beginning = new Date();
+  const began = new Date();
   const parameters = [findNodeGyp(), '--loglevel=error', `--nodedir=${findHeaders()}`, '--jobs=max'];
   // Leftovers of another Node would be linked in; node-gyp builds only what changed otherwise.
   const sameNode = existsSync(stampPath) && readFileSync(stampPath, 'utf8') === stamp;
   run(process.execPath, [...parameters, ...(sameNode ? ['configure', 'build'] : ['rebuild'])]);
   writeFileSync(stampPath, stamp);
-  return beginning;
+  // What is saved while the compiler runs may not be in the build.
+  utimesSync(stampPath, began, began);
 }
 
-const warnings = ['-std=c++17', '-g', '-Wall', '-Wextra', '-Werror', '-D_GNU_SOURCE', '-pthread'];
+const strict = ['-std=c++17', '-g', '-Wall', '-Wextra', '-Werror', '-D_GNU_SOURCE', '-pthread'];
+const addressSanitizer = [
+  '-O1',
+  '-fno-omit-frame-pointer',
+  '-fsanitize=address,undefined',
+  '-fno-sanitize-recover=all',
+];
+const threadSanitizer = ['-O1', '-fsanitize=thread'];
 const ccFiles = (directory) => sourcesIn(directory).filter((path) => path.endsWith('.cc'));
+
+function sanitizeCore(compiler, output, name, flags) {
+  const program = join(output, `core-test-${name}`);
+  const sources = [...ccFiles('native/core'), ...ccFiles('test/native')];
+  run(compiler, [...strict, ...flags, '-I', root, ...sources, '-o', program]);
+  const result = spawnSync(program, { cwd: output, stdio: 'inherit' });
+  if (result.status !== 0) throw new Error(`the C++ tests failed under the ${name} sanitizer`);
+}
+
+/** The addon's own tests, in an ordinary Node that loads the sanitizer first. */
+function sanitizeAddon(compiler, output) {
+  const addon = join(output, 'keepgate.node');
+  const includes = [join(findHeaders(), 'include', 'node'), join(root, 'node_modules', 'node-addon-api')];
+  run(compiler, [
+    ...strict,
+    ...addressSanitizer,
+    ...['-fPIC', '-shared', '-fvisibility=hidden', '-Wl,-z,nodelete'],
+    ...['-DNAPI_VERSION=8', '-DNAPI_DISABLE_CPP_EXCEPTIONS'],
+    ...includes.flatMap((directory) => ['-isystem', directory]),
+    ...[...ccFiles('native/core'), ...ccFiles('native/binding')],
+    ...['-o', addon],
+  ]);
+  const tests = ['addon', 'checksum', 'native-disk', 'process-rights']
+    .map((name) => join(root, 'dist', 'test', 'unit', 'platform', `${name}.test.js`))
+    .filter(existsSync);
+  if (tests.length === 0) throw new MissingError('the compiled tests: run `npm run build` first');
+  const runtime = spawnSync(compiler, ['-print-file-name=libasan.so'], { encoding: 'utf8' }).stdout.trim();
+  const environment = {
+    KEEPGATE_ADDON: addon,
+    LD_PRELOAD: runtime,
+    // Node itself leaves memory to the end of the process. The quarantine would count as memory in use.
+    ASAN_OPTIONS: 'detect_leaks=0:quarantine_size_mb=1',
+  };
+  const result = spawnSync(process.execPath, ['--test', ...tests], {
+    cwd: root,
+    stdio: 'inherit',
+    env: { ...process.env, ...environment },
+  });
+  if (result.status !== 0) throw new Error('the addon failed its tests under the address sanitizer');
+}
 
 function sanitize() {
   requireTools();
   const compiler = process.env.CXX ?? 'g++';
   const output = join(root, 'build', 'sanitize');
   mkdirSync(output, { recursive: true });
-  const core = ccFiles('native/core');
-  const addressFlags = ['-O1', '-fno-omit-frame-pointer', '-fsanitize=address,undefined', '-fno-sanitize-recover=all'];
-  for (const [name, flags] of [
-    ['address', addressFlags],
-    ['thread', ['-O1', '-fsanitize=thread']],
-  ]) {
-    const program = join(output, `core-test-${name}`);
-    run(compiler, [...warnings, ...flags, '-I', root, ...core, ...ccFiles('test/native'), '-o', program]);
-    const result = spawnSync(program, {
-      cwd: output,
-      stdio: 'inherit',
-      env: { ...process.env, TSAN_OPTIONS: 'halt_on_error=1' },
-    });
-    if (result.status !== 0) throw new Error(`the C++ tests failed under the ${name} sanitizer`);
-  }
-  const addonFlags = ['-fPIC', '-shared', '-fvisibility=hidden', '-DNAPI_VERSION=8', '-DNAPI_DISABLE_CPP_EXCEPTIONS'];
-  const systemIncludes = [
-    '-isystem',
-    join(findHeaders(), 'include', 'node'),
-    '-isystem',
-    join(root, 'node_modules', 'node-addon-api'),
-  ];
-  const addonSources = [...core, ...ccFiles('native/binding')];
-  run(compiler, [
-    ...warnings,
-    ...addressFlags,
-    ...addonFlags,
-    ...systemIncludes,
-    ...addonSources,
-    '-o',
-    join(output, 'keepgate.node'),
-  ]);
+  sanitizeCore(compiler, output, 'address', addressSanitizer);
+  sanitizeCore(compiler, output, 'thread', threadSanitizer);
+  sanitizeAddon(compiler, output);
 }
 
 try {

@@ -20,14 +20,8 @@ interface Taken {
 }
 
 function take(prefix: string[]): Taken {
-  const [program = process.execPath, ...parameters] = [
-    ...prefix,
-    process.execPath,
-    '--input-type=module',
-    '-e',
-    script,
-  ];
-  const result = spawnSync(program, parameters, { encoding: 'utf8' });
+  const command = [...prefix, process.execPath, '--input-type=module', '-e', script];
+  const result = spawnSync('env', command, { encoding: 'utf8' });
   assert.equal(result.status, 0, result.stderr);
   return JSON.parse(result.stdout) as Taken;
 }
