@@ -36,6 +36,7 @@ import { idleReplication, openingStatus } from './volume-placeholder.js';
 const durablePauseMs = 20;
 /** How long a start waits for the store's first answer about a new volume before it goes on without that volume. */
 const firstAnswerMsMax = 5000;
+const blockedPauseMs = 100;
 
 /** What the replicator may find out that makes serving writes wrong. */
 const staleCodes: ReadonlySet<ErrorCode> = new Set<ErrorCode>(['remote-ahead', 'remote-forked']);
@@ -60,6 +61,8 @@ export interface GatewayVolumeOptions {
         readonly owner: string;
       }
     | undefined;
+  /** Removes the volume's directory. */
+  readonly discard: () => Promise<void>;
   readonly onFatal: (error: Error) => void;
 }
 
@@ -110,7 +113,9 @@ export class GatewayVolume implements Drainable {
       const volume = await this.#openEngine();
       const { disk, replication } = this.#options;
       if (replication === undefined) return this.#serve(volume);
-      const established = await isEstablished(disk, volume.replicationState());
+      // A restored copy has its content from a bucket already.
+      const established =
+        this.#identity?.origin === 'restored' || (await isEstablished(disk, volume.replicationState()));
       const answer = established ? undefined : this.#awaitAnswer();
       this.#startReplication(volume, replication);
       if (answer === undefined) return this.#serve(volume);
@@ -118,6 +123,16 @@ export class GatewayVolume implements Drainable {
     } catch (error) {
       throw this.#fail(error);
     }
+  }
+
+  /**
+   * A new volume that the bucket refused, or that never heard of its bucket, goes again with its directory: an empty
+   * volume that nobody was served must not stand in the way of a restore.
+   */
+  async #discardUnserved(volume: Volume): Promise<void> {
+    const empty = this.#identity?.origin === 'created' && (await volume.forceFlush()) === 0;
+    await volume.close();
+    if (empty) await this.#options.discard();
   }
 
   async #openEngine(): Promise<Volume> {
@@ -245,7 +260,8 @@ export class GatewayVolume implements Drainable {
         return;
       case 'status':
         this.#replication = message.status;
-        if (message.status.mode === 'blocked') this.#waitingOver?.();
+        // What blocks it for good is said in a message of its own, right behind.
+        if (message.status.mode === 'blocked') this.#options.clock.after(blockedPauseMs, () => this.#waitingOver?.());
         return;
       case 'drained':
         this.#drains.get(message.id)?.resolve();
@@ -353,6 +369,9 @@ export class GatewayVolume implements Drainable {
     this.#access.close();
     this.#durableTimer?.cancel();
     this.#line?.send({ type: 'stop' });
-    await this.#volume?.close();
+    const volume = this.#volume;
+    if (volume === undefined) return;
+    if (this.#served === undefined && this.#firstAnswer !== undefined) await this.#discardUnserved(volume);
+    else await volume.close();
   }
 }

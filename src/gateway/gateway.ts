@@ -18,7 +18,7 @@ import { createMetrics } from '../metrics/registry.js';
 import type { MeteredVolume } from '../metrics/source.js';
 import type { LogLevel } from '../platform/pino-log.js';
 import { listenRefused, NetStreamFactory, removeStaleSocket } from '../platform/socket-listener.js';
-import { ensureWritableDirectory, restrictToOwner } from '../platform/text-file.js';
+import { ensureWritableDirectory, exists, removeTree, restrictToOwner } from '../platform/text-file.js';
 import type { DiskLock } from '../ports/disk.js';
 import type { Log } from '../ports/log.js';
 import type { ListenAddress } from '../ports/stream.js';
@@ -88,6 +88,8 @@ export class Gateway implements GatewayView, VolumeDirectory {
     const { configuration, log } = this.#options;
     const { dataDir, demonstration } = configuration;
     await ensureWritableDirectory(dataDir, 'dataDir');
+    // Only then: a directory store that is missing later is a disk that is not mounted.
+    const firstStart = !(await exists(join(dataDir, 'volumes')));
     const disk = this.#ports.openDisk(dataDir);
     this.#lock = await disk.lock('lock').catch((error: unknown) => {
       if (!(error instanceof GatewayError) || error.code !== 'volume-locked') throw error;
@@ -98,7 +100,7 @@ export class Gateway implements GatewayView, VolumeDirectory {
       ? await loadMasterKey(configuration.keyFile, demonstration, this.#ports.random)
       : undefined;
     const token = await loadApiToken(configuration.api.tokenFile, this.#ports.random);
-    this.#startReplication(demonstration);
+    this.#startReplication(firstStart);
     for (const volume of configuration.volumes) this.#volumes.push(await this.#createVolume(volume, master));
     const api = await this.#startApi(token);
     await this.#openVolumes();
@@ -152,6 +154,7 @@ export class Gateway implements GatewayView, VolumeDirectory {
               owner: hostname(),
             }
           : undefined,
+      discard: () => removeTree(directory),
       onFatal,
     });
   }

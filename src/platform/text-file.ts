@@ -47,6 +47,11 @@ export async function removeFile(path: string): Promise<void> {
   await rm(path, { force: true });
 }
 
+/** Removes a directory with all that is in it. */
+export async function removeTree(path: string): Promise<void> {
+  await rm(path, { recursive: true, force: true });
+}
+
 /** Makes the directory when it is missing. @throws GatewayError directory-unwritable, in one line */
 export async function ensureWritableDirectory(path: string, setting: string): Promise<void> {
   try {

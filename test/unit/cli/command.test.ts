@@ -1,0 +1,277 @@
+/** The command line as a child process: what it prints, where, and its exit code. */
+import assert from 'node:assert/strict';
+import { chmod, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { after, before, describe, it } from 'node:test';
+import { attempt } from '../../tool/process.js';
+import type { Finished } from '../../tool/process.js';
+
+const main = resolve(import.meta.dirname, '../../../src/cli/main.js');
+const key = `${Buffer.alloc(32, 7).toString('base64')}\n`;
+
+let folder: string;
+before(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'keepgate-cli-'));
+});
+after(() => rm(folder, { recursive: true, force: true }));
+
+function keepgate(...args: string[]): Promise<Finished> {
+  return attempt(process.execPath, [main, ...args], { cwd: folder });
+}
+
+/** A command that must fail with exactly this on stderr. */
+async function refused(args: readonly string[], status: number, line: string): Promise<void> {
+  const ended = await keepgate(...args);
+  assert.equal(ended.stderr, `${line}\n`);
+  assert.equal(ended.status, status);
+  assert.equal(ended.stdout, '');
+}
+
+async function file(name: string, content: string, mode = 0o600): Promise<string> {
+  const path = join(folder, name);
+  await writeFile(path, content, { mode });
+  await chmod(path, mode);
+  return path;
+}
+
+describe('the command', () => {
+  it('prints its version', async () => {
+    const ended = await keepgate('--version');
+    assert.match(ended.stdout, /^\d+\.\d+\.\d+\n$/);
+    assert.equal(ended.status, 0);
+  });
+
+  it('prints its commands, and exits with 2 when none was given', async () => {
+    const ended = await keepgate();
+    assert.match(ended.stdout, /serve .*\n/);
+    assert.equal(ended.status, 2);
+    assert.equal((await keepgate('--help')).status, 0);
+  });
+
+  for (const args of [['frobnicate'], ['serve', '--frobnicate'], ['restore', 'demo'], ['drain']]) {
+    it(`exits with 2 for the usage error ${args.join(' ')}`, async () => {
+      const ended = await keepgate(...args);
+      assert.equal(ended.status, 2);
+      assert.match(ended.stderr, /^error: /);
+      assert.doesNotMatch(ended.stderr, /\n {4}at /);
+    });
+  }
+
+  for (const args of [
+    ['nbd-watch', '/dev/nbd0', 'nbd://x'],
+    ['snapshot', 'create', 'demo'],
+    ['receipt', 'demo'],
+    ['takeover', 'demo'],
+    ['scrub', 'demo', '--heal'],
+    ['resize', 'demo', '2GiB'],
+    ['volume', 'add', 'x'],
+    ['key', 'rotate', 'demo'],
+    ['remote', 'verify', 'file:///x'],
+    ['completion', 'bash'],
+    ['doctor', '--cost'],
+    ['restore', 'demo', '--from', 'file:///x'],
+    ['restore', 'demo', '--from', 'file:///x', '--full', '--snapshot', 's'],
+  ]) {
+    it(`says that ${args.join(' ')} is not supported yet`, async () => {
+      const ended = await keepgate(...args);
+      assert.match(ended.stderr, /^keepgate: .* is not supported by this version; .*\n$/);
+      assert.equal(ended.status, 2);
+    });
+  }
+
+  it('exits with 3 when no gateway answers', async () => {
+    await refused(
+      ['status', '--api', 'http://127.0.0.1:1'],
+      3,
+      'keepgate: no gateway answers at 127.0.0.1:1 (ECONNREFUSED). Start the gateway, or name its API with --api.',
+    );
+  });
+
+  it('says what an API looks like', async () => {
+    await refused(
+      ['status', '--api', 'nonsense'],
+      2,
+      'keepgate: --api: "nonsense" is no API; write http://HOST:PORT or unix:/PATH',
+    );
+  });
+});
+
+describe('keys', () => {
+  it('are generated for the owner only, and never replaced', async () => {
+    const path = join(folder, 'new.key');
+    const made = await keepgate('key', 'generate', path);
+    assert.equal(made.status, 0);
+    assert.match(made.stdout, /Back .* up now/);
+    const content = await readFile(path, 'utf8');
+    assert.equal(Buffer.from(content.trim(), 'base64').length, 32);
+    assert.equal((await stat(path)).mode & 0o777, 0o600);
+    await refused(['key', 'generate', path], 2, `keepgate: ${path} exists; nothing was overwritten`);
+    assert.equal(await readFile(path, 'utf8'), content);
+  });
+});
+
+describe('init', () => {
+  it('writes a configuration that serve accepts but for its example store, and a key', async () => {
+    const directory = join(folder, 'made');
+    assert.equal((await keepgate('init', directory)).status, 0);
+    const again = await keepgate('init', directory);
+    assert.equal(again.status, 2);
+    assert.match(again.stderr, /exists; nothing was overwritten\n$/);
+    const attached = await keepgate('attach', 'disk0', '--config', join(directory, 'keepgate.yaml'));
+    assert.equal(attached.stderr, '');
+    assert.match(attached.stdout, /nbd-client 127\.0\.0\.1 10809 \/dev\/nbd0 -N disk0 -b 512/);
+  });
+});
+
+describe('attach', () => {
+  it('prints the way there and the way back for NBD', async () => {
+    const { stdout, status } = await keepgate('attach', 'demo');
+    assert.equal(status, 0);
+    for (const line of [
+      'nbd-client 127.0.0.1 10809 /dev/nbd0 -N demo -b 512 -C 4',
+      'cryptsetup luksFormat --type luks2 --sector-size 4096 /dev/nbd0',
+      'cryptsetup open --allow-discards /dev/nbd0 demo',
+      'umount /mnt/demo',
+      'nbd-client -d /dev/nbd0',
+    ]) {
+      assert.ok(stdout.split('\n').includes(line), line);
+    }
+    assert.match(stdout, /_netdev,nofail/);
+  });
+
+  it('prints it for iSCSI, with time-outs that survive a restart', async () => {
+    const { stdout } = await keepgate('attach', 'demo', '--protocol', 'iscsi');
+    const node = 'iscsiadm -m node -T iqn.2026-11.io.keepgate:demo -p 127.0.0.1:3260';
+    for (const line of [
+      'iscsiadm -m discovery -t sendtargets -p 127.0.0.1:3260',
+      `${node} -o update -n node.session.timeo.replacement_timeout -v 600`,
+      `${node} --login`,
+      `${node} --logout`,
+    ]) {
+      assert.ok(stdout.split('\n').includes(line), line);
+    }
+  });
+
+  it('names the volumes that there are', async () => {
+    await refused(
+      ['attach', 'disk9'],
+      2,
+      'keepgate: there is no volume "disk9" (there are: demo). Check the name; `keepgate status` lists the volumes.',
+    );
+  });
+});
+
+describe('serve refuses, with one line and exit code 2', () => {
+  const settings = (changes: Record<string, unknown>) =>
+    JSON.stringify({
+      dataDir: join(folder, 'data'),
+      keyFile: join(folder, 'key'),
+      nbd: { listen: ['127.0.0.1:0'] },
+      iscsi: { listen: ['127.0.0.1:0'] },
+      api: { listen: '127.0.0.1:0' },
+      store: { url: `file://${join(folder, 'store')}` },
+      volumes: [{ name: 'disk0', size: '16MiB', buffer: { size: '64MiB' } }],
+      ...changes,
+    });
+  /** stderr without the JSON log lines. */
+  async function served(content: string): Promise<{ lines: string[]; status: number }> {
+    const path = await file('keepgate.yaml', content);
+    const ended = await keepgate('serve', '--config', path);
+    return {
+      lines: ended.stderr.split('\n').filter((line) => line !== '' && !line.startsWith('{')),
+      status: ended.status,
+    };
+  }
+
+  it('a configuration file that is not there', async () => {
+    await refused(['serve', '--config', 'none.yaml'], 2, 'keepgate: none.yaml: there is no such configuration file');
+  });
+
+  it('an unknown key', async () => {
+    const { lines, status } = await served('dataDri: /x\n');
+    assert.match(lines[0] ?? '', /keepgate\.yaml:1:1: dataDri: unknown key; did you mean dataDir\?$/);
+    assert.equal(status, 2);
+  });
+
+  it('a missing key, a key that others can read, a key of the wrong length', async () => {
+    await rm(join(folder, 'key'), { force: true });
+    const missing = await served(settings({}));
+    assert.deepEqual(missing.lines, [
+      `keepgate: ${join(folder, 'key')}: there is no key here. Create a key with \`keepgate key generate FILE\`, or name the right file.`,
+    ]);
+    assert.equal(missing.status, 2);
+    await file('key', key, 0o644);
+    const open = await served(settings({}));
+    assert.equal(open.lines.length, 1);
+    assert.match(open.lines[0] ?? '', /key: group or world can use this key \(mode 0644\).*chmod 600/);
+    assert.equal(open.status, 2);
+    await file('key', 'c2hvcnQ=\n');
+    const short = await served(settings({}));
+    assert.equal(short.lines.length, 1);
+    assert.match(short.lines[0] ?? '', /key: a key is 32 bytes in base64/);
+    assert.equal(short.status, 2);
+  });
+
+  it('a port in use', async () => {
+    await file('key', key);
+    const holder = createServer();
+    await new Promise<void>((done) => holder.listen(0, '127.0.0.1', done));
+    const { port } = holder.address() as AddressInfo;
+    for (const [name, changes] of [
+      ['nbd.listen', { nbd: { listen: [`127.0.0.1:${port}`] } }],
+      ['api.listen', { api: { listen: `127.0.0.1:${port}` } }],
+    ] as const) {
+      const { lines, status } = await served(settings(changes));
+      assert.deepEqual(lines, [
+        `keepgate: port ${port} on 127.0.0.1 is in use (${name}). Choose a free port, or one that this user may open.`,
+      ]);
+      assert.equal(status, 2);
+    }
+    holder.close();
+  });
+
+  it('a data directory that is none', async () => {
+    const path = await file('plain', '');
+    const { lines, status } = await served(settings({ dataDir: join(path, 'data') }));
+    assert.equal(lines.length, 1);
+    assert.match(lines[0] ?? '', /is not a writable directory: it, or a parent, is a file \(dataDir\)/);
+    assert.equal(status, 2);
+  });
+
+  it('an insecure listener', async () => {
+    const { lines, status } = await served(settings({ nbd: { listen: ['0.0.0.0:0'] } }));
+    assert.equal(lines.length, 1);
+    assert.match(lines[0] ?? '', /would offer NBD without TLS to the network/);
+    assert.equal(status, 2);
+  });
+});
+
+describe('doctor', () => {
+  it('names what is wrong with what to do, and exits with 1', async () => {
+    await rm(join(folder, 'key'), { force: true });
+    const path = await file(
+      'doctor.yaml',
+      JSON.stringify({
+        dataDir: folder,
+        keyFile: join(folder, 'key'),
+        nbd: { listen: ['127.0.0.1:0'] },
+        iscsi: { enabled: false },
+        api: { listen: `unix:${join(folder, 'api.sock')}` },
+        store: { url: `file://${join(folder, 'nowhere')}` },
+        volumes: [{ name: 'disk0', size: '16MiB', buffer: { size: '64MiB' } }],
+      }),
+    );
+    const ended = await keepgate('doctor', '--config', path);
+    assert.equal(ended.status, 1);
+    const lines = ended.stdout.split('\n');
+    const found = (what: string) => lines.find((line) => line.includes(`  ${what}: `)) ?? '';
+    assert.match(found('data directory'), /^ok .* free/);
+    assert.match(found('nbd.listen'), /^ok .* is free$/);
+    assert.match(found('key'), /^wrong .* there is no key here\. Create a key/);
+    assert.match(found('store'), /^wrong .* Create the bucket, or correct store\.url\.$/);
+    assert.match(found('kernel module nbd'), /^(ok|note) /);
+  });
+});
