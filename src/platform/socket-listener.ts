@@ -4,9 +4,11 @@
  * A Unix socket is made with mode 0600. A path that is left over from a process that died is replaced, one on which
  * somebody still listens, or that is not a socket, is refused.
  */
+import { existsSync } from 'node:fs';
 import { lstat, unlink } from 'node:fs/promises';
 import { connect, createServer } from 'node:net';
 import type { Server, Socket } from 'node:net';
+import { dirname } from 'node:path';
 import { GatewayError } from '../base/errors.js';
 import { limits } from '../base/limits.js';
 import type { Log } from '../ports/log.js';
@@ -118,7 +120,11 @@ function bind(server: Server, options: ListenOptions): Promise<void> {
 /** Makes way for a listener on a path; refuses where somebody listens there, or where it is no socket. */
 export async function removeStaleSocket(path: string, setting: string): Promise<void> {
   const found = await lstat(path).catch(() => undefined);
-  if (found === undefined) return;
+  if (found === undefined) {
+    // libuv reports a missing directory as EACCES, which would send the user looking in the wrong place.
+    if (existsSync(dirname(path))) return;
+    throw new GatewayError('listen-refused', `the directory of ${path} does not exist (${setting})`);
+  }
   if (!found.isSocket()) {
     throw new GatewayError(
       'listen-refused',
@@ -153,12 +159,14 @@ const tcpRefusals: Readonly<Record<string, (host: string, port: number) => strin
   EAI_AGAIN: (host) => `the host name ${host} could not be looked up`,
 };
 const unixRefusals: Readonly<Record<string, (path: string) => string>> = {
-  ENOENT: (path) => `the directory of ${path} does not exist`,
   EACCES: (path) => `this user may not create ${path}`,
   EADDRINUSE: (path) => `${path} was taken by another process`,
 };
 
-export function listenRefused(options: Pick<ListenOptions, 'address' | 'setting'>, cause: NodeJS.ErrnoException): GatewayError {
+export function listenRefused(
+  options: Pick<ListenOptions, 'address' | 'setting'>,
+  cause: NodeJS.ErrnoException,
+): GatewayError {
   const { address, setting } = options;
   const code = cause.code ?? '';
   const known =
