@@ -17,6 +17,8 @@ import { addLaterRoutes } from './later-route.js';
 import { problemContentType, problemFrom, problemOf } from './problem.js';
 import { addVolumeRoutes } from './volume-route.js';
 
+export type ApiServer = FastifyInstance;
+
 export interface ApiOptions {
   readonly gateway: GatewayView;
   readonly metrics: MetricsRegistry;
@@ -26,7 +28,7 @@ export interface ApiOptions {
 }
 
 /** Not listening yet; `inject` works. */
-export async function createApi(options: ApiOptions): Promise<FastifyInstance> {
+export async function createApi(options: ApiOptions): Promise<ApiServer> {
   const { gateway, metrics, listen, token, log } = options;
   const app = fastify({
     bodyLimit: limits.apiBodyBytesMax,
@@ -83,7 +85,7 @@ function addErrors(app: FastifyInstance, log: Log): void {
 }
 
 /** @throws GatewayError listen-refused. Returns the address in use, with the port that the system chose for port 0. */
-export async function listenApi(app: FastifyInstance, listen: ListenAddress): Promise<ListenAddress> {
+export async function listenApi(app: ApiServer, listen: ListenAddress): Promise<ListenAddress> {
   await app.listen(listen.kind === 'unix' ? { path: listen.path } : { host: listen.host, port: listen.port });
   if (listen.kind === 'unix') return listen;
   const bound = app.server.address();

@@ -20,7 +20,7 @@ import type { Clock, Timer } from '../ports/clock.js';
 import type { Disk } from '../ports/disk.js';
 import type { Log } from '../ports/log.js';
 import type { Random } from '../ports/random.js';
-import type { ReplicationStatus } from '../ports/replication.js';
+import type { ReplicationState, ReplicationStatus } from '../ports/replication.js';
 import type { ChapSecrets, ServedVolume } from '../ports/volume-directory.js';
 import type { EngineStatus, VolumeState, VolumeStatus } from '../ports/volume-status.js';
 import type { MasterKey } from '../remote/key.js';
@@ -257,6 +257,7 @@ export class GatewayVolume implements Drainable {
         return;
       case 'state':
         volume.replicated(message.state);
+        this.#noteRecoveryPoint(message.state);
         return;
       case 'status':
         this.#replication = message.status;
@@ -278,6 +279,14 @@ export class GatewayVolume implements Drainable {
       case 'stopped':
         return;
     }
+  }
+
+  /** Statuses come now and then only; whoever drained wants to see where that led. */
+  #noteRecoveryPoint({ replicatedLsn: lsn, segmentNumber: segment, remoteEpoch: epoch }: ReplicationState): void {
+    const status = this.#replication;
+    if (status === undefined || segment <= (status.recoveryPoint?.segment ?? 0)) return;
+    const timeMs = this.#options.clock.wallMs();
+    this.#replication = { ...status, recoveryPoint: { lsn, segment, epoch, timeMs } };
   }
 
   /** The replicator will send nothing more. */

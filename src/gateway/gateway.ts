@@ -7,9 +7,9 @@
  */
 import { hostname } from 'node:os';
 import { join } from 'node:path';
-import type { FastifyInstance } from 'fastify';
 import type { GatewayView, Operation } from '../api/gateway-view.js';
 import { createApi, listenApi } from '../api/server.js';
+import type { ApiServer } from '../api/server.js';
 import { GatewayError } from '../base/errors.js';
 import type { Configuration, VolumeConfiguration } from '../config/configuration.js';
 import { formatListenAddress } from '../config/listen-address.js';
@@ -57,7 +57,7 @@ export class Gateway implements GatewayView, VolumeDirectory {
   #uploadBytesPerSecond: number | undefined;
   #lock: DiskLock | undefined;
   #thread: ReplicationThread | undefined;
-  #api: FastifyInstance | undefined;
+  #api: ApiServer | undefined;
   #listening = false;
 
   constructor(options: GatewayOptions) {
