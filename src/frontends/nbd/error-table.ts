@@ -1,4 +1,5 @@
 /** The one place where failures become what NBD can say: "Error values" and "Option reply types" of proto.md. */
+import { GatewayError } from '../../base/errors.js';
 import type { ErrorCode } from '../../base/errors.js';
 import { errno } from './wire.js';
 import type { Errno, OptionError } from './wire.js';
@@ -68,3 +69,9 @@ export const nbdAnswers: Readonly<Record<ErrorCode, NbdAnswer>> = {
   'receipt-invalid': failed,
   fenced: { request: errno.EPERM, option: 'errPolicy' },
 };
+
+/** The answer to what a device threw; anything but a GatewayError goes on upwards. */
+export function errnoOf(error: unknown): Errno {
+  if (error instanceof GatewayError) return nbdAnswers[error.code].request;
+  throw error;
+}

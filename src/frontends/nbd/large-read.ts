@@ -10,9 +10,9 @@
  *                 runs alone on its connection, because nothing may come between its pieces. An error in the first
  *                 piece is an error reply, a later one ends the connection.
  */
-import { GatewayError } from '../../base/errors.js';
+import type { GatewayError } from '../../base/errors.js';
 import type { BlockDevice, Completion } from '../../ports/block-device.js';
-import { nbdAnswers } from './error-table.js';
+import { errnoOf, nbdAnswers } from './error-table.js';
 import type { ReplyBuffer } from './reply-buffer.js';
 import { writeSimpleReply } from './reply-writer.js';
 import type { RequestSlot } from './request-slot.js';
@@ -157,10 +157,4 @@ export class StreamedRead implements Completion {
     if (this.#sentBytes > 0) this.#host.fail('a read failed after its reply had begun');
     this.#host.readEnded(this.#slot, error);
   }
-}
-
-/** Of what a device threw; anything but a GatewayError goes on upwards. */
-export function errnoOf(error: unknown): Errno {
-  if (error instanceof GatewayError) return nbdAnswers[error.code].request;
-  throw error;
 }

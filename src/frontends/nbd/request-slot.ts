@@ -1,4 +1,4 @@
-/** One request between its arrival and its reply. Slots are pooled per connection: a request allocates nothing. */
+/** One request between its arrival and its reply. Slots are pooled (request-ledger.ts): a request allocates nothing. */
 import type { GatewayError } from '../../base/errors.js';
 import type { Completion } from '../../ports/block-device.js';
 import type { ReplyBuffer } from './reply-buffer.js';
@@ -32,32 +32,5 @@ export class RequestSlot implements Completion {
 
   done(error: GatewayError | undefined): void {
     this.#owner.completed(this, error);
-  }
-}
-
-export class RequestSlotPool {
-  #used = 0;
-  readonly #owner: SlotOwner;
-  readonly #free: RequestSlot[] = [];
-
-  constructor(owner: SlotOwner) {
-    this.#owner = owner;
-  }
-
-  /** Requests that have no reply yet. */
-  get used(): number {
-    return this.#used;
-  }
-
-  take(): RequestSlot {
-    this.#used++;
-    return this.#free.pop() ?? new RequestSlot(this.#owner);
-  }
-
-  giveBack(slot: RequestSlot): void {
-    this.#used--;
-    slot.error = errno.none;
-    slot.buffer = undefined;
-    this.#free.push(slot);
   }
 }

@@ -18,16 +18,17 @@ import { ProtocolError } from '../../base/errors.js';
 import type { GatewayError } from '../../base/errors.js';
 import type { IoStats } from '../../base/io-stats.js';
 import { limits } from '../../base/limits.js';
-import type { BlockDevice, PartialWrite } from '../../ports/block-device.js';
+import type { BlockDevice } from '../../ports/block-device.js';
 import type { Clock } from '../../ports/clock.js';
 import type { Stream } from '../../ports/stream.js';
-import { nbdAnswers } from './error-table.js';
-import { BufferedRead, errnoOf, StreamedRead } from './large-read.js';
+import { errnoOf, nbdAnswers } from './error-table.js';
+import { IncomingPayload } from './incoming-payload.js';
+import { BufferedRead, StreamedRead } from './large-read.js';
 import type { LargeReadHost } from './large-read.js';
 import type { ReplyBuffer, ReplyBufferPool, ReplySender } from './reply-buffer.js';
 import { ReplyWriter, writeSimpleReply } from './reply-writer.js';
 import { checkRequest, opIndex } from './request-check.js';
-import { RequestSlotPool } from './request-slot.js';
+import { RequestLedger } from './request-ledger.js';
 import type { RequestSlot, SlotOwner } from './request-slot.js';
 import { command, commandFlag, errno, magic, readI32, readU16, readU32, wireBytes } from './wire.js';
 import type { Errno } from './wire.js';
@@ -52,55 +53,43 @@ const COPIED_READ_BYTES_MAX = 32 * 1024;
 export class Transmission implements SlotOwner, ReplySender, LargeReadHost {
   readonly device: BlockDevice;
   readonly #stream: Stream;
-  readonly #stats: IoStats;
-  readonly #clock: Clock;
   readonly #pool: ReplyBufferPool;
   readonly #replyBudgetBytes: () => number;
   readonly #failConnection: (reason: string) => void;
   readonly #writer: ReplyWriter;
-  readonly #slots: RequestSlotPool;
+  readonly #ledger: RequestLedger;
+  readonly #payload = new IncomingPayload();
 
   #phase: 'running' | 'finishing' | 'closed' = 'running';
   /** The beginning of a request whose rest has not arrived. */
   readonly #carry = new Uint8Array(wireBytes.request);
   #carryBytes = 0;
-  /** Of a payload that arrives in pieces: what is still to come, its request, and where it goes (undefined: nowhere). */
-  #payloadBytes = 0;
-  #payloadSlot: RequestSlot | undefined;
-  #partial: PartialWrite | undefined;
   /** Something was staged in this wake-up. */
   #staged = false;
-  #inWakeUp = false;
-  #wakeUpMs = 0;
-  /** Replied in this wake-up; counted at its end with one look at the clock. */
-  readonly #replied: RequestSlot[] = [];
   #flushScheduled = false;
   #blocked = false;
   #waitsForWritable = false;
   /** Bytes of reads that are still running. */
   #readingBytes = 0;
   #streamed: StreamedRead | undefined;
-  #requests = 0;
 
   constructor(options: TransmissionOptions) {
     this.device = options.device;
     this.#stream = options.stream;
-    this.#stats = options.stats;
-    this.#clock = options.clock;
     this.#pool = options.pool;
     this.#replyBudgetBytes = options.replyBudgetBytes;
     this.#failConnection = options.fail;
     this.#writer = new ReplyWriter(options.stream, options.pool, this);
-    this.#slots = new RequestSlotPool(this);
+    this.#ledger = new RequestLedger(this, options.stats, options.clock);
   }
 
   /** Requests received so far. */
   get requests(): number {
-    return this.#requests;
+    return this.#ledger.begun;
   }
 
   get inflight(): number {
-    return this.#slots.used;
+    return this.#ledger.used;
   }
 
   get closed(): boolean {
@@ -117,8 +106,7 @@ export class Transmission implements SlotOwner, ReplySender, LargeReadHost {
 
   /** As StreamHandler.received; throws ProtocolError where the peer must be cut off. */
   received(buffer: Uint8Array, start: number, end: number): number {
-    this.#inWakeUp = true;
-    this.#wakeUpMs = this.#clock.nowMs();
+    this.#ledger.beginWakeUp();
     try {
       return this.#consume(buffer, start, end) - start;
     } finally {
@@ -126,7 +114,6 @@ export class Transmission implements SlotOwner, ReplySender, LargeReadHost {
         this.#staged = false;
         this.device.commit();
       }
-      this.#inWakeUp = false;
       this.#endWakeUp();
     }
   }
@@ -136,7 +123,7 @@ export class Transmission implements SlotOwner, ReplySender, LargeReadHost {
     if (this.#phase !== 'running') return;
     this.#phase = 'finishing';
     this.#dropPayload();
-    if (!this.#inWakeUp) this.#finishIfIdle();
+    if (!this.#ledger.inWakeUp) this.#finishIfIdle();
   }
 
   /** The connection is gone. */
@@ -187,8 +174,9 @@ export class Transmission implements SlotOwner, ReplySender, LargeReadHost {
     while (at < end) {
       // After DISC nothing is expected; what comes is not ours to answer.
       if (this.#phase !== 'running') return end;
-      if (this.#payloadBytes > 0) {
-        at = this.#takePayload(buffer, at, end);
+      if (this.#payload.remainingBytes > 0) {
+        at = this.#payload.take(buffer, at, end);
+        this.#submitIfWhole();
         continue;
       }
       const split = this.#carryBytes > 0 || end - at < wireBytes.request;
@@ -225,21 +213,18 @@ export class Transmission implements SlotOwner, ReplySender, LargeReadHost {
       this.finish();
       return bodyAt;
     }
-    if (this.#slots.used >= limits.nbdInflightMax || this.#streamed !== undefined) return BLOCKED;
+    if (this.#ledger.used >= limits.nbdInflightMax || this.#streamed !== undefined) return BLOCKED;
     const flags = readU16(header, at + 4);
     const offset = readU32(header, at + 16) * 0x1_0000_0000 + readU32(header, at + 20);
     const lengthBytes = readU32(header, at + 24);
     const error = checkRequest(this.device, type, flags, offset, lengthBytes);
     if (error === errno.none && !this.#mayStart(type, lengthBytes)) return BLOCKED;
 
-    this.#requests++;
-    this.#stats.inflight++;
-    const slot = this.#slots.take();
+    const slot = this.#ledger.take();
     slot.op = opIndex(type);
     slot.cookieHigh = readI32(header, at + 8);
     slot.cookieLow = readI32(header, at + 12);
     slot.lengthBytes = lengthBytes;
-    slot.startedMs = this.#wakeUpMs;
     slot.forceUnitAccess = (flags & commandFlag.fua) !== 0;
     slot.error = error;
     if (type === command.write) return this.#write(slot, offset, buffer, bodyAt, end);
@@ -255,7 +240,7 @@ export class Transmission implements SlotOwner, ReplySender, LargeReadHost {
       case command.read: {
         const heldBytes = this.#readingBytes + this.#stream.pendingBytes;
         const budgetBytes = this.#replyBudgetBytes();
-        if (lengthBytes > budgetBytes / 2 && lengthBytes > this.pieceBytes) return this.#slots.used === 0;
+        if (lengthBytes > budgetBytes / 2 && lengthBytes > this.pieceBytes) return this.#ledger.used === 0;
         return heldBytes === 0 || heldBytes + lengthBytes <= budgetBytes;
       }
       case command.write:
@@ -320,56 +305,31 @@ export class Transmission implements SlotOwner, ReplySender, LargeReadHost {
           this.#staged = true;
           return bodyAt + lengthBytes;
         }
-        this.#partial = this.device.openWrite(offset, lengthBytes);
+        this.#payload.begin(slot, this.device.openWrite(offset, lengthBytes));
+        return bodyAt;
       } catch (error) {
         slot.error = errnoOf(error);
       }
     } else if (lengthBytes > limits.nbdSkippedPayloadBytesMax) {
       // Reading on would mean to swallow up to 4 GiB for a request that can only fail.
-      this.#slotGone(slot);
+      this.#ledger.drop(slot);
       throw new ProtocolError(`a write of ${lengthBytes} bytes is far beyond the maximum`);
     }
-    this.#payloadSlot = slot;
-    this.#payloadBytes = lengthBytes;
-    return lengthBytes === 0 ? this.#payloadComplete(bodyAt) : bodyAt;
+    this.#payload.begin(slot, undefined);
+    this.#submitIfWhole();
+    return bodyAt;
   }
 
-  #takePayload(buffer: Uint8Array, at: number, end: number): number {
-    const next = at + Math.min(this.#payloadBytes, end - at);
-    this.#partial?.fill(buffer, at, next);
-    this.#payloadBytes -= next - at;
-    return this.#payloadBytes === 0 ? this.#payloadComplete(next) : next;
+  #submitIfWhole(): void {
+    if (this.#payload.remainingBytes > 0) return;
+    const refused = this.#payload.submit();
+    if (refused === undefined) this.#staged = true;
+    else this.#reply(refused);
   }
 
-  /** An error is answered only now: some clients take no reply to a request that they are still sending. */
-  #payloadComplete(at: number): number {
-    const slot = this.#payloadSlot;
-    assert(slot !== undefined, 'a payload belongs to a request');
-    const partial = this.#partial;
-    this.#payloadSlot = undefined;
-    this.#partial = undefined;
-    if (partial === undefined) {
-      this.#reply(slot);
-      return at;
-    }
-    try {
-      partial.submit(slot.forceUnitAccess, slot);
-      this.#staged = true;
-    } catch (error) {
-      slot.error = errnoOf(error);
-      this.#reply(slot);
-    }
-    return at;
-  }
-
-  /** Forgets a payload that has not arrived whole: its write was never acknowledged, and must not land later. */
   #dropPayload(): void {
-    this.#partial?.abandon();
-    this.#partial = undefined;
-    this.#payloadBytes = 0;
-    const slot = this.#payloadSlot;
-    this.#payloadSlot = undefined;
-    if (slot !== undefined) this.#slotGone(slot);
+    const slot = this.#payload.abandon();
+    if (slot !== undefined) this.#ledger.drop(slot);
   }
 
   #other(slot: RequestSlot, type: number, flags: number, offset: number): void {
@@ -425,13 +385,9 @@ export class Transmission implements SlotOwner, ReplySender, LargeReadHost {
     this.#ended(slot);
   }
 
-  /** The reply is on its way. */
   #ended(slot: RequestSlot): void {
-    if (this.#inWakeUp) {
-      this.#replied.push(slot);
-      return;
-    }
-    this.#count(slot, this.#clock.nowMs());
+    this.#ledger.end(slot);
+    if (this.#ledger.inWakeUp) return;
     this.#unblock();
     if (this.#flushScheduled) return;
     // Completions of one poll of the event loop share a write.
@@ -447,26 +403,10 @@ export class Transmission implements SlotOwner, ReplySender, LargeReadHost {
   };
 
   #endWakeUp(): void {
-    const replied = this.#replied;
-    if (replied.length > 0) {
-      const nowMs = this.#clock.nowMs();
-      for (const slot of replied) this.#count(slot, nowMs);
-      replied.length = 0;
-      this.#unblock();
-    }
+    if (this.#ledger.endWakeUp()) this.#unblock();
     if (this.closed) return;
     this.#writer.flush();
     this.#finishIfIdle();
-  }
-
-  #count(slot: RequestSlot, nowMs: number): void {
-    this.#stats.record(slot.op, slot.lengthBytes, (nowMs - slot.startedMs) * 1000, slot.error !== errno.none);
-    this.#slotGone(slot);
-  }
-
-  #slotGone(slot: RequestSlot): void {
-    this.#stats.inflight--;
-    this.#slots.giveBack(slot);
   }
 
   #unblock(): void {
@@ -476,7 +416,7 @@ export class Transmission implements SlotOwner, ReplySender, LargeReadHost {
   }
 
   #finishIfIdle(): void {
-    if (this.#phase !== 'finishing' || this.#slots.used > 0) return;
+    if (this.#phase !== 'finishing' || this.#ledger.used > 0) return;
     this.#writer.flush();
     this.#stream.end();
   }
