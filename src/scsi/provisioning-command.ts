@@ -109,7 +109,9 @@ export function writeSame(
 }
 
 export function acceptWriteSame(unit: UnitContext, task: ScsiTask, block: Uint8Array): Step {
-  if (block.length !== LOGICAL_BLOCK_BYTES) return task.fail(sense.parameterListLengthError);
+  if (block.length !== LOGICAL_BLOCK_BYTES || task.offeredBytes !== LOGICAL_BLOCK_BYTES) {
+    return task.fail(sense.parameterListLengthError);
+  }
   const isZero = block.every((byte) => byte === 0);
   if (isZero) return writeZeros(unit, task, ((task.cdb[1] ?? 0) & UNMAP_BIT) !== 0);
   // With LBPRZ=1 only zeros may be unmapped: anything else is written (SBC-3 5.44, table 136).

@@ -78,8 +78,8 @@ export const sense = {
   modeParametersChanged: check(unitAttention, 0x2a, 0x01),
   capacityChanged: check(unitAttention, 0x2a, 0x09),
   commandsClearedByAnother: check(unitAttention, 0x2f, 0x00),
-  unexpectedUnsolicitedData: check(abortedCommand, 0x0c, 0x0c),
-  notEnoughUnsolicitedData: check(abortedCommand, 0x0c, 0x0d),
+  /** What the transport calls data that were lost on the way (RFC 7143 11.4.7.2). */
+  protocolServiceCrcError: check(abortedCommand, 0x47, 0x05),
   /** Not ready for work at all; the initiator tries again. No sense data. */
   busy: { status: scsiStatus.busy, key: 0, asc: 0, ascq: 0 },
   reservationConflict: { status: scsiStatus.reservationConflict, key: 0, asc: 0, ascq: 0 },

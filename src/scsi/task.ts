@@ -51,6 +51,9 @@ export abstract class ScsiTask implements Completion {
   readonly cdb = new Uint8Array(CDB_BYTES_MAX);
   command: Command | undefined;
 
+  /** Data-Out bytes that the initiator said it has, wanted or not. */
+  abstract get offeredBytes(): ByteLength;
+
   /** The end of what a Step left to others. An error becomes sense data by `LogicalUnit.fail`. */
   abstract done(error: GatewayError | undefined): void;
 

@@ -18,6 +18,7 @@ import { beginWithoutUnit } from '../../scsi/logical-unit.js';
 import type { LogicalUnit } from '../../scsi/logical-unit.js';
 import type { Nexus } from '../../scsi/nexus.js';
 import { scsiStatus } from '../../scsi/sense.js';
+import type { Sense } from '../../scsi/sense.js';
 import { step } from '../../scsi/task.js';
 import type { Step } from '../../scsi/task.js';
 import { DataOut } from './data-out.js';
@@ -231,6 +232,11 @@ export class CommandFlow implements TaskOwner, DataOutHost {
     } else {
       this.respond(task);
     }
+  }
+
+  failed(task: IscsiTask, what: Sense): void {
+    remove(this.#parked, task);
+    task.fail(what);
   }
 
   refused(task: IscsiTask, error: unknown): void {

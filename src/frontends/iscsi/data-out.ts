@@ -15,6 +15,8 @@ import { limits } from '../../base/limits.js';
 import { LOGICAL_BLOCK_BYTES } from '../../base/units.js';
 import type { BlockDevice } from '../../ports/block-device.js';
 import { readU32 } from '../../scsi/big-endian.js';
+import { sense } from '../../scsi/sense.js';
+import type { Sense } from '../../scsi/sense.js';
 import type { Parameters } from './parameter.js';
 import type { Responder } from './responder.js';
 import { dataOut } from './task.js';
@@ -26,6 +28,8 @@ export interface DataOutHost {
   respond(task: IscsiTask): void;
   /** A whole parameter list is in task.stash[0, receivedBytes). */
   parametersComplete(task: IscsiTask): void;
+  /** The data of a task are not what was agreed on: its status is `what`, once the rest has come. */
+  failed(task: IscsiTask, what: Sense): void;
   /** Makes the thrown error a command's status; throws on what is no operational failure. */
   refused(task: IscsiTask, error: unknown): void;
   /** The device was called: commit it. Outside of a wake-up, arrange for what is gathered to be sent. */
@@ -132,26 +136,17 @@ export class DataOut {
     const task = this.#expecting.get(readU32(header, at + field.initiatorTaskTag));
     if (task === undefined) return undefined;
     const final = ((header[at + field.flags] ?? 0) & FINAL) !== 0;
-    if (readU32(header, at + field.dataSn) !== task.nextDataSn) throw new ProtocolError('DataSN is out of order');
-    if (readU32(header, at + field.bufferOffset) !== task.receivedBytes) {
-      throw new ProtocolError('Data-Out at an unexpected offset (RFC 7143 13.18)');
-    }
-    const end = task.receivedBytes + dataBytes;
-    const transferTag = readU32(header, at + field.targetTransferTag);
-    if (transferTag === NO_TAG) {
-      if (!task.unsolicited) throw new ProtocolError('unsolicited data that were not announced');
-      if (end > Math.min(this.#parameters.firstBurstBytesMax, task.expectedOutBytes)) {
-        throw new ProtocolError('more unsolicited data than agreed on (RFC 7143 13.14)');
-      }
-    } else {
-      if (task.r2tDone === task.r2tSent || transferTag !== task.transferTag + task.r2tDone) {
-        throw new ProtocolError('data for a transfer that was not asked for');
-      }
-      const burstEnd = this.#burstEnd(task, task.r2tDone);
-      if (end > burstEnd || final !== (end === burstEnd)) throw new ProtocolError('a burst is not what was asked for');
+    const isUnsolicited = readU32(header, at + field.targetTransferTag) === NO_TAG;
+    if (isUnsolicited && !task.unsolicited) throw new ProtocolError('unsolicited data that were not announced');
+    if (!isUnsolicited) this.#checkTransfer(task, readU32(header, at + field.targetTransferTag));
+    if (task.outState !== dataOut.drop && !this.#isNext(task, header, at, dataBytes, final)) {
+      // A PDU is missing in between; the framing is whole, so this costs the command only (section 7.9).
+      this.#abandon(task);
+      this.#host.failed(task, sense.protocolServiceCrcError);
+      this.startDrop(task);
     }
     task.nextDataSn = final ? 0 : task.nextDataSn + 1;
-    if (final && transferTag === NO_TAG) task.unsolicited = false;
+    if (final && isUnsolicited) task.unsolicited = false;
     else if (final) task.r2tDone++;
     return task;
   }
@@ -169,6 +164,7 @@ export class DataOut {
   advance(task: IscsiTask): void {
     if (task.unsolicited || task.receiving) return;
     if (task.outState === dataOut.drop) {
+      if (task.r2tDone < task.r2tSent) return;
       this.#expecting.delete(task.initiatorTaskTag);
       this.#host.respond(task);
     } else if (task.outState === dataOut.write || task.outState === dataOut.parameters) {
@@ -180,13 +176,7 @@ export class DataOut {
   /** Forgets a task that is not running; its write is abandoned. */
   forget(task: IscsiTask): void {
     this.#expecting.delete(task.initiatorTaskTag);
-    const at = this.#waiting.indexOf(task);
-    if (at >= 0) this.#waiting.splice(at, 1);
-    if (task.write !== undefined) {
-      task.write.abandon();
-      task.write = undefined;
-      this.#released(task);
-    }
+    this.#abandon(task);
     task.outState = dataOut.none;
   }
 
@@ -209,6 +199,31 @@ export class DataOut {
       this.#open(task);
       this.advance(task);
     }
+  }
+
+  #checkTransfer(task: IscsiTask, transferTag: number): void {
+    if (task.r2tDone === task.r2tSent || transferTag !== task.transferTag + task.r2tDone) {
+      throw new ProtocolError('data for a transfer that was not asked for');
+    }
+  }
+
+  /** Whether a Data-Out PDU carries what follows what came before, and no more than was agreed on. */
+  #isNext(task: IscsiTask, header: Uint8Array, at: number, dataBytes: number, final: boolean): boolean {
+    if (readU32(header, at + field.dataSn) !== task.nextDataSn) return false;
+    if (readU32(header, at + field.bufferOffset) !== task.receivedBytes) return false;
+    const end = task.receivedBytes + dataBytes;
+    if (task.unsolicited) return end <= Math.min(this.#parameters.firstBurstBytesMax, task.expectedOutBytes);
+    const burstEnd = this.#burstEnd(task, task.r2tDone);
+    return end <= burstEnd && final === (end === burstEnd);
+  }
+
+  #abandon(task: IscsiTask): void {
+    const at = this.#waiting.indexOf(task);
+    if (at >= 0) this.#waiting.splice(at, 1);
+    if (task.write === undefined) return;
+    task.write.abandon();
+    task.write = undefined;
+    this.#released(task);
   }
 
   #admits(task: IscsiTask): boolean {

@@ -86,6 +86,10 @@ export class IscsiTask extends ScsiTask {
     return this.movesMedium ? this.lengthBytes : this.parameterBytes + this.response.length;
   }
 
+  get offeredBytes(): number {
+    return this.expectedOutBytes;
+  }
+
   done(error: GatewayError | undefined): void {
     this.#owner.ended(this, error);
   }
