@@ -37,6 +37,7 @@ export const limits = {
   inflightPayloadBytesPerConnectionMax: 64 * MIB,
   receiveBufferBytes: 256 * KIB,
   lingerMsMax: 2000,
+  scsiTransferBytesMax: 32 * MIB,
   iscsiDataSegmentBytesMax: 256 * KIB,
   iscsiBurstBytesMax: 16 * MIB,
   iscsiFirstBurstBytesMax: 256 * KIB,

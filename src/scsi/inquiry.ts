@@ -127,7 +127,7 @@ function concatenate(parts: readonly Uint8Array[]): Uint8Array {
 
 /** In logical blocks. */
 export const transferLimits = {
-  transferMax: limits.iscsiBurstBytesMax / LOGICAL_BLOCK_BYTES,
+  transferMax: limits.scsiTransferBytesMax / LOGICAL_BLOCK_BYTES,
   transferOptimal: limits.recordBytesMax / LOGICAL_BLOCK_BYTES,
   granularity: BLOCK_BYTES / LOGICAL_BLOCK_BYTES,
   /** No limit: a trim of any length is one record. */

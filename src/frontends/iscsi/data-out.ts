@@ -38,7 +38,7 @@ export interface DataOutHost {
 
 const LUN_0 = new Uint8Array(8);
 /** Transfer tags of one task differ in the lower bits: one per burst. */
-const BURSTS_PER_TASK = 0x8000;
+const BURSTS_PER_TASK = 0x1_0000;
 const TAGS = 0x8000_0000;
 
 export class DataOut {
