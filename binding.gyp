@@ -12,6 +12,7 @@
         'native/core/crc32c-portable.cc',
         'native/core/crc32c-sse42.cc',
         'native/core/directory.cc',
+        'native/core/every-thread.cc',
         'native/core/file.cc',
         'native/core/lane.cc',
         'native/core/process-rights.cc',

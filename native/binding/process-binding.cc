@@ -10,7 +10,7 @@
 namespace keepgate {
 namespace {
 
-// setIoFlusher(): 0 or a negative errno
+// setIoFlusher(): how many threads could not be marked, or a negative errno
 napi_value MarkIoFlusher(napi_env env, napi_callback_info info) {
   return Arguments(env, info).Number(static_cast<double>(SetIoFlusher()));
 }

@@ -10,15 +10,19 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cstddef>
 #include <cstdio>
 #include <cstring>
+
+#include "every-thread.h"
 
 namespace keepgate {
 namespace {
 
 // A path is PATH_MAX long at most; what stands before it is shorter than 128.
 constexpr size_t kMapsLineBytesMax = 4096 + 128;
+constexpr std::chrono::milliseconds kMarkWaitMax{100};
 constexpr int kPrSetIoFlusher = 57;  // PR_SET_IO_FLUSHER of linux/prctl.h, Linux 5.6
 
 bool HasCapability(unsigned capability) {
@@ -30,7 +34,12 @@ bool HasCapability(unsigned capability) {
 
 }  // namespace
 
-int64_t SetIoFlusher() { return prctl(kPrSetIoFlusher, 1, 0, 0, 0) == 0 ? 0 : -errno; }
+int64_t SetIoFlusher() {
+  if (prctl(kPrSetIoFlusher, 1, 0, 0, 0) != 0) return -errno;
+  // The JavaScript engine has started its helpers long before it could load this.
+  const auto mark = [] { static_cast<void>(prctl(kPrSetIoFlusher, 1, 0, 0, 0)); };
+  return static_cast<int64_t>(OnEveryThread(mark, kMarkWaitMax));
+}
 
 int64_t LockMemory() {
   rlimit limit;

@@ -8,9 +8,9 @@
 
 namespace keepgate {
 
-// Marks the calling thread as one that serves block I/O: its allocations never wait for write-back to the
-// very disk that it serves. Threads inherit the mark, so it is set before any other is started. Needs
-// CAP_SYS_RESOURCE.
+// Marks all threads of the process as serving block I/O: their allocations never wait for write-back to the
+// very disk that they serve. Threads inherit the mark from the one that starts them. Returns how many did not
+// take it in time, or -EPERM without CAP_SYS_RESOURCE.
 int64_t SetIoFlusher();
 
 // Keeps the pages of the program and its libraries in memory, once touched: under memory pressure they would

@@ -69,6 +69,7 @@ export interface Addon extends Checksums {
   writeSmall(lane: LaneNumber, path: string, bytes: Uint8Array): Promise<Result>;
   freeBytes(lane: LaneNumber, path: string): Promise<Result>;
 
+  /** How many threads of the process could not be marked. */
   setIoFlusher(): Result;
   lockMemory(): Result;
   notifyServiceManager(socketPath: string, message: string): Result;

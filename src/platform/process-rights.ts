@@ -18,14 +18,13 @@ export interface ProcessRight {
 const OOM_SCORE_ADJ = -900;
 const OOM_SCORE_PATH = '/proc/self/oom_score_adj';
 
-/**
- * Takes what the process may have; never fails. To be called before any thread is started that does I/O (worker threads,
- * the first file operation): a thread is an I/O flusher only when the one that started it was.
- */
+/** Takes what the process may have; never fails. Threads that are started later inherit it. */
 export function takeProcessRights(): ProcessRight[] {
   const addon = loadAddon();
+  const unmarked = addon.setIoFlusher();
+  const exception = unmarked > 0 ? `, except in ${unmarked} threads` : '';
   return [
-    right('io-flusher', addon.setIoFlusher(), 'memory for I/O never waits for the volumes', 'CAP_SYS_RESOURCE'),
+    right('io-flusher', unmarked, `memory for I/O never waits for the volumes${exception}`, 'CAP_SYS_RESOURCE'),
     right(
       'locked-memory',
       addon.lockMemory(),

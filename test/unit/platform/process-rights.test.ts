@@ -7,15 +7,22 @@ import type { ProcessRight } from '../../../src/platform/process-rights.js';
 
 const moduleUrl = new URL('../../../src/platform/process-rights.js', import.meta.url).href;
 /** In a process of its own, since the rights stay taken. */
-const script = `import { readFileSync } from 'node:fs';
+const script = `import { readdirSync, readFileSync } from 'node:fs';
   import { takeProcessRights } from ${JSON.stringify(moduleUrl)};
+  import { stat } from 'node:fs/promises';
+  await Promise.all(Array.from({ length: 8 }, () => stat('/'))); // the thread pool is there
   const rights = takeProcessRights();
+  // proc(5): the kernel's flags of a thread are the seventh field behind its name. PF_MEMALLOC_NOIO is 0x80000.
+  const threads = readdirSync('/proc/self/task').map((id) => readFileSync('/proc/self/task/' + id + '/stat', 'utf8'));
+  const flushers = threads.filter((line) => (Number(line.slice(line.lastIndexOf(')') + 2).split(' ')[6]) & 0x80000) !== 0);
   const lockedKib = Number(/VmLck:\\s+(\\d+)/.exec(readFileSync('/proc/self/status', 'utf8'))[1]);
-  console.log(JSON.stringify({ rights, lockedKib, score: Number(readFileSync('/proc/self/oom_score_adj', 'utf8')) }));`;
+  console.log(JSON.stringify({ rights, lockedKib, threads: threads.length, flushers: flushers.length, score: Number(readFileSync('/proc/self/oom_score_adj', 'utf8')) }));`;
 
 interface Taken {
   readonly rights: ProcessRight[];
   readonly lockedKib: number;
+  readonly threads: number;
+  readonly flushers: number;
   readonly score: number;
 }
 
@@ -35,6 +42,7 @@ function granted(taken: Taken, name: ProcessRight['name']): boolean {
 describe('process rights', () => {
   it('are what they are said to be', () => {
     const taken = take([]);
+    assert.equal(taken.flushers, granted(taken, 'io-flusher') ? taken.threads : 0);
     assert.equal(granted(taken, 'locked-memory'), taken.lockedKib > 0);
     assert.equal(granted(taken, 'oom-score'), taken.score <= -900);
     assert.equal(taken.rights.length, 3);

@@ -1,0 +1,68 @@
+#include "every-thread.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <mutex>
+#include <thread>
+
+namespace keepgate {
+namespace {
+
+std::atomic<void (*)()> current_work{nullptr};
+std::atomic<size_t> calls{0};
+
+// None that the C library, libuv or V8 use.
+int WorkSignal() { return SIGRTMAX - 1; }
+
+void HandleSignal(int) {
+  const int error = errno;
+  current_work.load()();
+  calls.fetch_add(1);
+  errno = error;
+}
+
+// Sends the signal to every thread but this one; returns to how many.
+size_t AskOthers() {
+  DIR* directory = opendir("/proc/self/task");
+  if (directory == nullptr) return 0;
+  const long process = getpid();
+  const long self = syscall(SYS_gettid);
+  size_t asked = 0;
+  while (const dirent* entry = readdir(directory)) {
+    const long thread = std::strtol(entry->d_name, nullptr, 10);
+    if (thread <= 0 || thread == self) continue;
+    if (syscall(SYS_tgkill, process, thread, WorkSignal()) == 0) ++asked;
+  }
+  closedir(directory);
+  return asked;
+}
+
+}  // namespace
+
+size_t OnEveryThread(void (*work)(), std::chrono::milliseconds wait_max) {
+  static std::mutex one_at_a_time;
+  const std::lock_guard<std::mutex> guard(one_at_a_time);
+  work();
+  current_work = work;
+  // The handler stays: the default action of a signal that was blocked until later would end the process.
+  struct sigaction action = {};
+  action.sa_handler = HandleSignal;
+  action.sa_flags = SA_RESTART;
+  sigaction(WorkSignal(), &action, nullptr);
+  const size_t before = calls;
+  const size_t asked = AskOthers();
+  const auto deadline = std::chrono::steady_clock::now() + wait_max;
+  while (calls - before < asked && std::chrono::steady_clock::now() < deadline) {
+    std::this_thread::sleep_for(std::chrono::microseconds(200));
+  }
+  const size_t called = calls - before;
+  return called < asked ? asked - called : 0;
+}
+
+}  // namespace keepgate
