@@ -1,4 +1,7 @@
-/** Every command with its options. A command's work is in the file of its name; what is wrong is thrown to main.ts. */
+/**
+ * Every command with its options. A command's work is in the file of its name; what is wrong is thrown to main.ts. What
+ * needs much code is loaded when it is called, so that `keepgate status` answers at once.
+ */
 import { Command, Option } from 'commander';
 import { GatewayError } from '../base/errors.js';
 import { readRunFile } from '../gateway/run-file.js';
@@ -7,7 +10,6 @@ import { SystemClock } from '../platform/system-clock.js';
 import { SystemRandom } from '../platform/system-random.js';
 import { ApiClient } from './api-client.js';
 import { attachLines } from './attach.js';
-import { doctor } from './doctor.js';
 import { drain } from './drain.js';
 import { exitCodes } from './exit-code.js';
 import type { ExitCode } from './exit-code.js';
@@ -15,10 +17,7 @@ import { findConfiguration } from './find-configuration.js';
 import type { ConfigurationChoice } from './find-configuration.js';
 import { generateKey, init } from './init.js';
 import { addLaterCommands, refuseLater } from './later-command.js';
-import { listRemote } from './remote-list.js';
-import { restore } from './restore.js';
 import type { RestoreFlags } from './restore.js';
-import { serve } from './serve.js';
 import { status } from './status.js';
 import type { Terminal } from './terminal.js';
 
@@ -90,16 +89,17 @@ function addServe(program: Command, { version, terminal }: ProgramOptions): void
         .default('info')
         .env('KEEPGATE_LOG_LEVEL'),
     )
-    .action((flags: ServeFlags) =>
-      serve({
+    .action(async (flags: ServeFlags) => {
+      const { serve } = await import('./serve.js');
+      await serve({
         choice: choiceOf(flags),
         logLevel: flags.logLevel,
         allowNew: flags.new === true,
         version,
         terminal,
         clock: new SystemClock(),
-      }),
-    );
+      });
+    });
 }
 
 interface ClientFlags {
@@ -162,6 +162,7 @@ function addLocalCommands(program: Command, { terminal, exit }: ProgramOptions):
     .option('--cost', 'what the store will cost')
     .action(async (flags: { config?: string; cost?: boolean }) => {
       if (flags.cost === true) refuseLater('doctor --cost', 'see the price table in the documentation');
+      const { doctor } = await import('./doctor.js');
       exit(await doctor({ configuration: await findConfiguration(flags), terminal, random, clock: new SystemClock() }));
     });
   const key = program.command('key').description('master keys');
@@ -192,6 +193,7 @@ function addRemoteCommands(program: Command, { terminal, exit }: ProgramOptions)
     .description('the volumes in a bucket')
     .option('--json', 'as JSON')
     .action(async (url: string, flags: RestoreFlags & { json?: boolean }) => {
+      const { listRemote } = await import('./remote-list.js');
       await listRemote({
         url,
         flags,
@@ -222,6 +224,7 @@ function addRemoteCommands(program: Command, { terminal, exit }: ProgramOptions)
     .action(async (volume: string, flags: RestoreFlags) => {
       if (flags.snapshot !== undefined) refuseLater('restore --snapshot', 'restore the newest recovery point');
       if (flags.full !== true) refuseLater('restoring while the volume is in use', 'add --full');
+      const { restore } = await import('./restore.js');
       exit(await restore({ volume, flags, terminal, random: new SystemRandom(), clock: new SystemClock() }));
     });
 }

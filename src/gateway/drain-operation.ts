@@ -22,6 +22,9 @@ export class DrainOperation {
   readonly #clock: Clock;
   readonly #startedMs: number;
   readonly #totalBytes: number;
+  readonly #fromLsn: Lsn;
+  /** Known once the flush is through. */
+  #targetLsn: Lsn | undefined;
   #ended: { readonly state: 'done' | 'failed'; readonly reason: string | undefined } | undefined;
 
   constructor(options: { readonly id: string; readonly volume: Drainable; readonly clock: Clock }) {
@@ -30,10 +33,15 @@ export class DrainOperation {
     this.#volume = volume;
     this.#clock = options.clock;
     this.#startedMs = options.clock.nowMs();
-    this.#totalBytes = volume.status().pendingBytes;
+    const { pendingBytes, lsn } = volume.status();
+    this.#totalBytes = pendingBytes;
+    this.#fromLsn = lsn.replicated;
     volume
       .forceFlush()
-      .then((lsn) => volume.replicateTo(lsn))
+      .then((target) => {
+        this.#targetLsn = target;
+        return volume.replicateTo(target);
+      })
       .then(
         () => this.#end('done', undefined),
         (error: unknown) => this.#end('failed', error instanceof Error ? error.message : String(error)),
@@ -50,8 +58,7 @@ export class DrainOperation {
       this.#end('failed', reason ?? 'replication is off');
     }
     const state = this.#ended?.state ?? 'running';
-    // What is written after the beginning is pending too: progress never shows less than nothing.
-    const doneBytes = state === 'done' ? this.#totalBytes : Math.max(0, this.#totalBytes - status.pendingBytes);
+    const doneBytes = state === 'done' ? this.#totalBytes : this.#estimate(status.lsn.replicated);
     const elapsedMs = this.#clock.nowMs() - this.#startedMs;
     return {
       id: this.id,
@@ -63,6 +70,14 @@ export class DrainOperation {
       bytesPerSecond: elapsedMs > 0 ? Math.round((doneBytes * 1000) / elapsedMs) : 0,
       reason: this.#ended === undefined ? reason : this.#ended.reason,
     };
+  }
+
+  /** By LSN, since what is written meanwhile is pending too: never runs backwards. */
+  #estimate(replicatedLsn: Lsn): number {
+    const target = this.#targetLsn;
+    if (target === undefined || target <= this.#fromLsn) return 0;
+    const share = (replicatedLsn - this.#fromLsn) / (target - this.#fromLsn);
+    return Math.floor(this.#totalBytes * Math.min(1, Math.max(0, share)));
   }
 
   #end(state: 'done' | 'failed', reason: string | undefined): void {

@@ -1,7 +1,6 @@
 /** From store.url to an ObjectStore; the only place that knows which kinds there are. */
 import type { StoreConfiguration } from '../config/configuration.js';
 import { FileStore } from '../platform/file-store.js';
-import { S3Store } from '../platform/s3-store.js';
 import type { ObjectStore, StoredObject } from '../ports/object-store.js';
 import type { Random } from '../ports/random.js';
 
@@ -16,7 +15,9 @@ export interface OpenStoreOptions {
 export function openStore(options: OpenStoreOptions): ObjectStore {
   const { url, endpoint, region, forcePathStyle } = options.store;
   if (url.startsWith('s3:')) {
-    return new S3Store({ url, region, forcePathStyle, ...(endpoint === undefined ? {} : { endpoint }) });
+    const target = { url, region, forcePathStyle, ...(endpoint === undefined ? {} : { endpoint }) };
+    // The SDK costs 40 MiB and a third of a second: loaded only where it is needed.
+    return new LateStore(url, async () => new (await import('../platform/s3-store.js')).S3Store(target));
   }
   return new LateStore(url, () => FileStore.open({ location: url, create: options.create, random: options.random }));
 }

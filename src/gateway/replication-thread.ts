@@ -30,7 +30,10 @@ export class ReplicationThread {
 
   constructor(options: ReplicationThreadOptions) {
     this.#clock = options.clock;
-    this.#worker = new Worker(new URL('./replication-worker.js', import.meta.url), { workerData: options.data });
+    this.#worker = new Worker(new URL('./replication-worker.js', import.meta.url), {
+      workerData: options.data,
+      resourceLimits: { maxYoungGenerationSizeMb: 8 },
+    });
     this.#worker.on('message', ({ volume, message }: FromReplicationThread) => this.#listeners.get(volume)?.(message));
     this.#worker.on('error', (error) => options.onFatal(error instanceof Error ? error : new Error(String(error))));
     this.#exited = new Promise((resolve) => {
