@@ -18,16 +18,19 @@ import type { Fence } from './segment-fence.js';
 import { readSegmentHead } from './segment-reader.js';
 import type { OpenedSegment } from './segment-reader.js';
 
-export interface WalkOptions {
+export interface ReadOptions {
   readonly store: ObjectStore;
   readonly sealer: ObjectSealer;
   readonly request: StoreRequest;
   /** Size before the first group. */
   readonly createdSizeBytes: number;
-  /** Epochs that are known to lie before the walk's start. */
-  readonly knownEpochs: readonly number[];
   /** Each complete group in order. */
   readonly visit: (group: BookGroup) => void | Promise<void>;
+}
+
+export interface WalkOptions extends ReadOptions {
+  /** Epochs that are known to lie before the walk's start. */
+  readonly knownEpochs: readonly number[];
 }
 
 export interface WalkEnd {
@@ -44,6 +47,11 @@ export async function walkChain(start: ChainState, options: WalkOptions): Promis
     if (found.takeover === undefined) return { chain: walk.chain, gap: found.gap };
     walk.follow(found.takeover);
   }
+}
+
+/** Visits the complete groups that can be reached, without asking whether more was lost. */
+export async function readChain(start: ChainState, options: ReadOptions): Promise<void> {
+  await new ChainWalk(start, { ...options, knownEpochs: [] }).toEnd();
 }
 
 interface Behind {

@@ -14,7 +14,7 @@
  *
  * Invariants: an epoch is claimed by one incarnation only. A fence is put only at a key that was seen absent, after
  * every group before it was found to be this directory's own, so a refused incarnation fences nobody. An epoch
- * is walked without fencing only by the incarnation that claimed it.
+ * is walked without fencing only by the incarnation that claimed it; when that one meets a fence in it, it is fenced.
  */
 import { assert } from '../base/assert.js';
 import { equalBytes } from '../base/bytes.js';
@@ -171,6 +171,10 @@ function walk(state: OwnershipState & { readonly phase: 'walking' }, event: Owne
         if (chain.nextKey.epoch === epoch) return owned(epoch, chain);
         return { phase: 'fencing', epoch, local, chain };
       case 'fence':
+        // Going on would lead to fencing the successor and then back here, in a circle.
+        if (chain.nextKey.epoch === epoch) {
+          return refused('fenced', `epoch ${epoch} was ended by the owner of epoch ${event.fence.successorEpoch}`);
+        }
         return { ...state, chain: followFence(chain, event.fence) };
       case 'segment':
         return extended(state, extend(chain, event.facts, event.link));

@@ -22,6 +22,7 @@ import type { ObjectStore } from '../ports/object-store.js';
 import type { Random } from '../ports/random.js';
 import type { DurableState, ReplicationState } from '../ports/replication.js';
 import type { ChainState } from './chain.js';
+import { CheckpointWriter } from './checkpoint-writer.js';
 import { GroupCollector } from './group-collector.js';
 import type { LogSource } from './group-collector.js';
 import { compareGroup } from './group-compare.js';
@@ -72,6 +73,7 @@ interface Owned {
   readonly epoch: number;
   readonly pipeline: UploadPipeline;
   readonly sealer: GroupSealer;
+  readonly checkpoints: CheckpointWriter;
   /** Goes into the first segment where the store cannot fence. */
   takeover: SegmentFacts['takeover'] | undefined;
   /** End of what was sealed. */
@@ -121,6 +123,8 @@ export class Replicator {
       for (;;) await this.#step(remote);
     } catch (error) {
       this.#fail(error);
+    } finally {
+      await this.#owned?.checkpoints.ended();
     }
   }
 
@@ -256,8 +260,10 @@ export class Replicator {
     log.info(`took epoch ${end.epoch} of ${config.name}, continuing from segment ${end.chain.lastGroup.number}`);
     this.#continueFrom(end.chain, cursor);
     const from = end.chain.lastGroup;
+    const checkpoints = this.#checkpointWriter(remote, end.epoch);
     return {
       epoch: end.epoch,
+      checkpoints,
       pipeline: new UploadPipeline({
         store,
         sealer,
@@ -266,7 +272,10 @@ export class Replicator {
         fencing,
         slots: this.#slots,
         from,
-        committed: (group) => this.#committed(group),
+        committed: (group) => {
+          this.#committed(group);
+          checkpoints.committed(group);
+        },
         failed: (error) => this.#fail(error),
       }),
       sealer: new GroupSealer({ source, checksums, sealer, segmentBlocks: this.#segmentBlocks }),
@@ -274,6 +283,29 @@ export class Replicator {
       tail: from,
       sizeBytes: end.chain.sizeBytes ?? remote.volume.sizeBytes,
     };
+  }
+
+  #checkpointWriter(remote: AttachedRemote, epoch: number): CheckpointWriter {
+    const { sealer, fencing, volume } = remote;
+    return new CheckpointWriter({
+      ...this.#options,
+      sealer,
+      fencing,
+      epoch,
+      createdSizeBytes: volume.sizeBytes,
+      incarnation: this.#incarnation,
+      counted: ({ table }) => {
+        this.#status.remoteObjects = table.objects;
+        this.#status.remoteBytes = table.bytes;
+        this.#status.remoteLiveBytes = table.liveBytes;
+        this.#reportStatus();
+      },
+      applied: (mapAppliedThrough) => {
+        this.#state = { ...this.#state, mapAppliedThrough };
+        this.#emit({ type: 'state', state: this.#state });
+      },
+      failed: (error) => this.#fail(error),
+    });
   }
 
   /** The bucket has what an earlier life sent and did not live to record. */
@@ -295,7 +327,8 @@ export class Replicator {
       cursor,
       remoteEpoch: point.epoch,
       segmentNumber: point.number,
-      chainHead: point.link,
+      // A copy of its own: a view would drag its whole buffer through structured clone.
+      chainHead: Uint8Array.from(point.link),
     };
     this.#status.recoveryPoint = point;
     this.#emit({ type: 'state', state: this.#state });
@@ -311,6 +344,7 @@ export class Replicator {
     const done = this.#drains.filter((drain) => drain.lsn <= lsn);
     this.#drains = this.#drains.filter((drain) => drain.lsn > lsn);
     for (const { id } of done) this.#emit({ type: 'drained', id });
+    if (done.length > 0) this.#owned?.checkpoints.drained();
   }
 
   #newCollector(cursor = this.#state.cursor): GroupCollector {

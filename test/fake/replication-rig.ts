@@ -127,6 +127,7 @@ export class Rig {
     const core = this.core;
     this.core = undefined;
     core?.receive({ type: 'stop' });
+    this.disk.kill();
     await ticks(4);
   }
 

@@ -176,14 +176,59 @@ describe('restore --full', () => {
     }
   });
 
-  it('refuses a swap of two objects', async () => {
+  it('refuses a swap of two objects that it needs', async () => {
     const rig = await written();
     await rig.kill();
+    for (const key of rig.store.keys(`${rig.config.uuid}/checkpoints/`)) rig.store.poke(key, undefined);
     const [first, second] = rig.store.keys(`${rig.config.uuid}/segments/`);
     const bucket = rig.store.snapshot();
     rig.store.poke(first!, bucket.get(second!));
     rig.store.poke(second!, bucket.get(first!));
     await assert.rejects(restore(rig), code('object-damaged'));
+  });
+
+  it('passes over checkpoints that are damaged, gone, or miss a shard', async () => {
+    const rig = await written(6, 60);
+    await rig.kill();
+    const checkpoints = rig.store.keys(`${rig.config.uuid}/checkpoints/`);
+    const shards = rig.store.keys(`${rig.config.uuid}/shards/`);
+    assert.ok(checkpoints.length >= 2, 'there is an older one to fall back to');
+    const bucket = rig.store.snapshot();
+    const expected = rig.log.imageAt(rig.log.lastLsn);
+    const damages: (() => void)[] = [
+      () => flip(rig, checkpoints.at(-1)!, -20),
+      () => rig.store.poke(checkpoints.at(-1)!, undefined),
+      () => checkpoints.forEach((key) => flip(rig, key, 100)),
+      () => rig.store.poke(checkpoints.at(-1)!, bucket.get(checkpoints[0]!)),
+      () => shards.forEach((key) => rig.store.poke(key, undefined)),
+    ];
+    const gets = async (): Promise<number> => {
+      const before = rig.store.calls.length;
+      const restored = await restore(rig);
+      assert.equal(Buffer.compare(restored.image, expected), 0);
+      return rig.store.calls.length - before;
+    };
+    const sound = await gets();
+    for (const damage of damages) {
+      rig.store.restore(bucket);
+      damage();
+      await gets();
+    }
+    checkpoints.forEach((key) => rig.store.poke(key, undefined));
+    assert.ok(sound < (await gets()), 'a checkpoint saves requests');
+  });
+
+  it('takes a checkpoint beyond the end of the chain for proof of loss', async () => {
+    const rig = await written(6, 60);
+    await rig.kill();
+    const last = rig.store.keys(`${rig.config.uuid}/checkpoints/`).at(-1)!;
+    const number = Number(last.split('-').at(-1));
+    for (const key of rig.store.keys(`${rig.config.uuid}/segments/`)) {
+      if (Number(key.split('-').at(-1)) >= number - 1) rig.store.poke(key, undefined);
+    }
+    // Its shards are gone too, so it cannot be restored from; yet it proves what there was.
+    for (const key of rig.store.keys(`${rig.config.uuid}/shards/`)) rig.store.poke(key, undefined);
+    await assert.rejects(restore(rig), code('remote-gap'));
   });
 
   it('tells a gap from flight: what a later segment knew to be committed is loss', async () => {

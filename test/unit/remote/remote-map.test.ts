@@ -1,0 +1,272 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { openCheckpoint } from '../../../src/remote/checkpoint.js';
+import { planShards, REWRITE_BLOCKS } from '../../../src/remote/checkpoint-plan.js';
+import { CheckpointWriter } from '../../../src/remote/checkpoint-writer.js';
+import { RemoteBook } from '../../../src/remote/remote-map-book.js';
+import { MapDoubtError, MapFile } from '../../../src/remote/remote-map-file.js';
+import { samePoint } from '../../../src/remote/chain.js';
+import { Incarnation } from '../../../src/remote/replicator-incarnation.js';
+import { listCheckpoints } from '../../../src/remote/restore-checkpoint.js';
+import { ObjectSealer } from '../../../src/remote/seal.js';
+import { chainOrigin } from '../../../src/remote/segment-point.js';
+import type { ChainPoint } from '../../../src/remote/segment-point.js';
+import { SegmentWriter } from '../../../src/remote/segment-writer.js';
+import { MAP_PAGE_BYTES, MapEntries, SHARD_BLOCKS } from '../../../src/remote/shard-map.js';
+import type { CommittedGroup } from '../../../src/remote/upload-pipeline.js';
+import { plainChecksums } from '../../fake/checksums.js';
+import { ManualClock } from '../../fake/clock.js';
+import { RecordedLog } from '../../fake/log.js';
+import { MemoryDisk } from '../../fake/memory-disk.js';
+import { MemoryStore } from '../../fake/memory-store.js';
+import { SeededRandom } from '../../fake/random.js';
+import { ticks } from '../../fake/replication-rig.js';
+
+const UUID = '11111111-2222-4333-8444-555555555555';
+const SHARDS = 3;
+const BLOCKS = SHARDS * SHARD_BLOCKS;
+const PLACE = 65_536;
+
+/** A remote volume whose groups are made by hand, and what its map must be. */
+class MapRig {
+  readonly store = new MemoryStore();
+  readonly disk = new MemoryDisk();
+  readonly clock = new ManualClock();
+  readonly random: SeededRandom;
+  readonly sealer: ObjectSealer;
+  readonly expected = new Float64Array(BLOCKS);
+  readonly applied: number[] = [];
+  readonly log = new RecordedLog();
+  point: ChainPoint = chainOrigin;
+  incarnation = new Incarnation();
+  writer: CheckpointWriter;
+
+  constructor(seed: number) {
+    this.random = new SeededRandom(seed);
+    this.sealer = new ObjectSealer({ key: this.random.bytes(32), uuid: UUID, random: this.random.fork() });
+    this.writer = this.start();
+  }
+
+  start(): CheckpointWriter {
+    this.incarnation = new Incarnation();
+    this.writer = new CheckpointWriter({
+      store: this.store,
+      sealer: this.sealer,
+      fencing: 'conditional',
+      epoch: 1,
+      createdSizeBytes: BLOCKS * 4096,
+      disk: this.disk,
+      checksums: plainChecksums,
+      clock: this.clock,
+      random: this.random.fork(),
+      log: this.log,
+      incarnation: this.incarnation,
+      counted: () => undefined,
+      applied: (number) => this.applied.push(number),
+      failed: (error) => {
+        throw error;
+      },
+    });
+    return this.writer;
+  }
+
+  /** One group of one segment with random changes: put into the store, and expected from now on. */
+  async group(wide = 0.1): Promise<CommittedGroup> {
+    const { random } = this;
+    const number = this.point.number + 1;
+    const writer = new SegmentWriter({ payloadBlocksMax: 64 });
+    const taken = new Set<number>();
+    const free = (first: number, count: number): boolean => {
+      for (let block = first; block < first + count; block++) if (taken.has(block)) return false;
+      for (let block = first; block < first + count; block++) taken.add(block);
+      return true;
+    };
+    // Half of all changes fall on few places, so that they supersede each other.
+    const place = (): number =>
+      random.fraction() < 0.5 ? random.below(200) + random.below(SHARDS) * SHARD_BLOCKS : random.below(BLOCKS);
+    for (let change = 0; change < 8; change++) {
+      const first = place();
+      const zero = random.fraction();
+      if (zero < wide) {
+        const count = Math.min(BLOCKS - first, 1 + random.below(random.fraction() < 0.5 ? 2 * SHARD_BLOCKS : 3000));
+        if (!free(first, count)) continue;
+        writer.addZeros(first, count);
+        this.expected.fill(0, first, first + count);
+      } else if (zero < wide + 0.15) {
+        const count = Math.min(BLOCKS - first, 1 + random.below(20));
+        if (!free(first, count)) continue;
+        writer.addZeros(first, count);
+        this.expected.fill(0, first, first + count);
+      } else {
+        const count = Math.min(BLOCKS - first, 1 + random.below(7), writer.freeBlocks);
+        if (count === 0 || !free(first, count)) continue;
+        const payload = writer.reserve(first, count);
+        for (let block = 0; block < count; block++) this.expected[first + block] = number * PLACE + payload + block;
+      }
+    }
+    if (writer.empty) writer.addZeros(0, 1);
+    if (writer.payloadBlocks === 0 && !taken.has(0)) this.expected[0] = 0;
+    const key = { epoch: 1, number };
+    const lsn = this.point.lsn + 1;
+    const facts = {
+      groupId: number,
+      groupFirstNumber: number,
+      groupEnd: true,
+      firstLsn: lsn,
+      lastLsn: lsn,
+      wallMs: 5,
+      sizeBytes: BLOCKS * 4096,
+    };
+    const sealed = writer.seal(this.sealer, key, {
+      ...facts,
+      previousLink: this.point.link,
+      committed: { epoch: this.point.epoch, number: this.point.number },
+    });
+    await this.store.put(sealed.name, sealed.bytes, { ifAbsent: true });
+    this.point = { ...key, link: sealed.link, lsn, wallMs: 5 };
+    const cursor = { file: 1, offset: 0, lsn: lsn + 1, chain: 0, epoch: '0' };
+    return { point: this.point, sizeBytes: BLOCKS * 4096, cursor, lastLsn: lsn, segments: [{ ...sealed, key }] };
+  }
+
+  async settle(): Promise<void> {
+    for (let round = 0; round < 40; round++) {
+      await ticks(5);
+      this.clock.advance(20);
+    }
+  }
+
+  /** What the newest checkpoint says, on a machine that has nothing. */
+  async assertCheckpoint(): Promise<void> {
+    const [key] = await listCheckpoints(this.store, this.sealer, {});
+    assert.ok(key !== undefined);
+    const checkpoint = openCheckpoint(this.sealer, key, this.store.peek(this.sealer.names.checkpoint(key))!);
+    assert.ok(samePoint(checkpoint.recoveryPoint, this.point));
+    const options = { store: this.store, sealer: this.sealer, checksums: plainChecksums, request: {} };
+    for (const disk of [new MemoryDisk(), this.disk]) {
+      const book = await RemoteBook.load(checkpoint, { ...options, disk });
+      await assertMap(book.map.file, this.expected);
+      const live = new Map<number, number>();
+      for (const place of this.expected)
+        if (place > 0) live.set(Math.floor(place / PLACE), 1 + (live.get(Math.floor(place / PLACE)) ?? 0));
+      for (const { row, liveBlocks } of checkpoint.tail)
+        assert.equal(liveBlocks, live.get(row.number) ?? 0, `live blocks of ${row.number}`);
+      assert.equal(checkpoint.tail.length, this.point.number);
+      await book.close();
+    }
+  }
+}
+
+async function assertMap(file: MapFile, expected: Float64Array): Promise<void> {
+  for (let shard = 0; shard < SHARDS; shard++) {
+    const entries = new MapEntries((await file.readShard(shard)).entries);
+    for (let at = 0; at < SHARD_BLOCKS; at++) {
+      const place = entries.segment(at) * PLACE + entries.payload(at);
+      if (place !== expected[shard * SHARD_BLOCKS + at])
+        assert.fail(`block ${shard * SHARD_BLOCKS + at}: ${place} instead of ${expected[shard * SHARD_BLOCKS + at]}`);
+    }
+  }
+}
+
+describe('remote map and checkpoints', () => {
+  it('hold what all groups together say, over many checkpoints', async () => {
+    const rig = new MapRig(1);
+    for (let round = 0; round < 6; round++) {
+      for (let group = 0; group < 10; group++) rig.writer.committed(await rig.group());
+      rig.writer.drained();
+      await rig.settle();
+      assert.equal(rig.applied.at(-1), rig.point.number);
+      await rig.assertCheckpoint();
+    }
+    assert.deepEqual(
+      rig.log.lines.filter((line) => line.startsWith('warn')),
+      [],
+    );
+  });
+
+  it('are right whatever is killed or loses power at any moment', async () => {
+    for (let seed = 1; seed <= 12; seed++) {
+      const rig = new MapRig(100 + seed);
+      const random = new SeededRandom(seed);
+      for (let life = 0; life < 4; life++) {
+        let left = random.below(120);
+        let dead = false;
+        rig.disk.hook = () => {
+          if (left-- > 0) return;
+          dead = true;
+          rig.incarnation.stop();
+          throw new Error('the world stopped');
+        };
+        for (let group = 0; group < 9; group++) {
+          const committed = await rig.group(0.05);
+          if (!dead) rig.writer.committed(committed);
+        }
+        rig.writer.drained();
+        await rig.settle();
+        rig.incarnation.stop();
+        rig.disk.hook = () => undefined;
+        if (random.fraction() < 0.5) rig.disk.crash(random);
+        else rig.disk.kill();
+        rig.start();
+      }
+      for (let group = 0; group < 9; group++) rig.writer.committed(await rig.group());
+      rig.writer.drained();
+      await rig.settle();
+      assert.equal(rig.applied.at(-1), rig.point.number, `seed ${seed}: ${rig.log.lines.join('; ')}`);
+      await rig.assertCheckpoint();
+    }
+  });
+
+  it('are made again when a page of the local map rots', async () => {
+    const rig = new MapRig(5);
+    for (let group = 0; group < 10; group++) rig.writer.committed(await rig.group(0));
+    rig.writer.drained();
+    await rig.settle();
+    const file = await rig.disk.open('map', { mode: 'write' });
+    const byte = new Uint8Array(1);
+    for (let page = 2; page < 66; page++) {
+      await file.read(byte, 0, 1, page * MAP_PAGE_BYTES);
+      byte[0]! ^= 4;
+      await file.write([byte.slice()], page * MAP_PAGE_BYTES);
+    }
+    for (let round = 0; round < 2; round++) {
+      for (let group = 0; group < 10; group++) rig.writer.committed(await rig.group(0));
+      rig.writer.drained();
+      await rig.settle();
+    }
+    assert.ok(rig.log.lines.some((line) => line.includes('rotted')));
+    await rig.assertCheckpoint();
+  });
+
+  it('repeat small changes in the delta and write a shard anew only beyond 1/8', async () => {
+    const rig = new MapRig(6);
+    for (let group = 0; group < 10; group++) rig.writer.committed(await rig.group(0));
+    rig.writer.drained();
+    await rig.settle();
+    assert.deepEqual(rig.store.keys(`${UUID}/shards/`), []);
+    const plan = planShards(
+      new Map([
+        [0, { written: REWRITE_BLOCKS, zeroed: 0 }],
+        [1, { written: REWRITE_BLOCKS, zeroed: 1 }],
+        [2, { written: 0, zeroed: SHARD_BLOCKS }],
+        [3, { written: 0, zeroed: 5 }],
+        [4, { written: 0, zeroed: 5 }],
+      ]),
+      (shard) => shard !== 3,
+    );
+    assert.deepEqual(plan, { rewritten: [1], dropped: [2, 3], kept: new Set([4, 0]) });
+    const many = new Map(Array.from({ length: 10 }, (_, shard) => [shard, { written: 100 + shard, zeroed: 0 }]));
+    assert.deepEqual(planShards(many, () => true, 900).rewritten, [8, 9]);
+  });
+
+  it('refuse a map of another volume, and one that is newer', async () => {
+    const disk = new MemoryDisk();
+    const options = { disk, checksums: plainChecksums, uuid: UUID };
+    await (await MapFile.create(options)).close();
+    await assert.rejects(MapFile.open({ ...options, uuid: UUID.replaceAll('1', '9') }), MapDoubtError);
+    const header = disk.bytesOf('map').slice(0, 4096);
+    assert.equal(Buffer.from(header.subarray(0, 8)).toString(), 'KGREMMAP');
+    const file = await disk.open('map', { mode: 'write' });
+    await file.write([Uint8Array.of(2)], 8);
+    await assert.rejects(MapFile.open(options), /format version 2/);
+  });
+});
