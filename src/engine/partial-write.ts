@@ -35,6 +35,7 @@ export class BlockWrite implements PartialWrite {
   private readonly checksums: Checksums;
   private readonly pool: BufferPool;
   private readonly onSubmit: (write: BlockWrite) => void;
+  private readonly onRelease: (write: BlockWrite) => void;
   private released = false;
 
   constructor(
@@ -42,6 +43,8 @@ export class BlockWrite implements PartialWrite {
       readonly checksums: Checksums;
       readonly pool: BufferPool;
       readonly onSubmit: (write: BlockWrite) => void;
+      /** Its buffers were given back. */
+      readonly onRelease: (write: BlockWrite) => void;
     },
     offset: ByteOffset,
     lengthBytes: ByteLength,
@@ -49,6 +52,7 @@ export class BlockWrite implements PartialWrite {
     this.checksums = options.checksums;
     this.pool = options.pool;
     this.onSubmit = options.onSubmit;
+    this.onRelease = options.onRelease;
     this.begin = offset;
     this.position = offset;
     this.end = offset + lengthBytes;
@@ -64,6 +68,11 @@ export class BlockWrite implements PartialWrite {
       pieces.push({ first, count, bytes: this.pool.take(count * BLOCK_BYTES), sums: new Uint32Array(count) });
     }
     this.pieces = pieces;
+  }
+
+  /** Memory that the payload takes. */
+  get heldBytes(): ByteLength {
+    return (this.endBlock - this.firstBlock) * BLOCK_BYTES;
   }
 
   get remainingBytes(): ByteLength {
@@ -117,5 +126,6 @@ export class BlockWrite implements PartialWrite {
     if (this.released) return;
     this.released = true;
     for (const piece of this.pieces) this.pool.give(piece.bytes);
+    this.onRelease(this);
   }
 }

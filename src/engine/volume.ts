@@ -40,6 +40,8 @@ export class Volume implements BlockDevice {
   private readonly scratch = new Uint8Array(SCRATCH_BYTES);
   private readonly writableListeners: (() => void)[] = [];
   private readonly durableListeners: ((state: DurableState) => void)[] = [];
+  /** Memory of writes whose payload is arriving or waits to be appended. */
+  private heldBytes = 0;
   private readsInFlight = 0;
   private readsIdle: (() => void) | undefined;
   private commitScheduled = false;
@@ -206,6 +208,7 @@ export class Volume implements BlockDevice {
 
   get writable(): boolean {
     if (this.closed || this.rejecting !== undefined) return true; // the write itself is refused
+    if (this.heldBytes >= limits.heldWriteBytesMax) return false;
     return (this.hasRoom && this.admission.isEmpty) || this.options.whenFull === 'fail';
   }
 
@@ -253,7 +256,13 @@ export class Volume implements BlockDevice {
       this.scheduleCommit();
       this.admission.write(write);
     };
-    return new BlockWrite({ checksums: this.options.checksums, pool: this.pool, onSubmit }, offset, lengthBytes);
+    const write = new BlockWrite(
+      { checksums: this.options.checksums, pool: this.pool, onSubmit, onRelease: this.released },
+      offset,
+      lengthBytes,
+    );
+    this.heldBytes += write.heldBytes;
+    return write;
   }
 
   trim(offset: ByteOffset, lengthBytes: ByteLength, forceUnitAccess: boolean, completion: Completion): void {
@@ -437,6 +446,13 @@ export class Volume implements BlockDevice {
   }
 
   // Inner workings
+
+  private readonly released = (write: BlockWrite): void => {
+    const wasFull = this.heldBytes >= limits.heldWriteBytesMax;
+    this.heldBytes -= write.heldBytes;
+    // At the end of the turn: whoever waits goes on by opening the next write.
+    if (wasFull && this.heldBytes < limits.heldWriteBytesMax) queueMicrotask(() => this.writable && this.wakeWriters());
+  };
 
   private get hasRoom(): boolean {
     return this.parts.log.hasRoom && !this.parts.overlay.isFull && this.parts.reclaimer.stalled === undefined;

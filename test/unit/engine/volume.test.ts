@@ -140,6 +140,19 @@ describe('volume', () => {
     assert.deepEqual(await h.read(61 * MIB, MIB), stamp(MIB, 99));
   });
 
+  it('takes no more payloads than its memory allows, and goes on when one is through', async () => {
+    const h = new VolumeHarness(20, 128 * MIB);
+    await h.create();
+    const held = [h.volume.openWrite(0, 32 * MIB), h.volume.openWrite(32 * MIB, 32 * MIB)];
+    assert.equal(h.volume.writable, false);
+    let woken = 0;
+    h.volume.onceWritable(() => woken++);
+    held[0]?.abandon();
+    await settle();
+    assert.deepEqual([woken, h.volume.writable], [1, true]);
+    held[1]?.abandon();
+  });
+
   it('stops for good when an fsync fails: nothing more is acknowledged', async () => {
     const h = new VolumeHarness(11);
     await h.create();
