@@ -2,7 +2,7 @@
  * The servers that the gateway is measured beside: each serves an image of its own, of random bytes, on the disk on
  * which the gateway's data lies, pinned to the server's processor.
  */
-import { copyFile, writeFile } from 'node:fs/promises';
+import { copyFile, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { connect } from 'node:net';
 import { once } from 'node:events';
@@ -27,9 +27,12 @@ export interface Peers {
 
 export async function startPeers(folder: string, source: string): Promise<Peers> {
   const services: Service[] = [];
+  const nbdServerPidFile = join(folder, 'nbd-server.pid');
   const stop = async (): Promise<void> => {
     // tgtd does not end on SIGTERM while it has a target.
     for (const service of services) await service.stop('SIGKILL');
+    const daemon = await readFile(nbdServerPidFile, 'utf8').catch(() => undefined);
+    if (daemon !== undefined) process.kill(Number(daemon), 'SIGKILL');
   };
   const image = async (name: string): Promise<string> => {
     const path = join(folder, `${name}.img`);
@@ -44,7 +47,7 @@ export async function startPeers(folder: string, source: string): Promise<Peers>
     const [nbdkitPort = 0, qemuPort = 0, nbdServerPort = 0, tgtPort = 0] = await freePorts(4);
     await startNbdkit(start, await image('nbdkit'), nbdkitPort);
     await startQemuNbd(start, await image('qemu-nbd'), qemuPort);
-    await startNbdServer(start, folder, await image('nbd-server'), nbdServerPort);
+    await startNbdServer(nbdServerPidFile, join(folder, 'nbd-server.conf'), await image('nbd-server'), nbdServerPort);
     const tgtUrl = await startTgt(start, await image('tgt'), tgtPort);
     return {
       nbd: [
@@ -77,14 +80,15 @@ async function startQemuNbd(start: Start, image: string, port: number): Promise<
   await listening(port);
 }
 
-async function startNbdServer(start: Start, folder: string, image: string, port: number): Promise<void> {
+/** It forks into the background: what it does in the foreground serves one client only. */
+async function startNbdServer(pidFile: string, configuration: string, image: string, port: number): Promise<void> {
   const { path, env } = requiredTool('nbd-server');
-  const configuration = join(folder, 'nbd-server.conf');
   await writeFile(
     configuration,
     `[generic]\nport = ${port}\nlistenaddr = 127.0.0.1\n[bench]\nexportname = ${image}\nflush = true\nfua = true\n`,
   );
-  start([path, '-n', '-C', configuration], env); // In the foreground, serving many clients.
+  const [program, ...before] = serverProcessor;
+  await run({ path: program, env }, [...before, path, '-C', configuration, '-p', pidFile]);
   await listening(port);
 }
 
