@@ -1,8 +1,21 @@
 /** `keepgate restore VOLUME --from URL --full`: from the bucket and the key into a stopped gateway's data directory. */
+import { resolve } from 'node:path';
+import { GatewayError } from '../base/errors.js';
+import { formatBytes } from '../config/quantity.js';
+import { restoreVolume } from '../gateway/restore-volume.js';
+import { createSystemPorts } from '../gateway/system-ports.js';
+import { createLog } from '../platform/pino-log.js';
+import { readTextFile } from '../platform/text-file.js';
 import type { Clock } from '../ports/clock.js';
 import type { Random } from '../ports/random.js';
-import { refuseLater } from './later-command.js';
+import { parseReceipt } from '../remote/receipt.js';
+import type { Receipt } from '../remote/receipt.js';
+import type { Restored } from '../remote/restore.js';
+import { exitCodes } from './exit-code.js';
 import type { ExitCode } from './exit-code.js';
+import { findConfiguration } from './find-configuration.js';
+import { Progress } from './progress.js';
+import { openRemote } from './remote-access.js';
 import type { StoreFlags } from './remote-access.js';
 import type { Terminal } from './terminal.js';
 
@@ -25,6 +38,67 @@ export interface RestoreOptions {
   readonly clock: Clock;
 }
 
-export function restore(_options: RestoreOptions): Promise<ExitCode> {
-  return Promise.resolve(refuseLater('restore', 'wait for it'));
+/** An interrupt ends it in order: what was fetched goes again, so that the next try finds an empty place. */
+export async function restore(options: RestoreOptions): Promise<ExitCode> {
+  const { volume, flags, terminal, clock } = options;
+  checkName(flags.as);
+  const flagged = flags.dataDir === undefined ? [] : [{ key: 'dataDir', flag: '--data-dir', value: flags.dataDir }];
+  const configuration = await findConfiguration({ ...flags, flags: flagged });
+  const receipt = flags.receipt === undefined ? undefined : await readReceipt(flags.receipt);
+  const { store, master } = await openRemote({ ...options, url: flags.from, configuration });
+  const progress = new Progress({ title: `restoring ${volume}`, terminal, clock });
+  const interrupted = new AbortController();
+  const interrupt = (): void => interrupted.abort();
+  for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, interrupt);
+  try {
+    const restored = await restoreVolume({
+      dataDir: configuration.dataDir,
+      store,
+      master,
+      volume,
+      as: flags.as,
+      takeOver: flags.takeOver === true,
+      receipt,
+      acceptLoss: flags.acceptLoss === true,
+      ports: createSystemPorts(),
+      log: createLog('warn'),
+      signal: interrupted.signal,
+      progress: (doneBytes, totalBytes) => progress.update(doneBytes, totalBytes),
+    });
+    progress.end();
+    for (const line of summary(restored)) terminal.print(line);
+    return exitCodes.done;
+  } catch (error) {
+    if (!interrupted.signal.aborted) throw error;
+    terminal.note('keepgate: interrupted; nothing was left behind');
+    return exitCodes.failed;
+  } finally {
+    progress.end();
+    await store.close();
+  }
+}
+
+function checkName(name: string | undefined): void {
+  if (name === undefined || /^[a-z0-9][a-z0-9-]{0,62}$/.test(name)) return;
+  throw new GatewayError('config-invalid', `--as: "${name}" is not a volume name; write 1 to 63 of a-z, 0-9 and -`);
+}
+
+async function readReceipt(path: string): Promise<Receipt> {
+  const text = await readTextFile(resolve(path));
+  if (text === undefined) throw new GatewayError('config-invalid', `--receipt: there is no file ${path}`);
+  return parseReceipt(text, path);
+}
+
+function summary(restored: Restored): string[] {
+  const { name, uuid, sizeBytes, recoveryPoint, detached, loss } = restored;
+  const time = new Date(recoveryPoint.wallMs).toISOString();
+  const point = `recovery point ${recoveryPoint.epoch}-${recoveryPoint.number} of ${time}`;
+  const lines = [`restored ${name} (${uuid}), ${formatBytes(sizeBytes)}, ${point}`];
+  if (loss !== undefined) lines.push(`What lies behind it was lost: ${loss}`);
+  lines.push(
+    detached
+      ? `It is a detached copy. In the configuration: - { name: ${name}, size: ${sizeBytes}, replicate: { enabled: false } }`
+      : `This gateway continues the volume. In the configuration: - { name: ${name}, size: ${sizeBytes} }, same key, same store`,
+  );
+  return lines;
 }

@@ -1,0 +1,144 @@
+/** The way back: write, drain, lose the data directory, restore with the bucket and the key, compare. */
+import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
+import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, describe, it } from 'node:test';
+import type { VolumeReport } from '../../../src/api/volume-report.js';
+import { CMD, NbdClient } from '../../fake/nbd-client.js';
+import { TestGateway, keepgatePath } from '../../tool/gateway.js';
+import type { GatewayOptions } from '../../tool/gateway.js';
+import { attempt, eventually } from '../../tool/process.js';
+
+const mib = 1024 * 1024;
+const disk = { name: 'disk0', size: '16MiB', buffer: { size: '64MiB' } };
+
+async function io<Result>(
+  gateway: TestGateway,
+  volume: string,
+  use: (c: NbdClient) => Promise<Result>,
+): Promise<Result> {
+  const client = await NbdClient.attach({ host: '127.0.0.1', port: gateway.nbdPort }, volume);
+  const result = await use(client);
+  await client.disconnect();
+  return result;
+}
+
+const write = (gateway: TestGateway, offset: number, payload: Buffer): Promise<void> =>
+  io(gateway, 'disk0', async (client) => {
+    const { error } = await client.request({ type: CMD.WRITE, offset, payload });
+    assert.equal(error, 0);
+  });
+
+const readAll = (gateway: TestGateway, volume: string): Promise<Buffer> =>
+  io(gateway, volume, async (client) => {
+    const { error, data } = await client.request({ type: CMD.READ, offset: 0, length: client.sizeBytes });
+    assert.equal(error, 0);
+    return data;
+  });
+
+describe('restore', () => {
+  let first: TestGateway;
+  let folder: string;
+  const expected = Buffer.alloc(16 * mib);
+  before(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'keepgate-restore-'));
+    first = await TestGateway.start({ volumes: [disk] });
+    for (const [offset, length] of [
+      [0, mib],
+      [5 * mib, 3 * mib],
+      [5 * mib + 4096, 8192],
+    ] as const) {
+      const payload = randomBytes(length);
+      payload.copy(expected, offset);
+      await write(first, offset, payload);
+    }
+    await first.drain('disk0');
+  });
+  after(async () => {
+    await first.dispose();
+    await rm(folder, { recursive: true, force: true });
+  });
+
+  const restore = (dataDir: string, ...args: string[]) =>
+    attempt(process.execPath, [
+      ...[keepgatePath, 'restore', 'disk0', '--from', `file://${first.storeDirectory}`, '--full'],
+      ...['--key-file', first.keyFile, '--data-dir', dataDir, ...args],
+    ]);
+  /** A gateway on what was restored into FOLDER/name/data. */
+  const serve = async (name: string, options: GatewayOptions): Promise<TestGateway> =>
+    TestGateway.start({ ...options, folder: join(folder, name), store: { url: `file://${first.storeDirectory}` } });
+
+  it('makes a detached copy that equals the volume, while the owner goes on', async () => {
+    const ended = await restore(join(folder, 'copy', 'data'), '--as', 'copy0');
+    assert.equal(ended.stderr.includes('restoring disk0: '), true);
+    assert.match(ended.stdout, /^restored copy0 \([0-9a-f-]{36}\), 16 MiB, recovery point 1-\d+ of /);
+    assert.match(ended.stdout, /It is a detached copy\./);
+    assert.equal(ended.status, 0);
+    assert.deepEqual(await readdir(join(folder, 'copy', 'data')), ['lock', 'volumes']);
+    const copy = await serve('copy', { volumes: [{ ...disk, name: 'copy0', replicate: { enabled: false } }] });
+    try {
+      assert.ok((await readAll(copy, 'copy0')).equals(expected));
+      assert.ok((await readAll(first, 'disk0')).equals(expected));
+      const [original] = (await first.api('/v1/volumes')) as VolumeReport[];
+      const [detached] = (await copy.api('/v1/volumes')) as VolumeReport[];
+      assert.notEqual(detached?.uuid, original?.uuid);
+    } finally {
+      await copy.dispose();
+    }
+  });
+
+  it('refuses a directory that has the volume, another key, and a name that is not there', async () => {
+    const dataDir = join(folder, 'copy', 'data');
+    const again = await restore(dataDir, '--as', 'copy0');
+    assert.match(again.stderr, /^keepgate: .*copy0 exists; nothing was overwritten/);
+    assert.equal(again.status, 2);
+    const key = join(folder, 'other.key');
+    await attempt(process.execPath, [keepgatePath, 'key', 'generate', key]);
+    const foreign = await restore(join(folder, 'foreign'), '--key-file', key);
+    assert.match(foreign.stderr, /^keepgate: .* the given key opens /);
+    assert.equal(foreign.status, 2);
+    const args = ['restore', 'none', '--from', `file://${first.storeDirectory}`, '--full', '--key-file', first.keyFile];
+    const none = await attempt(process.execPath, [keepgatePath, ...args, '--data-dir', join(folder, 'none')]);
+    assert.match(none.stderr, /holds no volume named none/);
+    assert.equal(none.status, 2);
+  });
+
+  it('refuses the data directory of a running gateway', async () => {
+    const ended = await restore(first.dataDir, '--as', 'copy1');
+    assert.match(ended.stderr, /^keepgate: .* is in use by a gateway; stop it to restore into it/);
+    assert.equal(ended.status, 2);
+  });
+
+  it('takes the volume over; the old owner is fenced, keeps serving reads, and refuses writes', async () => {
+    const ended = await restore(join(folder, 'new', 'data'), '--take-over');
+    assert.match(ended.stdout, /This gateway continues the volume\./);
+    assert.equal(ended.status, 0);
+    await attempt('cp', [first.keyFile, join(folder, 'new', 'key')]);
+    const heir = await serve('new', { volumes: [disk] });
+    try {
+      assert.ok((await readAll(heir, 'disk0')).equals(expected));
+      const payload = randomBytes(4096);
+      payload.copy(expected, 9 * mib);
+      await write(heir, 9 * mib, payload);
+      await heir.drain('disk0');
+      await write(first, 0, randomBytes(4096));
+      const old = async () => (await first.api('/v1/volumes/disk0')) as VolumeReport;
+      await first.command(['drain', 'disk0']);
+      await eventually('the old owner is fenced', async () => (await old()).state === 'fenced');
+      assert.equal((await fetch(`${first.apiUrl}/healthz`)).status, 503);
+      assert.equal((await old()).readOnly, true);
+      const { error } = await io(first, 'disk0', (client) =>
+        client.request({ type: CMD.WRITE, offset: 0, payload: Buffer.alloc(4096) }),
+      );
+      assert.equal(error, 1, 'EPERM');
+      await readAll(first, 'disk0');
+      await heir.stop();
+      await heir.startAgain();
+      assert.ok((await readAll(heir, 'disk0')).equals(expected));
+    } finally {
+      await heir.dispose();
+    }
+  });
+});
