@@ -14,6 +14,7 @@ import type { EngineStatus, VolumeState } from '../ports/volume-status.js';
 import { BlockLocks } from './block-lock.js';
 import { BlockReader } from './block-reader.js';
 import { describeBlocks } from './block-status.js';
+import { ByteReader } from './byte-reader.js';
 import { BufferPool } from './buffer-pool.js';
 import { JoinedCompletion } from './log.js';
 import { BlockWrite } from './partial-write.js';
@@ -24,7 +25,6 @@ import { WriteAdmission } from './write-admission.js';
 export type { VolumeOptions } from './volume-open.js';
 
 const RECORD_BLOCKS_MAX = limits.recordBytesMax / BLOCK_BYTES;
-const SCRATCH_BYTES = 2 * BLOCK_BYTES;
 const zeros = new Uint8Array(BLOCK_BYTES);
 
 export class Volume implements BlockDevice {
@@ -32,12 +32,11 @@ export class Volume implements BlockDevice {
   readonly uuid: string;
   private readonly options: VolumeOptions;
   private readonly parts: VolumeParts;
-  private readonly reader: BlockReader;
+  private readonly bytes: ByteReader;
   private readonly locks = new BlockLocks();
   private readonly admission: WriteAdmission;
   private readonly pool: BufferPool;
   private readonly ages: PendingAges;
-  private readonly scratch = new Uint8Array(SCRATCH_BYTES);
   private readonly writableListeners: (() => void)[] = [];
   private readonly durableListeners: ((state: DurableState) => void)[] = [];
   /** Memory of writes whose payload is arriving or waits to be appended. */
@@ -61,16 +60,17 @@ export class Volume implements BlockDevice {
     this.writeProtected = options.readOnly;
     this.pool = new BufferPool(options.checksums);
     this.ages = new PendingAges(parts.oldestPendingMs, parts.log.appendedLsn);
-    this.reader = new BlockReader({
+    const reader = new BlockReader({
       overlay: parts.overlay,
       image: parts.image,
       files: parts.log.files,
       checksums: options.checksums,
     });
+    this.bytes = new ByteReader(reader);
     this.admission = new WriteAdmission({
       log: parts.log,
       locks: this.locks,
-      reader: this.reader,
+      reader,
       hasRoom: () => this.hasRoom,
     });
     parts.events.onAppend = () => {
@@ -121,36 +121,9 @@ export class Volume implements BlockDevice {
     completion: Completion,
   ): boolean {
     this.check(offset, lengthBytes, false);
-    const aligned = offset % BLOCK_BYTES === 0 && lengthBytes % BLOCK_BYTES === 0;
-    const done = aligned
-      ? this.reader.readNow(offset / BLOCK_BYTES, lengthBytes / BLOCK_BYTES, target, targetStart)
-      : this.readUnalignedNow(offset, lengthBytes, target, targetStart);
+    const done = this.bytes.readNow(offset, lengthBytes, target, targetStart);
     if (!done) void this.readSlowly(offset, lengthBytes, target, targetStart, completion);
     return done;
-  }
-
-  private readUnalignedNow(
-    offset: ByteOffset,
-    lengthBytes: ByteLength,
-    target: Uint8Array,
-    targetStart: number,
-  ): boolean {
-    const end = offset + lengthBytes;
-    for (let at = offset; at < end;) {
-      const block = Math.floor(at / BLOCK_BYTES);
-      const within = at - block * BLOCK_BYTES;
-      const whole = within === 0 ? Math.floor((end - at) / BLOCK_BYTES) : 0;
-      if (whole > 0) {
-        if (!this.reader.readNow(block, whole, target, targetStart + at - offset)) return false;
-        at += whole * BLOCK_BYTES;
-        continue;
-      }
-      if (!this.reader.readNow(block, 1, this.scratch, 0)) return false;
-      const length = Math.min(end - at, BLOCK_BYTES - within);
-      target.set(this.scratch.subarray(within, within + length), targetStart + at - offset);
-      at += length;
-    }
-    return true;
   }
 
   private async readSlowly(
@@ -163,37 +136,13 @@ export class Volume implements BlockDevice {
     this.readsInFlight++;
     let failure: GatewayError | undefined;
     try {
-      await this.readBytes(offset, lengthBytes, target, targetStart);
+      await this.bytes.read(offset, lengthBytes, target, targetStart);
     } catch (error) {
       failure = this.noteReadError(error);
     }
     this.readsInFlight--;
     if (this.readsInFlight === 0) this.readsIdle?.();
     completion.done(failure);
-  }
-
-  private async readBytes(
-    offset: ByteOffset,
-    lengthBytes: ByteLength,
-    target: Uint8Array,
-    targetStart: number,
-  ): Promise<void> {
-    const end = offset + lengthBytes;
-    for (let at = offset; at < end;) {
-      const block = Math.floor(at / BLOCK_BYTES);
-      const within = at - block * BLOCK_BYTES;
-      const whole = within === 0 ? Math.floor((end - at) / BLOCK_BYTES) : 0;
-      if (whole > 0) {
-        await this.reader.read(block, whole, target, targetStart + at - offset);
-        at += whole * BLOCK_BYTES;
-        continue;
-      }
-      const edge = new Uint8Array(BLOCK_BYTES);
-      await this.reader.read(block, 1, edge, 0);
-      const length = Math.min(end - at, BLOCK_BYTES - within);
-      target.set(edge.subarray(within, within + length), targetStart + at - offset);
-      at += length;
-    }
   }
 
   private noteReadError(error: unknown): GatewayError {
@@ -329,7 +278,7 @@ export class Volume implements BlockDevice {
     const buffer = this.pool.take(limits.recordBytesMax);
     try {
       for (let done = 0; done < lengthBytes; done += buffer.length) {
-        await this.readBytes(offset + done, Math.min(buffer.length, lengthBytes - done), buffer, 0);
+        await this.bytes.read(offset + done, Math.min(buffer.length, lengthBytes - done), buffer, 0);
       }
       return undefined;
     } catch (error) {
