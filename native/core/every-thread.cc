@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <cstdio>
 #include <cstdlib>
 #include <mutex>
 #include <thread>
@@ -27,17 +28,40 @@ void HandleSignal(int) {
   errno = error;
 }
 
-// Sends the signal to every thread but this one; returns to how many.
-size_t AskOthers() {
+// proc(5): the signals that a thread blocks, as a hexadecimal mask.
+bool Blocks(long thread, int signal) {
+  char path[64];
+  std::snprintf(path, sizeof path, "/proc/self/task/%ld/status", thread);
+  std::FILE* status = std::fopen(path, "re");
+  if (status == nullptr) return false;
+  char line[256];
+  unsigned long long mask = 0;
+  while (std::fgets(line, sizeof line, status) != nullptr) {
+    if (std::sscanf(line, "SigBlk: %llx", &mask) == 1) break;
+  }
+  std::fclose(status);
+  return ((mask >> (signal - 1)) & 1) != 0;
+}
+
+struct Asked {
+  size_t all = 0;
+  size_t deaf = 0;  // block the signal: not worth waiting for
+};
+
+// Sends the signal to every thread but this one.
+Asked AskOthers() {
+  Asked asked;
   DIR* directory = opendir("/proc/self/task");
-  if (directory == nullptr) return 0;
+  if (directory == nullptr) return asked;
   const long process = getpid();
   const long self = syscall(SYS_gettid);
-  size_t asked = 0;
   while (const dirent* entry = readdir(directory)) {
     const long thread = std::strtol(entry->d_name, nullptr, 10);
     if (thread <= 0 || thread == self) continue;
-    if (syscall(SYS_tgkill, process, thread, WorkSignal()) == 0) ++asked;
+    const bool deaf = Blocks(thread, WorkSignal());
+    if (syscall(SYS_tgkill, process, thread, WorkSignal()) != 0) continue;
+    ++asked.all;
+    if (deaf) ++asked.deaf;
   }
   closedir(directory);
   return asked;
@@ -56,13 +80,13 @@ size_t OnEveryThread(void (*work)(), std::chrono::milliseconds wait_max) {
   action.sa_flags = SA_RESTART;
   sigaction(WorkSignal(), &action, nullptr);
   const size_t before = calls;
-  const size_t asked = AskOthers();
+  const Asked asked = AskOthers();
   const auto deadline = std::chrono::steady_clock::now() + wait_max;
-  while (calls - before < asked && std::chrono::steady_clock::now() < deadline) {
+  while (calls - before + asked.deaf < asked.all && std::chrono::steady_clock::now() < deadline) {
     std::this_thread::sleep_for(std::chrono::microseconds(200));
   }
   const size_t called = calls - before;
-  return called < asked ? asked - called : 0;
+  return called < asked.all ? asked.all - called : 0;
 }
 
 }  // namespace keepgate

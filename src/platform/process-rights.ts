@@ -22,15 +22,10 @@ const OOM_SCORE_PATH = '/proc/self/oom_score_adj';
 export function takeProcessRights(): ProcessRight[] {
   const addon = loadAddon();
   const unmarked = addon.setIoFlusher();
-  const exception = unmarked > 0 ? `, except in ${unmarked} threads` : '';
+  const exception = unmarked > 0 ? `, but for ${unmarked} of the threads` : '';
   return [
     right('io-flusher', unmarked, `memory for I/O never waits for the volumes${exception}`, 'CAP_SYS_RESOURCE'),
-    right(
-      'locked-memory',
-      addon.lockMemory(),
-      'the program stays in memory',
-      'CAP_IPC_LOCK, or LimitMEMLOCK=infinity',
-    ),
+    right('locked-memory', addon.lockMemory(), 'the program stays in memory', 'CAP_IPC_LOCK, or LimitMEMLOCK=infinity'),
     lowerOomScore(),
   ];
 }
