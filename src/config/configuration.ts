@@ -55,6 +55,7 @@ export interface Configuration {
     readonly advertise: readonly string[];
     readonly targetPrefix: string;
     readonly digests: 'offered' | 'required';
+    readonly discoveryChap: ChapConfiguration | undefined;
   };
   readonly api: { readonly listen: ListenAddress; readonly tokenFile: string };
   /** undefined only when no volume replicates. */

@@ -4,7 +4,7 @@
  */
 import { resolve } from 'node:path';
 import convict from 'convict';
-import type { Configuration, StoreConfiguration, VolumeConfiguration } from './configuration.js';
+import type { ChapConfiguration, Configuration, StoreConfiguration, VolumeConfiguration } from './configuration.js';
 import { codeOf, configurationError } from './problem.js';
 import type { Problem } from './problem.js';
 import { checkRules } from './rule.js';
@@ -193,6 +193,10 @@ function assemble(
       advertise: gateway.iscsi.advertise,
       targetPrefix: gateway.iscsi.targetPrefix,
       digests: gateway.iscsi.digests,
+      discoveryChap: chapOf(
+        { ...gateway.iscsi.discoveryChap, mutualUser: undefined, mutualSecretFile: undefined },
+        (path) => absolute('iscsi.discoveryChap.secretFile', path),
+      ),
     },
     api: {
       listen: gateway.api.listen,
@@ -212,7 +216,6 @@ function storeOf(gateway: Gateway, url: string): StoreConfiguration {
 }
 
 function volumeOf(volume: Volume, absolute: (path: string) => string): VolumeConfiguration {
-  const { user, secretFile, mutualUser, mutualSecretFile } = volume.iscsi.chap;
   return {
     name: volume.name,
     sizeBytes: volume.size,
@@ -225,18 +228,21 @@ function volumeOf(volume: Volume, absolute: (path: string) => string): VolumeCon
     nbdEnabled: volume.nbd.enabled,
     iscsiEnabled: volume.iscsi.enabled,
     initiators: volume.iscsi.initiators,
-    chap:
-      user === undefined || secretFile === undefined
-        ? undefined
-        : {
-            user,
-            secretFile: absolute(secretFile),
-            mutualUser,
-            mutualSecretFile: mutualSecretFile === undefined ? undefined : absolute(mutualSecretFile),
-          },
+    chap: chapOf(volume.iscsi.chap, absolute),
     replicate: volume.replicate.enabled,
     intervalMs: volume.replicate.interval,
     segmentBytes: volume.replicate.segmentSize,
     whenFenced: volume.whenFenced,
+  };
+}
+
+function chapOf(written: Volume['iscsi']['chap'], absolute: (path: string) => string): ChapConfiguration | undefined {
+  const { user, secretFile, mutualUser, mutualSecretFile } = written;
+  if (user === undefined || secretFile === undefined) return undefined;
+  return {
+    user,
+    secretFile: absolute(secretFile),
+    mutualUser,
+    mutualSecretFile: mutualSecretFile === undefined ? undefined : absolute(mutualSecretFile),
   };
 }

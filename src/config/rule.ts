@@ -16,6 +16,10 @@ interface Written {
 export function checkRules(configuration: Configuration, written: Written, report: Report): void {
   checkListeners(configuration, report);
   checkVolumes(configuration, written, report);
+  const { user, secretFile } = written.gateway.iscsi.discoveryChap;
+  if ((user === undefined) !== (secretFile === undefined)) {
+    report('iscsi.discoveryChap', 'needs both user and secretFile');
+  }
   if (configuration.store === undefined && configuration.volumes.some((volume) => volume.replicate)) {
     report('store.url', 'is missing; write s3://BUCKET/PREFIX or file:///DIRECTORY, or replicate: { enabled: false }');
   }

@@ -105,7 +105,6 @@ function timeZone(raw: unknown): string {
 
 const noTls = 'leave it out, and put TLS in front of the gateway (stunnel, ssh) where the network is not trusted';
 const noSnapshots = 'leave it out: only the newest recovery point is kept';
-const noDiscoveryChap = 'leave it out, and limit who can connect by listen addresses';
 
 function notEmpty(raw: unknown): boolean {
   return raw !== null && !(Array.isArray(raw) && raw.length === 0);
@@ -185,8 +184,8 @@ export const gatewaySettings = withEnvironment(
       targetPrefix: setting('iqn.2026-11.io.keepgate', iqnPrefix),
       digests: setting('offered', oneOf('offered', 'required')),
       discoveryChap: {
-        user: optional(notYet(noDiscoveryChap)),
-        secretFile: optional(notYet(noDiscoveryChap)),
+        user: optional(text),
+        secretFile: optional(text),
       },
     },
     api: {

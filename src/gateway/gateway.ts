@@ -13,6 +13,7 @@ import type { ApiServer } from '../api/server.js';
 import { GatewayError } from '../base/errors.js';
 import type { Configuration, VolumeConfiguration } from '../config/configuration.js';
 import { formatListenAddress } from '../config/listen-address.js';
+import { IscsiTarget } from '../frontends/iscsi/target.js';
 import { NbdServer } from '../frontends/nbd/server.js';
 import { createMetrics } from '../metrics/registry.js';
 import type { MeteredVolume } from '../metrics/source.js';
@@ -35,6 +36,7 @@ import type { SystemPorts } from './system-ports.js';
 
 /** Finished and running operations that the API can still show. */
 const operationsMax = 100;
+const noSessions = { logins: 0, rejections: new Map<string, number>() };
 
 export interface GatewayOptions {
   readonly configuration: Configuration;
@@ -53,7 +55,10 @@ export class Gateway implements GatewayView, VolumeDirectory {
   readonly #ports: SystemPorts;
   readonly #volumes: GatewayVolume[] = [];
   readonly #operations = new Map<string, DrainOperation>();
+  readonly #streams: NetStreamFactory;
   readonly #nbd: NbdServer;
+  /** Made when its secrets are read. */
+  #iscsi: IscsiTarget | undefined;
   #uploadBytesPerSecond: number | undefined;
   #lock: DiskLock | undefined;
   #thread: ReplicationThread | undefined;
@@ -66,7 +71,8 @@ export class Gateway implements GatewayView, VolumeDirectory {
     this.#options = options;
     this.#ports = createSystemPorts();
     this.#uploadBytesPerSecond = configuration.uploadBytesPerSecond;
-    const streams = new NetStreamFactory({ log });
+    this.#streams = new NetStreamFactory({ log });
+    const streams = this.#streams;
     const { clock } = this.#ports;
     this.#nbd = new NbdServer({ directory: this, streams, clock, log });
   }
@@ -105,7 +111,8 @@ export class Gateway implements GatewayView, VolumeDirectory {
     const api = await this.#startApi(token);
     await this.#openVolumes();
     const nbd = configuration.nbd.enabled ? await this.#nbd.listen(configuration.nbd.listen) : [];
-    const iscsi: readonly ListenAddress[] = [];
+    this.#iscsi = configuration.iscsi.enabled ? await this.#createIscsi() : undefined;
+    const iscsi = (await this.#iscsi?.listen(configuration.iscsi.listen)) ?? [];
     const run = { pid: process.pid, nbd, iscsi, api };
     await writeRunFile(dataDir, run);
     this.#listening = true;
@@ -159,13 +166,32 @@ export class Gateway implements GatewayView, VolumeDirectory {
     });
   }
 
+  async #createIscsi(): Promise<IscsiTarget> {
+    const { targetPrefix, advertise, digests, discoveryChap } = this.#options.configuration.iscsi;
+    const { clock, checksums, random } = this.#ports;
+    return new IscsiTarget({
+      directory: this,
+      streams: this.#streams,
+      clock,
+      log: this.#options.log.child('iscsi'),
+      checksums,
+      random,
+      options: {
+        targetPrefix,
+        advertise,
+        digests,
+        ...(discoveryChap === undefined ? {} : { discoveryChap: await loadChap(discoveryChap) }),
+      },
+    });
+  }
+
   async #startApi(token: string): Promise<ListenAddress> {
     const { configuration, log } = this.#options;
     const { listen } = configuration.api;
     const metrics = createMetrics({
       version: this.version,
       volumes: () => this.volumes(),
-      sessions: () => ({ nbd: this.#nbd, iscsi: { logins: 0, rejections: new Map() } }),
+      sessions: () => ({ nbd: this.#nbd, iscsi: this.#iscsi ?? noSessions }),
       uploadLimit: () => this.#uploadBytesPerSecond,
     });
     this.#api = await createApi({ gateway: this, metrics, listen, token, log: log.child('api') });
@@ -244,7 +270,7 @@ export class Gateway implements GatewayView, VolumeDirectory {
   /** Everything acknowledged is durable once this resolved. Never waits for the store. */
   async stop(): Promise<void> {
     this.#listening = false;
-    await this.#nbd.close();
+    await Promise.all([this.#nbd.close(), this.#iscsi?.close()]);
     const closed = await Promise.allSettled(this.#volumes.map((volume) => volume.close()));
     await this.#thread?.end();
     await this.#api?.close();

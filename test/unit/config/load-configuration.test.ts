@@ -279,6 +279,11 @@ describe('a wrong configuration gets one line that says what, where, and what wo
       'k.yaml:5:14: volumes[0].iscsi.chap: needs both user and secretFile',
     ],
     [
+      'half of CHAP for discovery',
+      `iscsi: { discoveryChap: { user: u } }\n${base}${volumes}`,
+      'k.yaml:1:10: iscsi.discoveryChap: needs both user and secretFile',
+    ],
+    [
       'a key written twice',
       `dataDir: /a\ndataDir: /b\n${base}${volumes}`,
       'k.yaml:2:1: this is not YAML: Map keys must be unique',
