@@ -28,6 +28,10 @@ export class BlockTable {
     }
   }
 
+  blockAt(slot: number): BlockNumber {
+    return this.keys[slot] ?? 0;
+  }
+
   lsnAt(slot: number): Lsn {
     return this.lsns[slot] ?? 0;
   }

@@ -157,7 +157,8 @@ export class LogFiles {
     const number = this.newest + 1;
     const temporary = `${LOG_DIRECTORY}/new`;
     if (await this.disk.exists(temporary)) await this.disk.remove(temporary);
-    const file = await this.disk.open(temporary, { mode: 'write', create: true, lane: 'log' });
+    // A lane of its own: a flush must not wait for the zeros of a file that is not in use yet.
+    const file = await this.disk.open(temporary, { mode: 'write', create: true, lane: 'prepare' });
     try {
       await file.allocate(0, this.fileBytes);
       const zeros = new Uint8Array(MIB);

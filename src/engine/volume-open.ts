@@ -198,7 +198,7 @@ async function openImage(options: VolumeOptions, identity: VolumeIdentity): Prom
   const { disk, checksums } = options;
   const file = await disk.open('image', { mode: 'write', lane: 'image' });
   const sums = new Sums({
-    file: await disk.open('sums', { mode: 'write', lane: 'image' }),
+    file: await disk.open('sums', { mode: 'write', lane: 'sums' }),
     checksums,
     holes: identity.holes,
     onRot: (sector) => {
