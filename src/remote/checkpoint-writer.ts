@@ -108,12 +108,13 @@ export class CheckpointWriter {
 
   async #work(): Promise<void> {
     const { incarnation, log, failed } = this.#options;
-    while (this.#again && !incarnation.stopped) {
+    const stopped = (): boolean => incarnation.stopped;
+    while (this.#again && !stopped()) {
       this.#again = false;
       try {
         await this.#step();
       } catch (error) {
-        if (incarnation.stopped) return;
+        if (stopped()) return;
         if (!(error instanceof GatewayError) && !(error instanceof MapDoubtError)) {
           failed(error);
           return;

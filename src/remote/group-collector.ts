@@ -132,23 +132,30 @@ export class GroupCollector {
   content(): GroupContent {
     const { table } = this.#overlay;
     const sorted = table.sortedBlocks();
-    const places: { block: number; location: number; lsn: number; logSum: number }[] = [];
+    const slots = new Uint32Array(sorted.length);
+    let count = 0;
     for (const block of sorted) {
       const slot = this.#overlay.lookup(block);
-      if (slot < 0 || table.locationAt(slot) === ZERO_LOCATION) continue;
-      const lsn = table.lsnAt(slot);
-      places.push({ block, location: table.locationAt(slot), lsn, logSum: table.logSumAt(slot) });
+      if (slot >= 0 && table.locationAt(slot) !== ZERO_LOCATION) slots[count++] = slot;
     }
-    places.sort((left, right) => left.location - right.location);
-    return {
-      count: places.length,
-      blocks: Float64Array.from(places, ({ block }) => block),
-      lsns: Float64Array.from(places, ({ lsn }) => lsn),
-      locations: Float64Array.from(places, ({ location }) => location),
-      logSums: Uint32Array.from(places, ({ logSum }) => logSum),
+    const order = slots.subarray(0, count).sort((left, right) => table.locationAt(left) - table.locationAt(right));
+    const content = {
+      count,
+      blocks: new Float64Array(count),
+      lsns: new Float64Array(count),
+      locations: new Float64Array(count),
+      logSums: new Uint32Array(count),
       zeros: this.#zeroRanges(sorted),
       resizes: [...this.#resizes],
     };
+    for (let at = 0; at < count; at++) {
+      const slot = order[at] ?? 0;
+      content.blocks[at] = table.blockAt(slot);
+      content.lsns[at] = table.lsnAt(slot);
+      content.locations[at] = table.locationAt(slot);
+      content.logSums[at] = table.logSumAt(slot);
+    }
+    return content;
   }
 
   /** Extents, less the blocks that were written after them, and single zero blocks. */

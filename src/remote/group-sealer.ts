@@ -46,6 +46,8 @@ export class GroupSealer {
   readonly #writer: SegmentWriter;
   readonly #raw: Uint8Array;
   readonly #sums: Uint32Array;
+  /** 1: the block is all zeros. */
+  readonly #zeros: Uint8Array;
 
   constructor(options: GroupSealerOptions) {
     const { segmentBlocks, checksums } = options;
@@ -54,6 +56,7 @@ export class GroupSealer {
     this.#writer = new SegmentWriter({ payloadBlocksMax: segmentBlocks + 1 });
     this.#raw = checksums.alignedBuffer(segmentBlocks * BLOCK_BYTES);
     this.#sums = new Uint32Array(segmentBlocks);
+    this.#zeros = new Uint8Array(segmentBlocks);
   }
 
   /** The group's segments in order, each sealed when it is asked for. log-damaged when a payload block has rotted. */
@@ -93,13 +96,22 @@ export class GroupSealer {
   async #fill(content: GroupContent, from: number, count: number): Promise<void> {
     await this.#read(content, from, count);
     this.#verify(content, from, count);
+    const { blocks } = content;
     const order = Uint32Array.from({ length: count }, (_, at) => at);
-    order.sort((left, right) => (content.blocks[from + left] ?? 0) - (content.blocks[from + right] ?? 0));
-    for (const at of order) {
-      const block = content.blocks[from + at] ?? 0;
-      const start = at * BLOCK_BYTES;
-      if (this.#options.checksums.isZero(this.#raw, start, start + BLOCK_BYTES)) this.#writer.addZeros(block, 1);
-      else this.#writer.add(block, 1, this.#raw, start, this.#sums, at);
+    order.sort((left, right) => (blocks[from + left] ?? 0) - (blocks[from + right] ?? 0));
+    for (let next = 0; next < count;) {
+      const at = order[next] ?? 0;
+      const block = blocks[from + at] ?? 0;
+      const zero = this.#zeros[at] === 1;
+      // As many as follow each other in the volume as they do in the log.
+      let run = 1;
+      while (next + run < count && order[next + run] === at + run && blocks[from + at + run] === block + run) {
+        if ((this.#zeros[at + run] === 1) !== zero) break;
+        run++;
+      }
+      if (zero) this.#writer.addZeros(block, run);
+      else this.#writer.add(block, run, this.#raw, at * BLOCK_BYTES, this.#sums, at);
+      next += run;
     }
   }
 
@@ -115,7 +127,7 @@ export class GroupSealer {
     }
   }
 
-  /** Against the log sums, which become block sums. */
+  /** Against the log sums, which become block sums; notes which blocks are zeros. */
   #verify(content: GroupContent, from: number, count: number): void {
     const { checksums } = this.#options;
     this.#sums.set(content.logSums.subarray(from, from + count));
@@ -131,6 +143,7 @@ export class GroupSealer {
         );
       }
       checksums.logToBlockSums(this.#sums, at, 1, block, lsn);
+      this.#zeros[at] = checksums.isZero(this.#raw, at * BLOCK_BYTES, (at + 1) * BLOCK_BYTES) ? 1 : 0;
     }
   }
 }

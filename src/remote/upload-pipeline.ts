@@ -64,6 +64,10 @@ export class UploadPipeline {
     this.#options = options;
     this.#free = options.slots;
     this.#committed = { epoch: options.from.epoch, number: options.from.number };
+    const wakeAll = (): void => {
+      for (const wake of this.#waiting.splice(0)) wake();
+    };
+    options.incarnation.signal.addEventListener('abort', wakeAll, { once: true });
   }
 
   /** The newest segment that is known to be committed. */
@@ -85,10 +89,7 @@ export class UploadPipeline {
   async reserve(): Promise<void> {
     const { incarnation } = this.#options;
     while (this.#free === 0) {
-      await new Promise<void>((resolve) => {
-        this.#waiting.push(resolve);
-        incarnation.signal.addEventListener('abort', () => resolve(), { once: true });
-      });
+      await new Promise<void>((resolve) => this.#waiting.push(resolve));
       incarnation.check();
     }
     incarnation.check();

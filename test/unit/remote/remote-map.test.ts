@@ -177,6 +177,7 @@ describe('remote map and checkpoints', () => {
       assert.equal(rig.applied.at(-1), rig.point.number);
       await rig.assertCheckpoint();
     }
+    assert.ok(rig.store.keys(`${UUID}/shards/`).length > 0, 'shards were written anew, too');
     assert.deepEqual(
       rig.log.lines.filter((line) => line.startsWith('warn')),
       [],
@@ -189,16 +190,14 @@ describe('remote map and checkpoints', () => {
       const random = new SeededRandom(seed);
       for (let life = 0; life < 4; life++) {
         let left = random.below(120);
-        let dead = false;
         rig.disk.hook = () => {
           if (left-- > 0) return;
-          dead = true;
           rig.incarnation.stop();
           throw new Error('the world stopped');
         };
         for (let group = 0; group < 9; group++) {
           const committed = await rig.group(0.05);
-          if (!dead) rig.writer.committed(committed);
+          if (!rig.incarnation.stopped) rig.writer.committed(committed);
         }
         rig.writer.drained();
         await rig.settle();
@@ -256,6 +255,64 @@ describe('remote map and checkpoints', () => {
     assert.deepEqual(plan, { rewritten: [1], dropped: [2, 3], kept: new Set([4, 0]) });
     const many = new Map(Array.from({ length: 10 }, (_, shard) => [shard, { written: 100 + shard, zeroed: 0 }]));
     assert.deepEqual(planShards(many, () => true, 900).rewritten, [8, 9]);
+  });
+
+  it('put complete runs of segments into table shards, with their live counts', async () => {
+    const rig = new MapRig(9);
+    for (let group = 0; group < 1030; group++) {
+      rig.writer.committed(await rig.group(0.01));
+      if (group % 60 === 59) await rig.settle();
+    }
+    await rig.settle();
+    for (let group = 0; group < 9; group++) rig.writer.committed(await rig.group(0.01));
+    rig.writer.drained();
+    await rig.settle();
+    const [key] = await listCheckpoints(rig.store, rig.sealer, {});
+    const checkpoint = openCheckpoint(rig.sealer, key!, rig.store.peek(rig.sealer.names.checkpoint(key!))!);
+    assert.equal(checkpoint.tableShards.length, 1);
+    assert.equal(checkpoint.tail[0]?.row.number, 1024);
+    const live = new Float64Array(2000);
+    for (const place of rig.expected) if (place > 0) live[Math.floor(place / PLACE)]! += 1;
+    assert.equal(checkpoint.recoveryPoint.number, rig.point.number);
+    checkpoint.tableShards[0]!.live.forEach((blocks, at) => assert.equal(blocks, live[at]));
+  });
+
+  it('have the local bytes of docs/formats.md', async () => {
+    const disk = new MemoryDisk();
+    const map = await MapFile.create({ disk, checksums: plainChecksums, uuid: UUID });
+    const page = new Uint8Array(MAP_PAGE_BYTES);
+    new MapEntries(page).set(2, 0x0102_0304_0506, 0x0708);
+    const change = await map.begin();
+    await change.page(65, page, 0);
+    change.holes(4, 2);
+    const point = { epoch: 3, number: 9, link: new Uint8Array(32).fill(0xab), lsn: 77, wallMs: 5 };
+    let redo = new Uint8Array(0);
+    disk.hook = (operation, path) => {
+      if (operation === 'remove' && path === 'map.redo') redo = disk.bytesOf('map.redo').slice();
+    };
+    await map.commit(change, point);
+    await map.close();
+    const hex = (bytes: Uint8Array, start: number, length: number): string =>
+      Buffer.from(bytes.subarray(start, start + length)).toString('hex');
+    const le64 = (value: number): string => {
+      const bytes = Buffer.alloc(8);
+      bytes.writeBigUInt64LE(BigInt(value));
+      return bytes.toString('hex');
+    };
+    const uuid = UUID.replaceAll('-', '');
+    const position = le64(3) + le64(9) + 'ab'.repeat(32) + le64(77) + le64(5);
+    const file = disk.bytesOf('map');
+    assert.equal(hex(file, 0, 12), Buffer.from('KGREMMAP').toString('hex') + '01000000');
+    assert.equal(hex(file, 16, 96), uuid + '00'.repeat(16) + position);
+    const slot = 4096 + 266_240;
+    assert.equal(hex(file, slot + 4096 + 4096 + 16, 8), '0605040302010807', 'entry 2 of page 1 of shard 1');
+    const sum = hex(file, slot + 4, 4);
+    assert.equal(sum, 'f64ead69');
+    assert.equal(hex(redo, 0, 12), Buffer.from('KGREDO01').toString('hex') + '01000000');
+    assert.equal(hex(redo, 16, 24), uuid + le64(2));
+    assert.equal(hex(redo, 48, 64), position);
+    assert.equal(hex(redo, 4096, 16), le64(65) + sum + '01000000');
+    assert.equal(hex(redo, 4096 + 16 + 4096, 16), le64(4) + '02000000' + '02000000');
   });
 
   it('refuse a map of another volume, and one that is newer', async () => {
