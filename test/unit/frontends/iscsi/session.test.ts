@@ -1,0 +1,485 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { limits } from '../../../../src/base/limits.js';
+import { createRig, INITIATOR, NO_TAG, outcome, parse, pattern, PREFIX, read10, text, write10 } from '../../../fake/iscsi-client.js';
+import type { IscsiClient, Rig } from '../../../fake/iscsi-client.js';
+import { MemoryDevice, MemoryDirectory, MemoryVolume } from '../../../fake/memory-device.js';
+import { settled } from '../../../fake/memory-stream.js';
+
+const RESERVATION_CONFLICT = 0x18;
+
+async function ready(rig?: Rig): Promise<{ rig: Rig; client: IscsiClient }> {
+  const made = rig ?? (await createRig());
+  const client = made.connect();
+  client.login();
+  await client.ready();
+  return { rig: made, client };
+}
+
+describe('the command window', () => {
+  it('takes commands in order, moves as they end, and ignores what is outside of it', async () => {
+    const { client } = await ready();
+    const { cmdSn } = client;
+    client.command([0], { cmdSn: cmdSn - 1 });
+    client.command([0], { cmdSn: cmdSn + limits.iscsiCommandWindow });
+    assert.deepEqual(client.pdus(), [], 'neither is answered');
+    client.command([0]);
+    const { header } = client.one();
+    assert.equal(header.readUInt32BE(28), cmdSn + 1);
+    assert.equal(header.readUInt32BE(32), cmdSn + limits.iscsiCommandWindow);
+  });
+
+  it('closes while commands are under way, and never moves back', async () => {
+    const { rig, client } = await ready();
+    rig.device.holdReads = true;
+    for (let count = 0; count < limits.iscsiCommandWindow; count++) client.command(read10(0, 1), { read: 512 });
+    assert.equal(rig.device.heldReads.length, limits.iscsiCommandWindow);
+    client.nopOut();
+    const { header } = client.one();
+    assert.equal(header.readUInt32BE(32), (header.readUInt32BE(28) - 1) >>> 0, 'it is shut');
+    client.command([0]);
+    assert.deepEqual(client.pdus(), []);
+    client.command([0], { immediate: true });
+    assert.equal(client.one().opcode, 0x21, 'an immediate command needs no place in it');
+    let maxCmdSn = header.readUInt32BE(32);
+    for (const held of rig.device.heldReads.splice(0)) held.release();
+    await settled();
+    for (const pdu of client.pdus()) {
+      assert(pdu.header.readUInt32BE(32) > maxCmdSn);
+      maxCmdSn = pdu.header.readUInt32BE(32);
+    }
+  });
+
+  it('wraps around', async () => {
+    const rig = await createRig();
+    const client = rig.connect();
+    client.cmdSn = 0xffff_fffe;
+    client.login();
+    await client.ready();
+    for (let count = 0; count < 4; count++) assert.equal((await client.run([0])).status, 0);
+    assert.equal(client.cmdSn, 4);
+  });
+
+  it('cuts off who leaves a gap, which nothing can fill', async () => {
+    const { client } = await ready();
+    client.command([0], { cmdSn: client.cmdSn + 1 });
+    await settled();
+    assert.equal(client.stream.destroyed, true);
+  });
+
+  it('bounds immediate commands', async () => {
+    const { rig, client } = await ready();
+    rig.device.holdReads = true;
+    for (let count = 0; count < limits.iscsiImmediateCommandsMax; count++) {
+      client.command(read10(0, 1), { read: 512, immediate: true });
+    }
+    assert.deepEqual(client.pdus(), []);
+    client.command(read10(0, 1), { read: 512, immediate: true });
+    const reject = client.one();
+    assert.deepEqual([reject.opcode, reject.header[2]], [0x3f, 0x06]);
+  });
+});
+
+describe('a session', () => {
+  it('answers pings with their own data, as much as the initiator takes', async () => {
+    const rig = await createRig();
+    const client = rig.connect();
+    client.login({ MaxRecvDataSegmentLength: '512' });
+    client.nopOut({ itt: 5, data: pattern(700), immediate: false });
+    const { opcode, header, data } = client.one();
+    assert.equal(opcode, 0x20);
+    assert.equal(header.readUInt32BE(16), 5);
+    assert.equal(header.readUInt32BE(20), NO_TAG);
+    assert.deepEqual(data, pattern(700).subarray(0, 512));
+    client.nopOut({ itt: NO_TAG });
+    assert.deepEqual(client.pdus(), [], 'a ping without a tag wants no answer');
+  });
+
+  it('is logged out, and its connection closed', async () => {
+    const { rig, client } = await ready();
+    client.logout(1, 9);
+    assert.equal(client.one().header[2], 1, 'no such connection');
+    client.logout(2);
+    assert.equal(client.one().header[2], 2, 'recovery is not supported');
+    client.logout();
+    const response = client.one();
+    assert.deepEqual([response.opcode, response.header[2]], [0x26, 0]);
+    await settled();
+    assert.equal(client.stream.finished, true);
+    assert.equal(rig.volume.holders.length, 0);
+    assert.equal(rig.target.connections.length, 0);
+  });
+
+  it('finishes writes that came before the logout in the same breath', async () => {
+    const { rig, client } = await ready();
+    const feed = client.stream.feed.bind(client.stream);
+    const sent: Buffer[] = [];
+    client.stream.feed = (bytes) => void sent.push(Buffer.from(bytes));
+    const itt = client.command(write10(0, 1), { write: 512, data: pattern(512) });
+    client.logout();
+    client.stream.feed = feed;
+    client.stream.feed(Buffer.concat(sent));
+    const pdus = client.pdus();
+    assert.equal(outcome(pdus, itt).status, 0);
+    assert.deepEqual(pdus.map(({ opcode }) => opcode), [0x21, 0x26]);
+    assert.deepEqual(Buffer.from(rig.device.image.subarray(0, 512)), pattern(512));
+  });
+
+  it('rejects what it does not know, and goes on', async () => {
+    const { client } = await ready();
+    for (const [opcode, reason] of [
+      [0x10, 3],
+      [0x03, 4],
+      [0x1e, 5],
+    ]) {
+      const header = Buffer.alloc(48, 0x11);
+      header[0] = opcode! | 0x40;
+      header[4] = 0;
+      client.send(header);
+      const reject = client.one();
+      assert.deepEqual([reject.opcode, reject.header[2]], [0x3f, reason]);
+      assert.deepEqual(reject.data, header);
+    }
+    assert.equal((await client.run([0])).status, 0);
+  });
+
+  it('knows LUN 0 only', async () => {
+    const { client } = await ready();
+    assert.deepEqual((await client.run([0], { lun: 1 })).sense, [5, 0x25, 0]);
+    const inquiry = await client.run([0x12, 0, 0, 0, 96, 0], { read: 96, lun: 1 });
+    assert.equal(inquiry.data[0], 0x7f);
+    const luns = await client.run([0xa0, 0, 0, 0, 0, 0, 0, 0, 0, 16, 0, 0], { read: 16, lun: 1 });
+    assert.deepEqual(luns.data, Buffer.from([0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]));
+    const sense = await client.run([0x03, 0, 0, 0, 18, 0], { read: 18, lun: 1 });
+    assert.deepEqual([sense.status, sense.data[2], sense.data[12]], [0, 5, 0x25]);
+    const flat = await client.run([0], { lun: 0x4000 });
+    assert.equal(flat.status, 0, 'LUN 0 in the flat addressing method');
+  });
+
+  it('of an initiator that logs in again replaces the old one, whose work is dropped', async () => {
+    const { rig, client } = await ready();
+    client.command(write10(0, 8), { write: 4096, data: pattern(512) });
+    rig.device.holdReads = true;
+    client.command(read10(0, 1), { read: 512 });
+    const next = rig.connect();
+    next.login();
+    assert.equal(client.stream.destroyed, true);
+    assert.equal(rig.device.partialWritesAbandoned, 1);
+    assert.equal(rig.volume.holders.length, 0);
+    rig.device.heldReads.splice(0)[0]!.release();
+    rig.device.holdReads = false;
+    await next.ready();
+    assert.equal(rig.volume.holders.length, 1);
+    assert.equal(rig.target.connections.length, 1);
+  });
+
+  it('ends with its target, once its commands are answered', async () => {
+    const { rig, client } = await ready();
+    rig.device.holdReads = true;
+    const itt = client.command(read10(0, 1), { read: 512 });
+    const closed = rig.target.close();
+    await settled();
+    assert.equal(client.stream.destroyed, false);
+    client.command([0]);
+    rig.device.heldReads[0]!.release();
+    await closed;
+    const pdus = client.pdus();
+    assert.equal(pdus.length, 1, 'no new command is taken');
+    assert.equal(outcome(pdus, itt).status, 0);
+    assert.equal(rig.streams.connect(), undefined);
+  });
+
+  it('is cut off when its commands do not end in time', async () => {
+    const { rig, client } = await ready();
+    rig.device.holdReads = true;
+    client.command(read10(0, 1), { read: 512 });
+    const closed = rig.target.close();
+    await settled();
+    rig.clock.advance(limits.shutdownMsMax / 2);
+    await closed;
+    assert.equal(client.stream.destroyed, true);
+  });
+});
+
+describe('exclusive access', () => {
+  it('lets a second initiator inquire, and refuses its reads and writes at once', async () => {
+    const { rig } = await ready();
+    const second = rig.connect();
+    second.isid = '800000000002';
+    second.login();
+    assert.equal((await second.run([0])).sense?.[1], 0x29, 'power on');
+    assert.equal((await second.run([0])).status, 0);
+    assert.equal((await second.run([0x12, 0, 0, 0, 96, 0], { read: 96 })).data.length, 96);
+    assert.equal((await second.run([0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0], { read: 8 })).data.length, 8);
+    assert.equal((await second.run([0x1a, 0, 0x3f, 0, 255, 0], { read: 255 })).status, 0);
+    assert.equal((await second.run(read10(0, 1), { read: 512 })).status, RESERVATION_CONFLICT);
+    const before = Buffer.from(rig.device.image);
+    const write = await second.run(write10(0, 1), { write: 512, data: pattern(512) });
+    assert.equal(write.status, RESERVATION_CONFLICT);
+    assert.deepEqual(Buffer.from(rig.device.image), before);
+    assert.equal((await second.run([0xff])).sense?.[1], 0x20, 'what is not supported needs no volume');
+    assert.equal(rig.volume.attachCalls, 2, 'the refusal is remembered for a while');
+    rig.clock.advance(1001);
+    await second.run(read10(0, 1), { read: 512 });
+    assert.equal(rig.volume.attachCalls, 3);
+  });
+
+  it('gives the volume to the next initiator when the holder is gone', async () => {
+    const { rig, client } = await ready();
+    const second = rig.connect();
+    second.isid = '800000000002';
+    second.login();
+    await second.run([0]);
+    client.stream.destroy();
+    await settled();
+    assert.equal((await second.run(read10(0, 1), { read: 512 })).status, 0);
+  });
+
+  it('keeps commands, and their data, in order while the volume is being asked for', async () => {
+    const rig = await createRig();
+    const client = rig.connect();
+    client.login({ InitialR2T: 'No', FirstBurstLength: '1024' });
+    await client.run([0]);
+    let open = (): void => undefined;
+    rig.volume.attachGate = new Promise((resolve) => (open = resolve));
+    const write = client.command(write10(0, 4), { write: 2048, data: pattern(2048).subarray(0, 512), final: false });
+    const read = client.command(read10(8, 1), { read: 512 });
+    await settled();
+    client.dataOut(write, pattern(2048).subarray(512, 1024), { offset: 512 });
+    assert.deepEqual(client.pdus(), []);
+    assert.equal(rig.volume.attachCalls, 1);
+    client.nopOut();
+    assert.equal(client.one().opcode, 0x20, 'pings are answered');
+    open();
+    await settled();
+    const pdus = client.pdus();
+    assert.equal(outcome(pdus, read).status, 0);
+    const r2t = pdus.find(({ opcode }) => opcode === 0x31)!;
+    client.dataOut(write, pattern(2048).subarray(1024), { offset: 1024, ttt: r2t.header.readUInt32BE(20) });
+    await settled();
+    assert.equal(outcome(client.pdus(), write).status, 0);
+    assert.deepEqual(Buffer.from(rig.device.image.subarray(0, 2048)), pattern(2048));
+  });
+
+  it('lets go of a volume that it was given after the connection had died', async () => {
+    const rig = await createRig();
+    const client = rig.connect();
+    client.login();
+    await client.run([0]);
+    let open = (): void => undefined;
+    rig.volume.attachGate = new Promise((resolve) => (open = resolve));
+    client.command(write10(0, 1), { write: 512, data: pattern(512) });
+    await settled();
+    client.stream.destroy();
+    await settled();
+    open();
+    await settled();
+    assert.equal(rig.volume.holders.length, 0);
+    assert.equal(rig.device.history.length, 0, 'nothing of it lands');
+  });
+
+  it('lets the directory probe and evict the holder', async () => {
+    const { rig, client } = await ready();
+    const { control, client: identity } = rig.volume.holders[0]!;
+    assert.equal(identity.key, `${INITIATOR},800000000001`);
+    const alive = control.probe();
+    await settled();
+    const ping = client.one();
+    assert.deepEqual([ping.opcode, ping.header.readUInt32BE(16)], [0x20, NO_TAG]);
+    client.nopOut({ itt: NO_TAG, ttt: ping.header.readUInt32BE(20) });
+    assert.equal(await alive, true);
+    client.command(write10(0, 8), { write: 4096, data: pattern(512) });
+    const unanswered = control.probe();
+    control.evict('it does not answer');
+    assert.equal(rig.device.partialWritesAbandoned, 1, 'nothing of it reaches the volume any more');
+    assert.equal(await unanswered, false);
+    await settled();
+    assert.equal(client.stream.destroyed, true);
+    assert.equal(rig.volume.holders.length, 0);
+  });
+});
+
+describe('task management', () => {
+  const response = (client: IscsiClient): number => {
+    const pdu = client.pdus().find(({ opcode }) => opcode === 0x22);
+    assert(pdu, 'an answer');
+    return pdu.header[2]!;
+  };
+
+  it('aborts a task that waits for data, and one that the device works on, without waiting', async () => {
+    const { rig, client } = await ready();
+    const writing = client.command(write10(0, 8), { write: 4096, data: pattern(512) });
+    assert.equal(client.one().opcode, 0x31);
+    client.taskManagement(1, { referenced: writing });
+    assert.equal(response(client), 0);
+    assert.equal(rig.device.partialWritesAbandoned, 1);
+    client.dataOut(writing, pattern(3584), { offset: 512, ttt: 0 });
+    rig.device.holdReads = true;
+    const reading = client.command(read10(0, 1), { read: 512 });
+    client.taskManagement(1, { referenced: reading });
+    assert.equal(response(client), 0);
+    client.taskManagement(1, { referenced: reading });
+    assert.equal(response(client), 1, 'it is gone');
+    rig.device.heldReads[0]!.release();
+    await settled();
+    assert.deepEqual(client.pdus(), [], 'an aborted command is not answered');
+    rig.device.holdReads = false;
+    assert.equal((await client.run(read10(0, 1), { read: 512 })).status, 0);
+  });
+
+  it('frees the window of what it aborts', async () => {
+    const { rig, client } = await ready();
+    rig.device.holdReads = true;
+    for (let count = 0; count < limits.iscsiCommandWindow; count++) client.command(read10(0, 1), { read: 512 });
+    client.taskManagement(2);
+    const { header } = client.one();
+    assert.equal(header.readUInt32BE(32), (header.readUInt32BE(28) + limits.iscsiCommandWindow - 1) >>> 0);
+    assert.equal(rig.volume.iscsi.stats.inflight, 0);
+  });
+
+  it('resets the unit for every session on it', async () => {
+    const volume = new MemoryVolume(new MemoryDevice({ sizeBytes: 1024 * 1024 }), { shared: true });
+    const rig = await createRig({ volume, device: volume.device });
+    const { client } = await ready(rig);
+    const other = rig.connect();
+    other.isid = '800000000002';
+    other.login();
+    await other.ready();
+    await client.run([0x15, 0x10, 0, 0, 24, 0], { write: 24, data: cachingPage(false) });
+    assert.deepEqual((await other.run([0])).sense, [6, 0x2a, 1], 'mode parameters changed');
+    other.command(write10(0, 8), { write: 4096, data: pattern(512) });
+    other.pdus();
+    client.taskManagement(5);
+    await settled();
+    assert.equal(response(client), 0);
+    assert.equal(rig.device.partialWritesAbandoned, 1);
+    for (const each of [client, other]) assert.deepEqual((await each.run([0])).sense, [6, 0x29, 3]);
+    const caching = await client.run([0x1a, 8, 8, 0, 255, 0], { read: 255 });
+    assert.equal(caching.data[6], 4, 'WCE is back at its default');
+  });
+
+  it('answers what else there is', async () => {
+    const { client } = await ready();
+    for (const [wanted, expected] of [
+      [3, 5],
+      [8, 4],
+      [99, 5],
+    ]) {
+      client.taskManagement(wanted!);
+      assert.equal(response(client), expected);
+    }
+    client.taskManagement(2, { lun: 1 });
+    assert.equal(response(client), 2);
+    client.taskManagement(6);
+    await settled();
+    assert.equal(response(client), 0);
+    assert.deepEqual((await client.run([0])).sense, [6, 0x29, 2]);
+  });
+
+  it('is for the holder where it reaches others', async () => {
+    const { rig } = await ready();
+    const second = rig.connect();
+    second.isid = '800000000002';
+    second.login();
+    for (const wanted of [4, 5, 6, 7]) {
+      second.taskManagement(wanted);
+      await settled();
+      assert.equal(response(second), 6);
+    }
+  });
+
+  it('ends every session by a cold reset', async () => {
+    const { rig, client } = await ready();
+    client.taskManagement(7);
+    await settled();
+    assert.equal(client.stream.destroyed, true);
+    assert.equal(rig.volume.holders.length, 0);
+  });
+});
+
+/** MODE SELECT(6) parameter list: header and caching page. */
+function cachingPage(writeCache: boolean): Buffer {
+  const list = Buffer.alloc(24);
+  list.set([0x08, 0x12, writeCache ? 4 : 0], 4);
+  return list;
+}
+
+describe('SendTargets', () => {
+  const volumes = ['alpha', 'beta', 'gamma'].map(
+    (name) =>
+      new MemoryVolume(
+        new MemoryDevice({ name, sizeBytes: 4096 }),
+        name === 'gamma' ? { iscsi: { initiators: ['iqn.2026-11.test:other'] } } : {},
+      ),
+  );
+  const directory = new MemoryDirectory(...volumes);
+  const target = (name: string): string => `TargetName=${PREFIX}:${name}\0`;
+  const address = 'TargetAddress=127.0.0.1:10809,1\0';
+
+  it('lists in a discovery session what the initiator may have, where it reached the target', async () => {
+    const client = (await createRig({ directory })).connect();
+    client.discover();
+    client.text(text({ SendTargets: 'All' }));
+    const response = client.one();
+    assert.equal(response.opcode, 0x24);
+    assert.equal(response.flags, 0x80);
+    assert.equal(response.data.toString(), target('alpha') + address + target('beta') + address);
+    client.text(text({ SendTargets: `${PREFIX}:beta` }));
+    assert.equal(client.one().data.toString(), target('beta') + address);
+    client.text(text({ SendTargets: `${PREFIX}:gamma` }));
+    assert.equal(client.one().data.length, 0);
+  });
+
+  it('gives out the addresses that are configured', async () => {
+    const options = { advertise: ['192.0.2.1:3260', '[2001:db8::1]:3260'] };
+    const client = (await createRig({ directory, options })).connect();
+    client.discover();
+    client.text(text({ SendTargets: `${PREFIX}:alpha` }));
+    const expected = `${target('alpha')}TargetAddress=192.0.2.1:3260,1\0TargetAddress=[2001:db8::1]:3260,1\0`;
+    assert.equal(client.one().data.toString(), expected);
+  });
+
+  it('tells a normal session about its own target only', async () => {
+    const client = (await createRig({ directory })).connect();
+    client.login({}, `${PREFIX}:alpha`);
+    client.text(text({ SendTargets: '' }));
+    assert.equal(client.one().data.toString(), target('alpha') + address);
+    client.text(text({ SendTargets: 'All' }));
+    assert.deepEqual(parse(client.one().data), { SendTargets: 'Reject' });
+    client.text(text({ SendTargets: `${PREFIX}:beta` }));
+    assert.equal(client.one().data.length, 0);
+  });
+
+  it('comes in parts where it is long, and takes requests in parts', async () => {
+    const many = new MemoryDirectory(
+      ...Array.from({ length: 300 }, (_, index) => new MemoryVolume(new MemoryDevice({ name: `v${index}`, sizeBytes: 4096 }))),
+    );
+    const client = (await createRig({ directory: many })).connect();
+    client.discover();
+    client.text(Buffer.from('Send'), { flags: 0x40 });
+    let response = client.one();
+    assert.notEqual(response.header.readUInt32BE(20), NO_TAG);
+    client.text(Buffer.from('Targets=All\0'), { ttt: response.header.readUInt32BE(20) });
+    const parts: Buffer[] = [];
+    for (;;) {
+      response = client.one();
+      assert(response.data.length <= 8192);
+      parts.push(response.data);
+      const ttt = response.header.readUInt32BE(20);
+      if (ttt === NO_TAG) break;
+      assert.equal(response.flags, 0x40);
+      client.text(Buffer.alloc(0), { ttt });
+    }
+    assert.equal(Buffer.concat(parts).toString().split('TargetName=').length - 1, 300);
+  });
+
+  it('is all that a discovery session does', async () => {
+    const client = (await createRig({ directory })).connect();
+    client.discover();
+    client.command([0]);
+    const reject = client.one();
+    assert.deepEqual([reject.opcode, reject.header[2]], [0x3f, 5]);
+    client.logout();
+    assert.equal(client.one().opcode, 0x26);
+  });
+});
