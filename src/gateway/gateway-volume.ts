@@ -14,7 +14,7 @@ import type { VolumeConfiguration } from '../config/configuration.js';
 import { createVolume, readIdentity } from '../engine/volume-directory-format.js';
 import type { VolumeIdentity } from '../engine/volume-directory-format.js';
 import { Volume } from '../engine/volume.js';
-import type { MeteredVolume } from '../metrics/source.js';
+import type { MeteredVolume, Transfers } from '../metrics/source.js';
 import type { Checksums } from '../ports/checksum.js';
 import type { Clock, Timer } from '../ports/clock.js';
 import type { Disk } from '../ports/disk.js';
@@ -29,7 +29,7 @@ import { isEstablished } from '../remote/replicator-attach.js';
 import { VolumeAccess } from './access.js';
 import type { Drainable } from './drain-operation.js';
 import { FillRate } from './fill-rate.js';
-import type { ReplicationLine } from './replication-thread.js';
+import type { ReplicationLine, ReplicationListener } from './replication-thread.js';
 import { idleReplication, openingStatus } from './volume-placeholder.js';
 
 /** Durability advances with every fdatasync; the replicator need not hear of each. */
@@ -54,7 +54,7 @@ export interface GatewayVolumeOptions {
   /** undefined: the volume does not replicate. */
   readonly replication:
     | {
-        readonly connect: (receive: (message: FromReplicator) => void) => ReplicationLine;
+        readonly connect: (receive: ReplicationListener) => ReplicationLine;
         readonly master: MasterKey;
         readonly fencing: 'auto' | 'none';
         readonly allowNew: boolean;
@@ -78,6 +78,7 @@ export class GatewayVolume implements Drainable {
   #failure: GatewayError | undefined;
   #line: ReplicationLine | undefined;
   #replication: ReplicationStatus | undefined;
+  #transfers: Transfers | undefined;
   #durableTimer: Timer | undefined;
   #drains = new Map<number, { readonly resolve: () => void; readonly reject: (error: GatewayError) => void }>();
   #nextDrain = 1;
@@ -224,7 +225,10 @@ export class GatewayVolume implements Drainable {
     const { configuration } = this.#options;
     const identity = this.#identity;
     if (identity === undefined) return;
-    this.#line = replication.connect((message) => this.#receive(volume, message));
+    this.#line = replication.connect((message, transfers) => {
+      this.#transfers = transfers ?? this.#transfers;
+      this.#receive(volume, message);
+    });
     const config: ReplicationConfig = {
       name: this.name,
       uuid: identity.uuid,
@@ -357,6 +361,7 @@ export class GatewayVolume implements Drainable {
     return {
       status,
       stats: this.#stats,
+      transfers: this.#transfers,
       timeToFullSeconds: this.#fill.timeToFullSeconds(clock.nowMs(), bufferUsedBytes, bufferCapacityBytes),
       lagSeconds: oldestPendingMs === 0 ? 0 : Math.max(0, clock.wallMs() - oldestPendingMs) / 1000,
     };

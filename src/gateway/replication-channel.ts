@@ -2,6 +2,7 @@
  * What the main thread and the replication thread say to each other. One thread serves all volumes, so that they share
  * one bandwidth budget and one store client; each volume's messages (remote/replication-messages.ts) carry its name.
  */
+import type { Transfers } from '../metrics/source.js';
 import type { LogLevel } from '../platform/pino-log.js';
 import type { StoreConfiguration } from '../config/configuration.js';
 import type { FromReplicator, ToReplicator } from '../remote/replication-messages.js';
@@ -26,4 +27,6 @@ export type ToReplicationThread =
 export interface FromReplicationThread {
   readonly volume: string;
   readonly message: FromReplicator;
+  /** With every status. */
+  readonly transfers: Transfers | undefined;
 }

@@ -4,6 +4,7 @@
  */
 import { Worker } from 'node:worker_threads';
 import { InvariantError } from '../base/assert.js';
+import type { Transfers } from '../metrics/source.js';
 import type { Clock } from '../ports/clock.js';
 import type { FromReplicator, ToReplicator } from '../remote/replication-messages.js';
 import type { FromReplicationThread, ReplicationThreadData, ToReplicationThread } from './replication-channel.js';
@@ -16,6 +17,8 @@ export interface ReplicationThreadOptions {
   readonly onFatal: (error: Error) => void;
 }
 
+export type ReplicationListener = (message: FromReplicator, transfers: Transfers | undefined) => void;
+
 /** One volume's line to its replicator. */
 export interface ReplicationLine {
   send(message: ToReplicator): void;
@@ -24,7 +27,7 @@ export interface ReplicationLine {
 export class ReplicationThread {
   readonly #worker: Worker;
   readonly #clock: Clock;
-  readonly #listeners = new Map<string, (message: FromReplicator) => void>();
+  readonly #listeners = new Map<string, ReplicationListener>();
   #ending = false;
   readonly #exited: Promise<void>;
 
@@ -34,7 +37,9 @@ export class ReplicationThread {
       workerData: options.data,
       resourceLimits: { maxYoungGenerationSizeMb: 8 },
     });
-    this.#worker.on('message', ({ volume, message }: FromReplicationThread) => this.#listeners.get(volume)?.(message));
+    this.#worker.on('message', ({ volume, message, transfers }: FromReplicationThread) =>
+      this.#listeners.get(volume)?.(message, transfers),
+    );
     this.#worker.on('error', (error) => options.onFatal(error instanceof Error ? error : new Error(String(error))));
     this.#exited = new Promise((resolve) => {
       this.#worker.once('exit', (code) => {
@@ -45,7 +50,7 @@ export class ReplicationThread {
   }
 
   /** `directory` is the volume's; `receive` gets everything that its replicator says. */
-  open(volume: string, directory: string, receive: (message: FromReplicator) => void): ReplicationLine {
+  open(volume: string, directory: string, receive: ReplicationListener): ReplicationLine {
     this.#listeners.set(volume, receive);
     this.#post({ type: 'open', volume, directory });
     return { send: (message) => this.#post({ type: 'to', volume, message }) };

@@ -9,10 +9,12 @@ import { assert, assertNever } from '../base/assert.js';
 import { TokenBucket, UNLIMITED } from '../bandwidth/token-bucket.js';
 import { LOG_DIRECTORY } from '../engine/volume-directory-format.js';
 import { LogReader } from '../engine/log-reader.js';
+import type { Transfers } from '../metrics/source.js';
 import { createLog } from '../platform/pino-log.js';
 import { ReplicationWorkerCore } from '../remote/replication-worker-core.js';
 import { LimitedStore } from '../remote/store-limit.js';
-import { ObservedStore } from '../remote/store-observe.js';
+import { ObservedStore, uploadBoundsSeconds } from '../remote/store-observe.js';
+import type { StoreCounters } from '../remote/store-observe.js';
 import { openStore } from './open-store.js';
 import type { FromReplicationThread, ReplicationThreadData, ToReplicationThread } from './replication-channel.js';
 import { createSystemPorts } from './system-ports.js';
@@ -40,7 +42,10 @@ function run(port: MessagePort, data: ReplicationThreadData): void {
         clock,
         random,
         log: log.child('replicator', { volume }),
-        emit: (message) => port.postMessage({ volume, message } satisfies FromReplicationThread),
+        emit: (message) => {
+          const transfers = message.type === 'status' ? transfersOf(observed.counters) : undefined;
+          port.postMessage({ volume, message, transfers } satisfies FromReplicationThread);
+        },
       }),
     );
   };
@@ -73,6 +78,15 @@ function run(port: MessagePort, data: ReplicationThreadData): void {
         assertNever(message);
     }
   });
+}
+
+function transfersOf(counters: StoreCounters): Transfers {
+  return {
+    uploadBoundsSeconds,
+    uploads: counters.uploadSeconds,
+    uploadSecondsSum: counters.uploadSecondsSum,
+    downloadedBytes: counters.downloadedBytes,
+  };
 }
 
 assert(parentPort !== null, 'this file is the entry of a worker thread');

@@ -34,24 +34,32 @@ export function registerFamily<Source>(registry: Registry, family: Family<Source
   registry.registerMetric(metric as unknown as Metric);
 }
 
-/**
- * The series of one histogram in seconds from counts per bucket (not cumulative, bounds of base/io-stats.ts, the last
- * open) beginning at counts[start].
- */
+/** The bounds of base/io-stats.ts in seconds. */
+export const ioBoundsSeconds: readonly number[] = durationBoundsUs.map((boundUs) => boundUs / 1e6);
+
+export interface HistogramCounts {
+  /** Upper bounds; the last bucket is open. */
+  readonly boundsSeconds: readonly number[];
+  /** Per bucket, not cumulative, beginning at counts[start]. */
+  readonly counts: ArrayLike<number>;
+  readonly start: number;
+  readonly sumSeconds: number;
+}
+
+/** The series of one histogram, cumulative as Prometheus wants them. */
 export function* histogramSamples(
   name: string,
   labels: Readonly<Record<string, string>>,
-  counts: ArrayLike<number>,
-  start: number,
-  sumUs: number,
+  histogram: HistogramCounts,
 ): Iterable<Sample> {
+  const { boundsSeconds, counts, start, sumSeconds } = histogram;
   let total = 0;
-  for (let bucket = 0; bucket <= durationBoundsUs.length; bucket++) {
+  for (let bucket = 0; bucket <= boundsSeconds.length; bucket++) {
     total += counts[start + bucket] ?? 0;
-    const bound = durationBoundsUs[bucket];
-    const le = bound === undefined ? '+Inf' : String(bound / 1e6);
+    const bound = boundsSeconds[bucket];
+    const le = bound === undefined ? '+Inf' : String(bound);
     yield { metricName: `${name}_bucket`, labels: { ...labels, le }, value: total };
   }
-  yield { metricName: `${name}_sum`, labels, value: sumUs / 1e6 };
+  yield { metricName: `${name}_sum`, labels, value: sumSeconds };
   yield { metricName: `${name}_count`, labels, value: total };
 }

@@ -1,7 +1,7 @@
 /** Metrics of requests and sessions, per volume and front end. */
 import { durationBoundsUs, ioOps } from '../base/io-stats.js';
 import type { IoStats } from '../base/io-stats.js';
-import { histogramSamples } from './family.js';
+import { histogramSamples, ioBoundsSeconds } from './family.js';
 import type { Family, Sample } from './family.js';
 import { frontendNames } from './source.js';
 import type { MetricsSource } from './source.js';
@@ -47,7 +47,9 @@ export const ioFamilies: readonly Family<MetricsSource>[] = [
       for (const { labels, stats } of eachStats(source)) {
         for (const [index, op] of ioOps.entries()) {
           const start = index * (durationBoundsUs.length + 1);
-          yield* histogramSamples(duration, { ...labels, op }, stats.durations, start, stats.durationSumUs[index] ?? 0);
+          const sumSeconds = (stats.durationSumUs[index] ?? 0) / 1e6;
+          const histogram = { boundsSeconds: ioBoundsSeconds, counts: stats.durations, start, sumSeconds };
+          yield* histogramSamples(duration, { ...labels, op }, histogram);
         }
       }
     },

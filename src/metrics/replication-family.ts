@@ -1,5 +1,6 @@
 /** Metrics of replication: how far the bucket is behind, what goes there, what it answers. */
 import type { ReplicationMode, ReplicationStatus } from '../ports/replication.js';
+import { histogramSamples } from './family.js';
 import type { Family, Sample } from './family.js';
 import type { MeteredVolume, MetricsSource } from './source.js';
 
@@ -11,6 +12,8 @@ const modes = {
   blocked: 4,
   off: 5,
 } as const satisfies Record<ReplicationMode, number>;
+
+const uploadDuration = 'keepgate_upload_duration_seconds';
 
 /** A family with one sample for each volume that replicates; undefined leaves the volume out. */
 function family(
@@ -92,6 +95,32 @@ export const replicationFamilies: readonly Family<MetricsSource>[] = [
   ),
   family('uploaded_bytes_total', 'counter', 'Bytes sent to the store.', ({ uploadedBytes }) => uploadedBytes),
   counted('upload_requests_total', 'outcome', 'Uploads by how they ended.', ({ uploadRequests }) => uploadRequests),
+  {
+    name: uploadDuration,
+    help: 'Time of an upload, every attempt counted.',
+    type: 'histogram',
+    *samples(source) {
+      for (const { status, transfers } of source.volumes()) {
+        if (transfers === undefined) continue;
+        yield* histogramSamples(
+          uploadDuration,
+          { volume: status.name },
+          {
+            boundsSeconds: transfers.uploadBoundsSeconds,
+            counts: transfers.uploads,
+            start: 0,
+            sumSeconds: transfers.uploadSecondsSum,
+          },
+        );
+      }
+    },
+  },
+  family(
+    'downloaded_bytes_total',
+    'counter',
+    'Bytes received from the store.',
+    (_, { transfers }) => transfers?.downloadedBytes,
+  ),
   family(
     'coalesced_bytes_total',
     'counter',

@@ -12,6 +12,18 @@ export interface MeteredVolume {
   readonly timeToFullSeconds: number;
   /** Age of the oldest acknowledged write that is not remote; 0 when there is none. */
   readonly lagSeconds: number;
+  /** undefined until the replicator reported. */
+  readonly transfers: Transfers | undefined;
+}
+
+/** What went to and from the store for one volume, every attempt counted. */
+export interface Transfers {
+  /** Upper bounds of the duration buckets in seconds; the last bucket is open. */
+  readonly uploadBoundsSeconds: readonly number[];
+  /** Not cumulative; one more than there are bounds. */
+  readonly uploads: ArrayLike<number>;
+  readonly uploadSecondsSum: number;
+  readonly downloadedBytes: number;
 }
 
 /** Counted by a front end since the start. */

@@ -1,6 +1,6 @@
 /** Metrics of the volumes themselves: state, buffer, destaging. */
 import { volumeStates } from '../ports/volume-status.js';
-import { histogramSamples } from './family.js';
+import { histogramSamples, ioBoundsSeconds } from './family.js';
 import type { Family, Sample } from './family.js';
 import type { MeteredVolume, MetricsSource } from './source.js';
 
@@ -42,7 +42,9 @@ export const volumeFamilies: readonly Family<MetricsSource>[] = [
     type: 'histogram',
     *samples(source) {
       for (const { status } of source.volumes()) {
-        yield* histogramSamples(flush, { volume: status.name }, status.flushes.buckets, 0, status.flushes.sumUs);
+        const { buckets: counts, sumUs } = status.flushes;
+        const histogram = { boundsSeconds: ioBoundsSeconds, counts, start: 0, sumSeconds: sumUs / 1e6 };
+        yield* histogramSamples(flush, { volume: status.name }, histogram);
       }
     },
   },

@@ -20,6 +20,7 @@ function volume(state: VolumeState): MeteredVolume {
     stats: { nbd: new IoStats(), iscsi: new IoStats() },
     timeToFullSeconds: Infinity,
     lagSeconds: 2,
+    transfers: undefined,
     status: {
       name: 'disk0',
       uuid: '00000000-0000-4000-8000-000000000000',

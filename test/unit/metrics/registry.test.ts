@@ -16,6 +16,7 @@ function volume(): MeteredVolume {
     stats: { nbd, iscsi: new IoStats() },
     timeToFullSeconds: Infinity,
     lagSeconds: 4.5,
+    transfers: { uploadBoundsSeconds: [0.1, 1], uploads: [2, 0, 1], uploadSecondsSum: 2.5, downloadedBytes: 7 },
     status: {
       name: 'disk0',
       uuid: '00000000-0000-4000-8000-000000000000',
@@ -83,6 +84,10 @@ describe('/metrics', () => {
       'keepgate_uploaded_bytes_total{volume="disk0"} 123',
       'keepgate_upload_requests_total{volume="disk0",outcome="stored"} 12',
       'keepgate_store_errors_total{volume="disk0",code="store-slow-down"} 2',
+      'keepgate_upload_duration_seconds_bucket{volume="disk0",le="1"} 2',
+      'keepgate_upload_duration_seconds_bucket{volume="disk0",le="+Inf"} 3',
+      'keepgate_upload_duration_seconds_sum{volume="disk0"} 2.5',
+      'keepgate_downloaded_bytes_total{volume="disk0"} 7',
       'keepgate_upload_limit_bytes_per_second +Inf',
     ]) {
       assert.ok(lines.has(line), `missing: ${line}`);
