@@ -1,8 +1,10 @@
 /**
  * The main job, in a real kernel: LUKS and ext4 on the disk, over NBD and over iSCSI; the gateway killed with SIGKILL
- * and started again; everything is there. And the same volume, written over one protocol, reads equal over the other.
+ * and started again; everything is there. The same volume, written over one protocol, reads equal over the other. And
+ * when the machine is lost, everything comes back from the store and the key.
  */
 import assert from 'node:assert/strict';
+import { rm } from 'node:fs/promises';
 import { after, before, it } from 'node:test';
 import { TestGateway, targetPrefix } from '../tool/gateway.js';
 import { suite } from '../tool/suite.js';
@@ -93,21 +95,36 @@ suite(
       assert.equal(result.status, 0, `${result.output}\n${gateway.log()}`);
       return result;
     };
-    const survivesKill = async (written: string, alsoRead: string): Promise<void> => {
+    let writtenOverNbd: string[] = [];
+    const survivesKill = async (written: string, alsoRead: string): Promise<string[]> => {
       const before = sums(await guest(writeFiles(written)));
       assert.equal(before.length, fileCount);
       await gateway.kill();
       await gateway.startAgain();
       assert.deepEqual(sums(await guest(checkFiles(written))), before);
       assert.deepEqual(sums(await guest(checkFiles(alsoRead))), before);
+      return before;
     };
 
     it('written over NBD, gateway killed, the same over NBD and over iSCSI', async () => {
-      await survivesKill(attachNbd(gateway, 'by-nbd'), attachIscsi(gateway, 'by-nbd'));
+      writtenOverNbd = await survivesKill(attachNbd(gateway, 'by-nbd'), attachIscsi(gateway, 'by-nbd'));
     });
 
     it('written over iSCSI, gateway killed, the same over iSCSI and over NBD', async () => {
       await survivesKill(attachIscsi(gateway, 'by-iscsi'), attachNbd(gateway, 'by-iscsi'));
+    });
+
+    it('drained, the data directory deleted, restored: LUKS opens, the files are equal', async () => {
+      for (const volume of ['by-nbd', 'by-iscsi']) await gateway.drain(volume);
+      await gateway.stop();
+      await rm(gateway.dataDir, { recursive: true });
+      for (const volume of ['by-nbd', 'by-iscsi']) {
+        const from = `file://${gateway.storeDirectory}`;
+        const restored = await gateway.command(['restore', volume, '--from', from, '--full', '--take-over']);
+        assert.equal(restored.status, 0, `${restored.stdout}${restored.stderr}`);
+      }
+      await gateway.startAgain();
+      assert.deepEqual(sums(await guest(checkFiles(attachNbd(gateway, 'by-nbd')))), writtenOverNbd);
     });
   },
   () => (typeof image === 'string' ? image : undefined),

@@ -23,6 +23,7 @@ export interface GuestDisk {
 export interface GuestRun {
   readonly script: string;
   readonly memoryMiB?: number;
+  readonly processors?: number;
   readonly timeoutMs?: number;
   readonly disks?: readonly GuestDisk[];
 }
@@ -42,7 +43,16 @@ export async function runGuest(image: GuestImage, options: GuestRun): Promise<Gu
   const args = [
     ...firmware,
     ...(kvm ? ['-accel', 'kvm', '-cpu', 'host'] : ['-accel', 'tcg,thread=multi', '-cpu', 'max']),
-    ...['-smp', '1', '-m', String(options.memoryMiB ?? 768), '-kernel', image.kernelPath, '-initrd', initrd],
+    ...[
+      '-smp',
+      String(options.processors ?? 1),
+      '-m',
+      String(options.memoryMiB ?? 768),
+      '-kernel',
+      image.kernelPath,
+      '-initrd',
+      initrd,
+    ],
     ...['-append', 'console=ttyS0 panic=-1 quiet', '-display', 'none', '-serial', 'stdio', '-monitor', 'none'],
     ...['-chardev', `file,id=output,path=${outputFile}`, '-device', 'virtio-serial-pci,max_ports=2'],
     ...['-device', 'virtserialport,chardev=output,nr=1'],
