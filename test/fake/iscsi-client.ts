@@ -256,7 +256,8 @@ export class IscsiClient {
     const end = dataEnd + (this.dataDigest && dataBytes > 0 ? 4 : 0);
     if (bytes.length < end) return undefined;
     if (this.headerDigest) assert.deepEqual(bytes.subarray(48, 52), digest(bytes.subarray(0, 48)), 'header digest');
-    if (end > dataEnd) assert.deepEqual(bytes.subarray(dataEnd, end), digest(bytes.subarray(dataAt, dataEnd)), 'data digest');
+    if (end > dataEnd)
+      assert.deepEqual(bytes.subarray(dataEnd, end), digest(bytes.subarray(dataAt, dataEnd)), 'data digest');
     this.#unparsed = bytes.subarray(end);
     return {
       opcode: bytes[0]! & 0x3f,
@@ -296,7 +297,11 @@ export function outcome(pdus: readonly Pdu[], itt: number): Outcome {
   for (const pdu of pdus) {
     if (pdu.header.readUInt32BE(16) !== itt) continue;
     if (pdu.opcode === 0x25) {
-      assert.equal(pdu.header.readUInt32BE(40), data.reduce((sum, part) => sum + part.length, 0), 'data in order');
+      assert.equal(
+        pdu.header.readUInt32BE(40),
+        data.reduce((sum, part) => sum + part.length, 0),
+        'data in order',
+      );
       data.push(pdu.data);
       if ((pdu.flags & 1) === 0) continue;
       const residual = pdu.header.readUInt32BE(44);
@@ -322,7 +327,11 @@ function digest(bytes: Uint8Array): Buffer {
 }
 
 export function text(keys: Readonly<Record<string, string>>): Buffer {
-  return Buffer.from(Object.entries(keys).map(([key, value]) => `${key}=${value}\0`).join(''));
+  return Buffer.from(
+    Object.entries(keys)
+      .map(([key, value]) => `${key}=${value}\0`)
+      .join(''),
+  );
 }
 
 export function parse(data: Uint8Array): Record<string, string> {

@@ -1,16 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { GatewayError } from '../../../../src/base/errors.js';
-import {
-  bytes32,
-  createRig,
-  NO_TAG,
-  outcome,
-  pattern,
-  read10,
-  settled,
-  write10,
-} from '../../../fake/iscsi-client.js';
+import { bytes32, createRig, NO_TAG, outcome, pattern, read10, settled, write10 } from '../../../fake/iscsi-client.js';
 import type { IscsiClient, Rig } from '../../../fake/iscsi-client.js';
 
 const CHECK_CONDITION = 2;
@@ -58,7 +49,12 @@ async function transfer(
       for (let at = offset; at < offset + length; at += agreed.segment) {
         const end = Math.min(offset + length, at + agreed.segment);
         const final = end === offset + length;
-        client.dataOut(itt, payload.subarray(at, end), { offset: at, ttt: header.readUInt32BE(20), dataSn: sn++, final });
+        client.dataOut(itt, payload.subarray(at, end), {
+          offset: at,
+          ttt: header.readUInt32BE(20),
+          dataSn: sn++,
+          final,
+        });
       }
     }
     if (solicited.length === 0) return { outcome: outcome(pdus, itt), r2ts };
@@ -310,7 +306,9 @@ describe('data from the device', () => {
     const { client } = await ready({}, rig);
     rig.device.grow(48 * 1024 * 1024);
     client.stream.stalled = true;
-    const tags = [0, 1, 2].map(() => client.command([0xa8, 0, ...bytes32(0), ...bytes32(16_384), 0, 0], { read: 8_388_608 }));
+    const tags = [0, 1, 2].map(() =>
+      client.command([0xa8, 0, ...bytes32(0), ...bytes32(16_384), 0, 0], { read: 8_388_608 }),
+    );
     assert(client.stream.pendingBytes < 8 * 1024 * 1024, 'not more than a part of it is in memory');
     while (client.stream.pendingBytes > 0) {
       client.stream.take();

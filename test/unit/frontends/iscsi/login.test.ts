@@ -103,7 +103,11 @@ describe('login', () => {
     const volume = new MemoryVolume(new MemoryDevice(), { iscsi: { initiators: ['iqn.2026-11.test:other'] } });
     const open = await createRig();
     const closed = await createRig({ volume });
-    const step = (keys: Record<string, string>, options: Parameters<IscsiClient['loginStep']>[1], rig = open): [Pdu, IscsiClient] => {
+    const step = (
+      keys: Record<string, string>,
+      options: Parameters<IscsiClient['loginStep']>[1],
+      rig = open,
+    ): [Pdu, IscsiClient] => {
       const client = rig.connect();
       return [client.loginStep(keys, options), client];
     };

@@ -1,7 +1,18 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { limits } from '../../../../src/base/limits.js';
-import { createRig, INITIATOR, NO_TAG, outcome, parse, pattern, PREFIX, read10, text, write10 } from '../../../fake/iscsi-client.js';
+import {
+  createRig,
+  INITIATOR,
+  NO_TAG,
+  outcome,
+  parse,
+  pattern,
+  PREFIX,
+  read10,
+  text,
+  write10,
+} from '../../../fake/iscsi-client.js';
 import type { IscsiClient, Rig } from '../../../fake/iscsi-client.js';
 import { MemoryDevice, MemoryDirectory, MemoryVolume } from '../../../fake/memory-device.js';
 import { settled } from '../../../fake/memory-stream.js';
@@ -121,7 +132,10 @@ describe('a session', () => {
     client.stream.feed(Buffer.concat(sent));
     const pdus = client.pdus();
     assert.equal(outcome(pdus, itt).status, 0);
-    assert.deepEqual(pdus.map(({ opcode }) => opcode), [0x21, 0x26]);
+    assert.deepEqual(
+      pdus.map(({ opcode }) => opcode),
+      [0x21, 0x26],
+    );
     assert.deepEqual(Buffer.from(rig.device.image.subarray(0, 512)), pattern(512));
   });
 
@@ -452,7 +466,10 @@ describe('SendTargets', () => {
 
   it('comes in parts where it is long, and takes requests in parts', async () => {
     const many = new MemoryDirectory(
-      ...Array.from({ length: 300 }, (_, index) => new MemoryVolume(new MemoryDevice({ name: `v${index}`, sizeBytes: 4096 }))),
+      ...Array.from(
+        { length: 300 },
+        (_, index) => new MemoryVolume(new MemoryDevice({ name: `v${index}`, sizeBytes: 4096 })),
+      ),
     );
     const client = (await createRig({ directory: many })).connect();
     client.discover();
