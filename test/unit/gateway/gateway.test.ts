@@ -1,7 +1,9 @@
 /** A whole gateway as a process: start, exclusive attachment, drain, restart, stop, and what it refuses. */
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
-import { readFile, rename, rm, stat } from 'node:fs/promises';
+import { readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import type { VolumeReport } from '../../../src/api/volume-report.js';
@@ -97,6 +99,23 @@ describe('a gateway', () => {
     assert.equal((await fetch(`${gateway.apiUrl}/readyz`)).status, 200);
   });
 
+  it('takes over a new upload limit on SIGHUP, names what needs a restart, and survives a wrong file', async () => {
+    const content = JSON.parse(await readFile(gateway.configFile, 'utf8')) as Record<string, unknown>;
+    const reread = async (changed: object, line: string): Promise<void> => {
+      await writeFile(gateway.configFile, JSON.stringify(changed));
+      process.kill(gateway.pid, 'SIGHUP');
+      await eventually(line, () => gateway.log().includes(line));
+    };
+    await reread(
+      { ...content, bandwidth: { upload: '8Mbit/s' }, volumes: [disk] },
+      'volumes changed in the configuration',
+    );
+    assert.equal(await gateway.metric('keepgate_upload_limit_bytes_per_second'), 1_000_000);
+    await reread({ ...content, bandwidth: { upload: 'fast' } }, 'the configuration was not taken over');
+    assert.equal(await gateway.metric('keepgate_upload_limit_bytes_per_second'), 1_000_000);
+    await reread(content, '"bytesPerSecond":"unlimited"');
+  });
+
   it('has everything that was acknowledged after SIGKILL, flushed or not', async () => {
     const client = await attach(gateway);
     const payload = randomBytes(64 * kib);
@@ -143,6 +162,33 @@ describe('a gateway without its store', () => {
     await rename(hidden, gateway.storeDirectory);
     await gateway.drain('disk0');
     await eventually('replication is no longer blocked', async () => (await mode()) !== 'blocked');
+  });
+});
+
+describe('a gateway whose store accepts and never answers', () => {
+  it('serves, and ends within 10 s of SIGTERM with exit code 0', async () => {
+    const silent = createServer((socket) => socket.on('error', () => undefined));
+    await new Promise<void>((done) => silent.listen(0, '127.0.0.1', done));
+    const endpoint = `http://127.0.0.1:${(silent.address() as AddressInfo).port}`;
+    const gateway = await TestGateway.start({ volumes: [disk] });
+    try {
+      await gateway.stop();
+      await gateway.startAgain({
+        store: { url: 's3://bucket/prefix', endpoint, forcePathStyle: true },
+        env: { AWS_ACCESS_KEY_ID: 'id', AWS_SECRET_ACCESS_KEY: 'secret' },
+      });
+      const client = await attach(gateway);
+      const payload = randomBytes(4096);
+      assert.equal((await client.request({ type: CMD.WRITE, offset: 0, payload })).error, 0);
+      const startedMs = performance.now();
+      await gateway.stop();
+      assert.ok(performance.now() - startedMs < 10_000);
+      assert.match(gateway.log(), /"msg":"stopped"/);
+      client.destroy();
+    } finally {
+      await gateway.dispose();
+      silent.close();
+    }
   });
 });
 
