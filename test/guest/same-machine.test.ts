@@ -17,6 +17,9 @@ import { keepgateInGuest, makeRuntimeImage } from './runtime-image.js';
 
 const image = await guestImage();
 const fileCount = Math.ceil(1024 ** 3 / statSync(process.execPath).size);
+/** Reading is slow in an emulated processor: all of it only in the long run. */
+const compared = process.env['KEEPGATE_TEST_LONG'] === '1' ? fileCount : 2;
+const comparedFiles = Array.from({ length: compared }, (_, index) => `/mnt/file${fileCount - 1 - index}`).join(' ');
 /** What the gateway promises to stay under. */
 const gatewayMiB = 256;
 /** Left for everything else: the kernel's page cache, the shell. */
@@ -70,7 +73,7 @@ echo "WRITTEN $(du -sm /mnt | cut -f1) MiB after $(cut -d. -f1 /proc/uptime) s"
 umount /mnt
 echo 3 >/proc/sys/vm/drop_caches
 mount -o ro /dev/nbd0 /mnt
-equal=0; for file in /mnt/file*; do cmp $file /app/node && equal=$((equal+1)); done
+equal=0; for file in ${comparedFiles}; do cmp $file /app/node && equal=$((equal+1)); done
 echo "EQUAL $equal after $(cut -d. -f1 /proc/uptime) s"
 umount /mnt
 nbd-client -d /dev/nbd0
@@ -99,7 +102,7 @@ suite(
           ],
         });
         assert.equal(result.status, 0, result.output);
-        assert.match(result.output, new RegExp(`^EQUAL ${fileCount} `, 'm'), result.output);
+        assert.match(result.output, new RegExp(`^EQUAL ${compared} `, 'm'), result.output);
         for (const line of result.output.split('\n').slice(0, 20)) t.diagnostic(line);
       } finally {
         await rm(folder, { recursive: true, force: true });
