@@ -79,10 +79,7 @@ export class LogicalUnit implements UnitContext {
       if (this.device.readOnly) return task.fail(sense.writeProtected);
       if (this.modes.softwareWriteProtect) return task.fail(sense.softwareWriteProtected);
     }
-    if (command.accept !== undefined) {
-      task.command = command;
-      task.cdb.set(cdb.subarray(at, at + usage.length));
-    }
+    if (command.accept !== undefined) task.cdb.set(cdb.subarray(at, at + usage.length));
     try {
       return command.begin(this, task, cdb, at);
     } catch (error) {
@@ -93,7 +90,7 @@ export class LogicalUnit implements UnitContext {
   /** After step.collect, with the whole parameter list, or as much of it as the initiator sent. */
   accept(task: ScsiTask, bytes: Uint8Array, start: number, end: number): Step {
     try {
-      return task.command?.accept?.(this, task, bytes, start, end) ?? task.fail(sense.internalTargetFailure);
+      return findCommand(task.cdb, 0)?.accept?.(this, task, bytes, start, end) ?? task.fail(sense.internalTargetFailure);
     } catch (error) {
       return this.refuse(task, error);
     }

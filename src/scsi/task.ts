@@ -8,7 +8,6 @@ import { ioOps } from '../base/io-stats.js';
 import type { ByteLength, ByteOffset } from '../base/units.js';
 import type { GatewayError } from '../base/errors.js';
 import type { Completion } from '../ports/block-device.js';
-import type { Command } from './command.js';
 import type { Nexus } from './nexus.js';
 import { scsiStatus } from './sense.js';
 import type { Sense } from './sense.js';
@@ -49,7 +48,6 @@ export abstract class ScsiTask implements Completion {
   aborted = false;
   /** Kept where the command goes on after its parameter list came. */
   readonly cdb = new Uint8Array(CDB_BYTES_MAX);
-  command: Command | undefined;
 
   /** Data-Out bytes that the initiator said it has, wanted or not. */
   abstract get offeredBytes(): ByteLength;
@@ -67,7 +65,6 @@ export abstract class ScsiTask implements Completion {
     this.sense = undefined;
     this.op = otherOp;
     this.aborted = false;
-    this.command = undefined;
   }
 
   fail(what: Sense): Step {
