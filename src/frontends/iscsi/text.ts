@@ -13,7 +13,8 @@ export interface Pair {
 const KEY_CHARS_MAX = 63;
 const VALUE_CHARS_MAX = 8192;
 /** Section 6.1: letters, digits and a few signs, beginning with a letter. */
-const KEY = /^[A-Z][A-Za-z0-9.\-+@_]*$/;
+// "MUST start with a capital letter": RFC 7144 broke that rule itself with iSCSIProtocolLevel.
+const KEY = /^[A-Za-z][A-Za-z0-9.\-+@_]*$/;
 
 /** All pairs, in order. @throws ProtocolError */
 export function parseText(bytes: Uint8Array): Pair[] {
