@@ -10,6 +10,7 @@ import type { IoOp } from '../base/io-stats.js';
 import { readU16, readU24, readU32, readU64 } from './big-endian.js';
 import type { Command } from './command.js';
 import { inquiry, reportLuns } from './inquiry.js';
+import { getLbaStatus } from './lba-status-command.js';
 import { beginRead, beginWrite, readCapacity10, readCapacity16, synchronizeCache } from './medium-command.js';
 import { acceptModeSelect, modeSelect, modeSense } from './mode-command.js';
 import { acceptUnmap, acceptWriteSame, unmap, writeSame } from './provisioning-command.js';
@@ -192,6 +193,12 @@ const writing: readonly Command[] = [
 ];
 
 const provisioning: readonly Command[] = [
+  row({
+    name: 'GET LBA STATUS',
+    usage: '9e 1f ff ff ff ff ff ff ff ff ff ff ff ff 00 00',
+    serviceAction: 0x12,
+    begin: getLbaStatus,
+  }),
   row({
     name: 'UNMAP',
     usage: '42 00 00 00 00 00 1f ff ff 00',

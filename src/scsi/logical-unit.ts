@@ -90,7 +90,9 @@ export class LogicalUnit implements UnitContext {
   /** After step.collect, with the whole parameter list, or as much of it as the initiator sent. */
   accept(task: ScsiTask, bytes: Uint8Array, start: number, end: number): Step {
     try {
-      return findCommand(task.cdb, 0)?.accept?.(this, task, bytes, start, end) ?? task.fail(sense.internalTargetFailure);
+      return (
+        findCommand(task.cdb, 0)?.accept?.(this, task, bytes, start, end) ?? task.fail(sense.internalTargetFailure)
+      );
     } catch (error) {
       return this.refuse(task, error);
     }
