@@ -39,5 +39,10 @@ module.exports = {
     nodeOnlyIn('^node_modules/(commander|cli-progress|cli-table3)', ['cli']),
     nodeOnlyIn('^(node:)?worker_threads$', ['platform', 'gateway']),
   ],
-  options: { tsConfig: { fileName: 'tsconfig.json' }, tsPreCompilationDeps: true, doNotFollow: { path: 'node_modules' }, exclude: { path: '^(dist|build|test/.cache)/' } },
+  options: {
+    tsConfig: { fileName: 'tsconfig.json' },
+    tsPreCompilationDeps: true,
+    doNotFollow: { path: 'node_modules' },
+    exclude: { path: '^(dist|build|test/.cache)/' },
+  },
 };

@@ -3,10 +3,22 @@ import tseslint from 'typescript-eslint';
 
 /** Time and randomness come through ports, so that the engine can run inside a simulation. */
 const viaPorts = [
-  { selector: "NewExpression[callee.name='Date'][arguments.length=0]", message: 'Use the Clock port (src/ports/clock.ts).' },
-  { selector: "CallExpression[callee.object.name='Date'][callee.property.name='now']", message: 'Use the Clock port (src/ports/clock.ts).' },
-  { selector: "CallExpression[callee.object.name='Math'][callee.property.name='random']", message: 'Use the Random port (src/ports/random.ts).' },
-  { selector: "CallExpression[callee.name=/^(setTimeout|setInterval)$/]", message: 'Use the Clock port (src/ports/clock.ts).' },
+  {
+    selector: "NewExpression[callee.name='Date'][arguments.length=0]",
+    message: 'Use the Clock port (src/ports/clock.ts).',
+  },
+  {
+    selector: "CallExpression[callee.object.name='Date'][callee.property.name='now']",
+    message: 'Use the Clock port (src/ports/clock.ts).',
+  },
+  {
+    selector: "CallExpression[callee.object.name='Math'][callee.property.name='random']",
+    message: 'Use the Random port (src/ports/random.ts).',
+  },
+  {
+    selector: 'CallExpression[callee.name=/^(setTimeout|setInterval)$/]',
+    message: 'Use the Clock port (src/ports/clock.ts).',
+  },
 ];
 
 export default tseslint.config(
@@ -31,12 +43,33 @@ export default tseslint.config(
     // node:test's describe and it return promises that the runner itself awaits.
     files: ['test/**/*.ts'],
     rules: {
-      '@typescript-eslint/no-floating-promises': ['error', { allowForKnownSafeCalls: [{ from: 'package', package: 'node:test', name: ['describe', 'it', 'test', 'before', 'after', 'beforeEach', 'afterEach', 'suite'] }] }],
+      '@typescript-eslint/no-floating-promises': [
+        'error',
+        {
+          allowForKnownSafeCalls: [
+            {
+              from: 'package',
+              package: 'node:test',
+              name: ['describe', 'it', 'test', 'before', 'after', 'beforeEach', 'afterEach', 'suite'],
+            },
+          ],
+        },
+      ],
       '@typescript-eslint/no-non-null-assertion': 'off',
     },
   },
   {
     files: ['**/*.js', '**/*.mjs', '**/*.cjs'],
-    languageOptions: { globals: { process: 'readonly', console: 'readonly', URL: 'readonly', Buffer: 'readonly', setTimeout: 'readonly', clearTimeout: 'readonly', module: 'writable' } },
+    languageOptions: {
+      globals: {
+        process: 'readonly',
+        console: 'readonly',
+        URL: 'readonly',
+        Buffer: 'readonly',
+        setTimeout: 'readonly',
+        clearTimeout: 'readonly',
+        module: 'writable',
+      },
+    },
   },
 );

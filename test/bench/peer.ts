@@ -94,7 +94,7 @@ async function startNbdServer(pidFile: string, configuration: string, image: str
 
 async function startTgt(start: Start, image: string, port: number): Promise<string> {
   const { path, env } = requiredTool('tgtd');
-  const control = String(port); // Its control socket is named by a number of ours.
+  const control = String((port % 32_000) + 1); // Its control socket is named by a number, up to 32767.
   const target = 'iqn.2026-11.io.keepgate.bench:tgt';
   start([path, '-f', '--control-port', control, '--iscsi', `portal=127.0.0.1:${port}`], env);
   await listening(port);

@@ -102,17 +102,9 @@ export class DataOut {
   startWrite(task: IscsiTask): void {
     const offered = Math.min(task.expectedOutBytes, task.lengthBytes);
     task.wantedBytes = offered - (offered % LOGICAL_BLOCK_BYTES);
-    if (task.wantedBytes === 0) {
-      this.startDrop(task);
-    } else if (this.#waiting.length > 0 || !this.#admits(task)) {
-      const wasParked = task.outState === dataOut.stash;
-      task.outState = dataOut.stash;
-      if (!wasParked) this.#makeStash(task);
-      this.#waiting.push(task);
-      this.#listen();
-    } else {
-      this.#open(task);
-    }
+    if (task.wantedBytes === 0) this.startDrop(task);
+    else if (task.outState === dataOut.stash) this.#admit(task);
+    else task.outState = dataOut.ready;
   }
 
   /** The command wants a parameter list. */
@@ -154,6 +146,12 @@ export class DataOut {
   take(task: IscsiTask, bytes: Uint8Array, start: number, end: number): void {
     const usable = Math.min(end, start + Math.max(0, task.wantedBytes - task.receivedBytes));
     if (usable > start) {
+      if (task.outState === dataOut.ready && usable - start === task.wantedBytes && this.#mayWriteNow(task)) {
+        task.receivedBytes += end - start;
+        this.#writeNow(task, bytes, start);
+        return;
+      }
+      if (task.outState === dataOut.ready) this.#admit(task);
       if (task.outState === dataOut.write) task.write?.fill(bytes, start, usable);
       else task.stash?.set(bytes.subarray(start, usable), task.receivedBytes);
     }
@@ -163,6 +161,7 @@ export class DataOut {
   /** Data have come, or the device admitted the task: whatever is next. */
   advance(task: IscsiTask): void {
     if (task.unsolicited || task.receiving) return;
+    if (task.outState === dataOut.ready) this.#admit(task);
     if (task.outState === dataOut.drop) {
       if (task.r2tDone < task.r2tSent) return;
       this.#expecting.delete(task.initiatorTaskTag);
@@ -229,6 +228,39 @@ export class DataOut {
   #admits(task: IscsiTask): boolean {
     if (!this.#device.writable) return false;
     return this.#openBytes === 0 || this.#openBytes + task.wantedBytes <= limits.inflightPayloadBytesPerConnectionMax;
+  }
+
+  /** Takes the memory for a write, or lets it wait for that; what it has received already is in its stash. */
+  #admit(task: IscsiTask): void {
+    if (this.#waiting.length === 0 && this.#admits(task)) {
+      this.#open(task);
+      return;
+    }
+    if (task.outState !== dataOut.stash) this.#makeStash(task);
+    task.outState = dataOut.stash;
+    this.#waiting.push(task);
+    this.#listen();
+  }
+
+  /** Whether a payload that has come in one piece is all that comes, and needs no further check. */
+  #mayWriteNow(task: IscsiTask): boolean {
+    const isAll = task.wantedBytes === task.expectedOutBytes && !task.unsolicited;
+    return isAll && this.#device.writable && !this.#parameters.dataDigest;
+  }
+
+  /** Straight from the receive buffer: the usual write whose header came alone. */
+  #writeNow(task: IscsiTask, bytes: Uint8Array, start: number): void {
+    this.#expecting.delete(task.initiatorTaskTag);
+    task.outState = dataOut.none;
+    task.running = true;
+    try {
+      this.#device.write(task.offset, task.wantedBytes, bytes, start, task.forceUnitAccess, task);
+      this.#host.touched();
+    } catch (error) {
+      task.running = false;
+      this.#host.refused(task, error);
+      this.startDrop(task);
+    }
   }
 
   #listen(): void {

@@ -28,6 +28,8 @@ export const dataOut = {
   parameters: 3,
   /** Dropped: the command has failed already, its status follows the last unsolicited data. */
   drop: 4,
+  /** A write of which nothing has come: memory for it is taken when a part does. */
+  ready: 5,
 } as const;
 export type DataOutState = (typeof dataOut)[keyof typeof dataOut];
 
