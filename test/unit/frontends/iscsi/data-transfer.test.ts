@@ -202,6 +202,60 @@ describe('data to the device', () => {
     assert.deepEqual(Buffer.from(rig.device.image.subarray(4096, 8192)), payload);
   });
 
+  it('takes no memory for a payload that comes in one piece behind its header', async () => {
+    const { rig, client } = await ready();
+    const feed = client.stream.feed.bind(client.stream);
+    let opened = 0;
+    const openWrite = rig.device.openWrite.bind(rig.device);
+    rig.device.openWrite = (offset, lengthBytes) => {
+      opened++;
+      return openWrite(offset, lengthBytes);
+    };
+    for (const cut of [48, 49]) {
+      let sent = Buffer.alloc(0);
+      client.stream.feed = (bytes) => void (sent = Buffer.from(bytes));
+      const itt = client.command(write10(cut, 2), { write: 1024, data: pattern(1024, cut) });
+      client.stream.feed = feed;
+      feed(sent.subarray(0, cut));
+      feed(sent.subarray(cut));
+      assert.equal(outcome(client.pdus(), itt).status, 0);
+      assert.deepEqual(Buffer.from(rig.device.image.subarray(cut * 512, cut * 512 + 1024)), pattern(1024, cut));
+      assert.equal(opened, cut === 48 ? 0 : 1);
+    }
+  });
+
+  it('waits when the device stops being writable between header and data', async () => {
+    const { rig, client } = await ready();
+    const feed = client.stream.feed.bind(client.stream);
+    let sent = Buffer.alloc(0);
+    client.stream.feed = (bytes) => void (sent = Buffer.from(bytes));
+    const itt = client.command(write10(0, 2), { write: 1024, data: pattern(1024) });
+    client.stream.feed = feed;
+    feed(sent.subarray(0, 48));
+    rig.device.writable = false;
+    feed(sent.subarray(48, 500));
+    feed(sent.subarray(500));
+    assert.deepEqual(client.pdus(), []);
+    rig.device.writable = true;
+    await settled();
+    assert.equal(outcome(client.pdus(), itt).status, 0);
+    assert.deepEqual(Buffer.from(rig.device.image.subarray(0, 1024)), pattern(1024));
+  });
+
+  it('of a WRITE SAME under way stops when that is aborted', async () => {
+    const { rig, client } = await ready();
+    rig.device.writable = false;
+    const cdb = [0x93, 0, 0, 0, 0, 0, 0, 0, 0, 0, ...bytes32(2048), 0, 0];
+    const itt = client.command(cdb, { write: 512, data: Buffer.alloc(512, 1) });
+    client.taskManagement(1, { referenced: itt });
+    assert.equal(client.one().header[2], 0);
+    rig.device.writable = true;
+    await settled();
+    assert.deepEqual(rig.device.history, []);
+    assert.deepEqual(client.pdus(), []);
+    assert.equal(rig.target.connections[0]?.inflight, 0);
+  });
+
   it('is abandoned when the connection dies before it is whole', async () => {
     const { rig, client } = await ready();
     client.command(write10(0, 8), { write: 4096, data: pattern(512) });
