@@ -1,0 +1,65 @@
+/** The pages that a user reads, taken apart: code blocks, inline code, links. Line breaks inside a paragraph are blanks. */
+import { readFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+
+export const projectDirectory = resolve(import.meta.dirname, '../../../..');
+
+export interface Block {
+  /** As the fence says: sh, yaml, ini; empty for a drawing. */
+  readonly language: string;
+  readonly text: string;
+}
+
+export interface Page {
+  readonly path: string;
+  readonly text: string;
+  readonly blocks: readonly Block[];
+  /** Everything that is not in a block. */
+  readonly prose: string;
+}
+
+export function readPage(path: string): Page {
+  const text = readFileSync(join(projectDirectory, path), 'utf8');
+  const blocks: Block[] = [];
+  const fence = /^( *)```(\w*)\n([\s\S]*?)^\1```$/gm;
+  const prose = text.replace(fence, (_, indent: string, language: string, content: string) => {
+    blocks.push({ language, text: content.replaceAll(new RegExp(`^${indent}`, 'gm'), '') });
+    return '';
+  });
+  return { path, text, blocks, prose };
+}
+
+/** Paragraphs, list items and table cells may break anywhere: one blank for any white space. */
+export function flat(text: string): string {
+  return text.replaceAll(/\s+/g, ' ');
+}
+
+export function inlineCode({ prose }: Page): string[] {
+  return [...flat(prose).matchAll(/`([^`]+)`/g)].map(([, code = '']) => code);
+}
+
+/** Lines of the sh blocks, continued ones joined, without comments. */
+export function shellLines({ blocks }: Page): string[] {
+  return blocks
+    .filter(({ language }) => language === 'sh')
+    .flatMap(({ text }) => text.replaceAll(/\\\n\s*/g, '').split('\n'))
+    .map((line) => line.trim())
+    .filter((line) => line !== '' && !line.startsWith('#'));
+}
+
+export const pages: readonly Page[] = [
+  'README.md',
+  'deploy/README.md',
+  'docs/architecture.md',
+  'docs/durability.md',
+  'docs/errors.md',
+  'docs/formats.md',
+  'docs/operations.md',
+  'docs/threat-model.md',
+].map(readPage);
+
+export function page(path: string): Page {
+  const found = pages.find((candidate) => candidate.path === path);
+  if (found === undefined) throw new Error(`${path} is not among the pages`);
+  return found;
+}
