@@ -55,6 +55,7 @@ export const pages: readonly Page[] = [
   'docs/errors.md',
   'docs/formats.md',
   'docs/operations.md',
+  'docs/performance.md',
   'docs/threat-model.md',
 ].map(readPage);
 
