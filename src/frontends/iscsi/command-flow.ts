@@ -178,9 +178,9 @@ export class CommandFlow implements TaskOwner, DataOutHost {
 
   /** The session is over: nothing is answered, and nothing that is not with the device yet will be. */
   close(): void {
-    this.abortAll();
     this.#closed = true;
     this.#dataOut.close();
+    this.abortAll();
   }
 
   // TaskOwner

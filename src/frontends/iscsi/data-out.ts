@@ -177,6 +177,7 @@ export class DataOut {
     this.#expecting.delete(task.initiatorTaskTag);
     this.#abandon(task);
     task.outState = dataOut.none;
+    if (this.#waiting.length > 0) this.admitWaiting();
   }
 
   close(): void {

@@ -292,6 +292,7 @@ export class Session implements PduSink, FlowHost, UnitMember, SessionControl {
 
   abortTasks(): void {
     this.#flow?.abortAll();
+    this.touched();
   }
 
   drop(reason: string): void {

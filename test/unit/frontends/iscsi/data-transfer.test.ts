@@ -130,23 +130,41 @@ describe('data to the device', () => {
     assert.equal(next.header.readUInt32BE(36), 3, 'R2TSN goes on');
   });
 
-  it('fails the command alone when a Data-Out is missing, and waits for the rest of its data', async () => {
+  it('fails the command alone when a Data-Out is missing', async () => {
     const cases = [
-      { dataSn: 27, offset: 512 },
-      { dataSn: 0, offset: 1024 },
+      { what: 'DataSN', dataSn: 27, offset: 512, lengthBytes: 512, final: true },
+      { what: 'offset', dataSn: 0, offset: 1024, lengthBytes: 512, final: true },
+      { what: 'too much', dataSn: 0, offset: 512, lengthBytes: 2048, final: true },
     ];
-    for (const wrong of cases) {
-      const { rig, client } = await ready({ InitialR2T: 'No' });
-      const itt = client.command(write10(0, 4), { write: 2048, data: pattern(512), final: false });
-      client.dataOut(itt, pattern(512), { ...wrong, final: false });
-      assert.deepEqual(client.pdus(), [], 'not before the last of its data');
-      client.dataOut(itt, pattern(512), { offset: 1536, dataSn: 2 });
-      const result = outcome(client.pdus(), itt);
-      assert.deepEqual(result.sense, [0xb, 0x47, 0x05]);
+    for (const { what, lengthBytes, ...wrong } of cases) {
+      const { rig, client } = await ready({ InitialR2T: 'No', FirstBurstLength: '2048' });
+      const itt = client.command(write10(0, 2), { write: 1024, data: pattern(512), final: false });
+      client.dataOut(itt, pattern(lengthBytes), wrong);
+      assert.deepEqual(outcome(client.pdus(), itt).sense, [0xb, 0x47, 0x05], what);
       assert.equal(rig.device.history.length, 0, 'nothing was written');
       assert.equal(rig.device.partialWritesOpen, 0);
       assert.equal((await client.run(read10(0, 1), { read: 512 })).status, 0, 'the session goes on');
     }
+  });
+
+  it('answers a command whose data are damaged once the rest of them has come', async () => {
+    const { client } = await ready({
+      InitialR2T: 'No',
+      MaxBurstLength: '512',
+      MaxOutstandingR2T: '2',
+      ImmediateData: 'No',
+    });
+    const unsolicited = client.command(write10(0, 4), { write: 2048, final: false });
+    client.dataOut(unsolicited, pattern(512), { offset: 0, dataSn: 5, final: false });
+    assert.deepEqual(client.pdus(), []);
+    client.dataOut(unsolicited, pattern(512), { offset: 512, dataSn: 6 });
+    assert.deepEqual(outcome(client.pdus(), unsolicited).sense, [0xb, 0x47, 0x05]);
+    const solicited = client.command(write10(0, 4), { write: 2048 });
+    const [first, second] = client.pdus().map(({ header }) => header.readUInt32BE(20));
+    client.dataOut(solicited, pattern(512), { offset: 0, ttt: first!, dataSn: 1 });
+    assert.deepEqual(client.pdus(), [], 'the second burst is still to come');
+    client.dataOut(solicited, pattern(512), { offset: 512, ttt: second! });
+    assert.deepEqual(outcome(client.pdus(), solicited).sense, [0xb, 0x47, 0x05]);
   });
 
   it('cuts off who sends data that nobody asked for', async () => {
@@ -222,6 +240,65 @@ describe('data to the device', () => {
       assert.deepEqual(Buffer.from(rig.device.image.subarray(cut * 512, cut * 512 + 1024)), pattern(1024, cut));
       assert.equal(opened, cut === 48 ? 0 : 1);
     }
+  });
+
+  it('never reaches the device with a wrong digest, and ends the connection with a Reject', async () => {
+    for (const cut of [0, 52, 60]) {
+      const { rig, client } = await ready({ DataDigest: 'CRC32C', HeaderDigest: 'CRC32C' });
+      const feed = client.stream.feed.bind(client.stream);
+      let sent = Buffer.alloc(0);
+      client.stream.feed = (bytes) => void (sent = Buffer.from(bytes));
+      client.command(write10(0, 2), { write: 1024, data: pattern(1024) });
+      client.stream.feed = feed;
+      sent[100]! ^= 1;
+      feed(sent.subarray(0, cut));
+      feed(sent.subarray(cut));
+      const reject = client.one();
+      assert.deepEqual([reject.opcode, reject.header[2]], [0x3f, 0x02]);
+      await settled();
+      assert.equal(client.stream.destroyed, true);
+      assert.deepEqual(rig.device.history, [], `cut at ${cut}`);
+      assert.equal(rig.device.partialWritesOpen, 0);
+    }
+  });
+
+  it('beyond what the command takes is awaited before the answer', async () => {
+    const { rig, client } = await ready({ InitialR2T: 'No' });
+    const feed = client.stream.feed.bind(client.stream);
+    let sent = Buffer.alloc(0);
+    client.stream.feed = (bytes) => void (sent = Buffer.from(bytes));
+    const itt = client.command(write10(0, 1), { write: 1024, data: pattern(512), final: false });
+    client.stream.feed = feed;
+    feed(sent.subarray(0, 48));
+    feed(sent.subarray(48));
+    assert.deepEqual(client.pdus(), []);
+    client.dataOut(itt, pattern(512), { offset: 512 });
+    const result = outcome(client.pdus(), itt);
+    assert.deepEqual([result.status, result.residual], [0, 512]);
+    assert.equal(rig.device.history[0]?.lengthBytes, 512);
+  });
+
+  it('is asked for only while its memory is within bounds', async () => {
+    const { rig, client } = await ready({ ImmediateData: 'No' });
+    rig.device.grow(32 * 1024 * 1024);
+    await client.run([0]);
+    const cdb = [0xaa, 0, ...bytes32(0), ...bytes32(65_536), 0, 0];
+    const tags = [0, 1, 2].map(() => client.command(cdb, { write: 33_554_432 }));
+    const asked = (): Set<number> =>
+      new Set(client.pdus().map((pdu) => (assert.equal(pdu.opcode, 0x31), pdu.header.readUInt32BE(16))));
+    assert.deepEqual(asked(), new Set(tags.slice(0, 2)));
+    assert.equal(rig.device.partialWritesOpen, 2);
+    client.taskManagement(1, { referenced: tags[0]! });
+    assert.deepEqual(
+      new Set(
+        client
+          .pdus()
+          .filter(({ opcode }) => opcode === 0x31)
+          .map(({ header }) => header.readUInt32BE(16)),
+      ),
+      new Set([tags[2]]),
+      'what an abort gives back is used',
+    );
   });
 
   it('waits when the device stops being writable between header and data', async () => {
@@ -355,6 +432,32 @@ describe('data from the device', () => {
     assert.deepEqual(outcome(client.pdus(), slow).data, pattern(65_536).subarray(0, 2048));
   });
 
+  it('ends a burst where it ends, whatever a segment takes', async () => {
+    const { client } = await ready({ MaxRecvDataSegmentLength: '1536', MaxBurstLength: '2048' });
+    client.command(read10(0, 8), { read: 4096 });
+    assert.deepEqual(
+      client.pdus().map(({ flags, data }) => [flags, data.length]),
+      [
+        [0x00, 1536],
+        [0x80, 512],
+        [0x00, 1536],
+        [0x81, 512],
+      ],
+    );
+  });
+
+  it('is sent in the order of StatSN, copied or not', async () => {
+    const { rig, client } = await ready();
+    rig.device.holdReads = true;
+    client.command(read10(0, 1), { read: 512 });
+    client.command(read10(0, 64), { read: 32_768 });
+    client.command(read10(0, 1), { read: 512 });
+    for (const held of rig.device.heldReads.splice(0)) held.release();
+    await settled();
+    const numbers = client.pdus().map(({ header }) => header.readUInt32BE(24));
+    assert.deepEqual(numbers, [numbers[0], numbers[0]! + 1, numbers[0]! + 2]);
+  });
+
   it('waits for a peer that does not read, and then goes on', async () => {
     const rig = await createRig();
     const { client } = await ready({}, rig);
@@ -372,6 +475,28 @@ describe('data from the device', () => {
     const pdus = client.pdus();
     assert.deepEqual(outcome(pdus, tags[0]!).sense, [6, 0x2a, 9]);
     for (const tag of tags.slice(1)) assert.equal(outcome(pdus, tag).data.length, 8_388_608);
+  });
+
+  it('is not sent for a command that was aborted while it waited for the peer', async () => {
+    const { rig, client } = await ready();
+    rig.device.grow(16 * 1024 * 1024);
+    await client.run([0]);
+    client.stream.stalled = true;
+    const itt = client.command([0xa8, 0, ...bytes32(0), ...bytes32(32_768), 0, 0], { read: 16_777_216 });
+    client.taskManagement(1, { referenced: itt });
+    while (client.stream.pendingBytes > 0) {
+      client.stream.take();
+      await settled(1);
+    }
+    const pdus = client.pdus();
+    assert.equal(pdus.at(-1)?.opcode, 0x22);
+    assert.equal(pdus.at(-1)?.header[2], 0);
+    assert.equal(
+      pdus.some(({ opcode, flags }) => opcode === 0x25 && (flags & 1) !== 0),
+      false,
+      'no status',
+    );
+    assert.equal((await client.run(read10(0, 1), { read: 512 })).status, 0);
   });
 
   it('becomes sense data where it fails', async () => {

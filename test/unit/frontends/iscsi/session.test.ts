@@ -106,6 +106,34 @@ describe('a session', () => {
     assert.deepEqual(client.pdus(), [], 'a ping without a tag wants no answer');
   });
 
+  it('answers a ping that arrives in parts', async () => {
+    const { client } = await ready();
+    const feed = client.stream.feed.bind(client.stream);
+    for (let cut = 1; cut < 56; cut++) {
+      let sent = Buffer.alloc(0);
+      client.stream.feed = (bytes) => void (sent = Buffer.from(bytes));
+      client.nopOut({ data: pattern(7) });
+      client.stream.feed = feed;
+      feed(sent.subarray(0, cut));
+      assert.deepEqual(client.pdus(), []);
+      feed(sent.subarray(cut));
+      assert.deepEqual(client.one().data, pattern(7));
+    }
+  });
+
+  it('of which there are too many costs the oldest unfinished login, not a session', async () => {
+    const { rig, client } = await ready();
+    const unfinished = Array.from({ length: limits.connectionsMax - 1 }, () => rig.connect());
+    const next = rig.connect();
+    await settled();
+    assert.equal(unfinished[0]!.stream.destroyed, true);
+    assert.equal(unfinished[1]!.stream.destroyed, false);
+    next.isid = '800000000002';
+    next.login();
+    assert.equal((await client.run([0])).status, 0);
+    assert.equal(rig.target.rejections.get('session-limit'), 1);
+  });
+
   it('is logged out, and its connection closed', async () => {
     const { rig, client } = await ready();
     client.logout(1, 9);
@@ -273,6 +301,45 @@ describe('exclusive access', () => {
     await settled();
     assert.equal(outcome(client.pdus(), write).status, 0);
     assert.deepEqual(Buffer.from(rig.device.image.subarray(0, 2048)), pattern(2048));
+  });
+
+  it('asks for the rest of a write only when the PDU that it decides amid has ended', async () => {
+    const rig = await createRig();
+    const client = rig.connect();
+    client.login();
+    await client.run([0]);
+    let open = (): void => undefined;
+    rig.volume.attachGate = new Promise((resolve) => (open = resolve));
+    const feed = client.stream.feed.bind(client.stream);
+    let sent = Buffer.alloc(0);
+    client.stream.feed = (bytes) => void (sent = Buffer.from(bytes));
+    const itt = client.command(write10(0, 2), { write: 1024, data: pattern(1024) });
+    client.stream.feed = feed;
+    feed(sent.subarray(0, 300));
+    open();
+    await settled();
+    assert.deepEqual(client.pdus(), []);
+    feed(sent.subarray(300));
+    await settled();
+    assert.equal(outcome(client.pdus(), itt).status, 0);
+    assert.deepEqual(Buffer.from(rig.device.image.subarray(0, 1024)), pattern(1024));
+  });
+
+  it('forgets a command that is aborted while the volume is being asked for', async () => {
+    const rig = await createRig();
+    const client = rig.connect();
+    client.login();
+    await client.run([0]);
+    let open = (): void => undefined;
+    rig.volume.attachGate = new Promise((resolve) => (open = resolve));
+    const itt = client.command(write10(0, 1), { write: 512, data: pattern(512) });
+    client.taskManagement(1, { referenced: itt });
+    assert.equal(client.one().header[2], 0);
+    open();
+    await settled();
+    assert.deepEqual(client.pdus(), []);
+    assert.deepEqual(rig.device.history, []);
+    assert.equal((await client.run(read10(0, 1), { read: 512 })).status, 0);
   });
 
   it('lets go of a volume that it was given after the connection had died', async () => {
