@@ -61,6 +61,8 @@ export interface SessionOptions {
   readonly writer: PduWriter;
   readonly clock: Clock;
   readonly log: Log;
+  /** The volume was refused to this session (not told again while the refusal is remembered). */
+  readonly refused: (error: GatewayError) => void;
   /** The session is over: sends what is gathered, then closes the connection. */
   readonly end: () => void;
   /** Closes the connection at once. */
@@ -318,6 +320,7 @@ export class Session implements PduSink, FlowHost, UnitMember, SessionControl {
       return undefined;
     } catch (error) {
       if (!(error instanceof GatewayError)) throw error;
+      this.#options.refused(error);
       this.#refusal = error;
       this.#refusedUntilMs = clock.nowMs() + REFUSAL_MS;
       return error;
@@ -332,14 +335,6 @@ export class Session implements PduSink, FlowHost, UnitMember, SessionControl {
   #decided(refusal: GatewayError | undefined): void {
     this.#attaching = false;
     if (this.#closed) return;
-    if (refusal !== undefined) {
-      const { log } = this.#options;
-      log.warn('a session may not use the volume', {
-        initiator: this.identity.initiatorName,
-        code: refusal.code,
-        reason: refusal.message,
-      });
-    }
     for (const callback of this.#whenDecided.splice(0)) callback(refusal);
     this.touched();
   }

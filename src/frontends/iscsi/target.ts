@@ -168,6 +168,14 @@ export class IscsiTarget implements ConnectionHost {
       writer: admitted.writer,
       clock: this.#options.clock,
       log: this.#options.log,
+      refused: (error) => {
+        this.#rejected(error.code);
+        this.#options.log.warn('an initiator may not use the volume', {
+          initiator: login.initiatorName,
+          code: error.code,
+          reason: error.message,
+        });
+      },
       end: admitted.end,
       destroy: admitted.destroy,
     });

@@ -261,6 +261,8 @@ describe('exclusive access', () => {
     assert.deepEqual(Buffer.from(rig.device.image), before);
     assert.equal((await second.run([0xff])).sense?.[1], 0x20, 'what is not supported needs no volume');
     assert.equal(rig.volume.attachCalls, 2, 'the refusal is remembered for a while');
+    assert.equal(rig.target.rejections.get('volume-in-use'), 1);
+    assert.equal(rig.log.lines.filter((line) => line.includes('may not use')).length, 1);
     rig.clock.advance(1001);
     await second.run(read10(0, 1), { read: 512 });
     assert.equal(rig.volume.attachCalls, 3);
