@@ -14,7 +14,7 @@ import { join, relative, resolve } from 'node:path';
 
 const project = resolve(import.meta.dirname, '../..');
 const built = join(project, 'dist/test');
-/** In the order in which they run: what fails soonest first. `tool` is the check of the sources. */
+/** The folders of each suite; the runner sorts the files itself. `tool` is the check of the sources. */
 const suites = {
   unit: ['unit'],
   conformance: ['conformance'],
