@@ -20,6 +20,11 @@ napi_value KeepInMemory(napi_env env, napi_callback_info info) {
   return Arguments(env, info).Number(static_cast<double>(LockMemory()));
 }
 
+// returnFreedMemory(): 0
+napi_value BoundAllocator(napi_env env, napi_callback_info info) {
+  return Arguments(env, info).Number(static_cast<double>(ReturnFreedMemory()));
+}
+
 // notifyServiceManager(socketPath, message): 0 or a negative errno
 napi_value Notify(napi_env env, napi_callback_info info) {
   const Arguments arguments(env, info);
@@ -46,10 +51,8 @@ napi_value ErrorText(napi_env env, napi_callback_info info) {
 
 bool DefineProcess(napi_env env, napi_value exports, Instance* instance) {
   constexpr Binding kBindings[] = {
-      {"setIoFlusher", MarkIoFlusher},
-      {"lockMemory", KeepInMemory},
-      {"notifyServiceManager", Notify},
-      {"errorText", ErrorText},
+      {"setIoFlusher", MarkIoFlusher},  {"lockMemory", KeepInMemory}, {"returnFreedMemory", BoundAllocator},
+      {"notifyServiceManager", Notify}, {"errorText", ErrorText},
   };
   return Define(env, exports, instance, kBindings, sizeof kBindings / sizeof *kBindings);
 }

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <linux/capability.h>
+#include <malloc.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -59,6 +60,15 @@ int64_t LockMemory() {
   }
   std::fclose(maps);
   return result;
+}
+
+int64_t ReturnFreedMemory() {
+#ifdef __GLIBC__
+  mallopt(M_MMAP_THRESHOLD, 128 * 1024);
+  mallopt(M_TRIM_THRESHOLD, 256 * 1024);
+  mallopt(M_ARENA_MAX, 2);
+#endif
+  return 0;
 }
 
 int64_t NotifyServiceManager(const std::string& socket_path, const std::string& message) {

@@ -18,6 +18,10 @@ int64_t SetIoFlusher();
 // finite and CAP_IPC_LOCK missing.
 int64_t LockMemory();
 
+// Has the allocator give freed payload buffers back to the system at once: by default it learns to keep
+// blocks of up to 32 MiB, per thread. Always 0.
+int64_t ReturnFreedMemory();
+
 // Sends one datagram to a service manager's socket (sd_notify(3)); a leading '@' names an abstract socket.
 int64_t NotifyServiceManager(const std::string& socket_path, const std::string& message);
 

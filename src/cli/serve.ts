@@ -12,6 +12,7 @@ import type { RunFile } from '../gateway/run-file.js';
 import { notifyServiceManager } from '../platform/notify.js';
 import { createLog } from '../platform/pino-log.js';
 import type { LogLevel } from '../platform/pino-log.js';
+import { boundProcessMemory } from '../platform/process-memory.js';
 import { takeProcessRights } from '../platform/process-rights.js';
 import type { Clock } from '../ports/clock.js';
 import type { Log } from '../ports/log.js';
@@ -33,6 +34,7 @@ export interface ServeOptions {
 /** Returns only when a start failed; otherwise the process ends itself. */
 export async function serve(options: ServeOptions): Promise<void> {
   const { choice, logLevel, allowNew, version, terminal, clock } = options;
+  boundProcessMemory();
   const configuration = await findConfiguration(choice);
   const log = createLog(logLevel);
   const onFatal = (error: unknown): never => {

@@ -6,7 +6,7 @@
  * again; any other failure below it is fail-stop, since what the disk then holds is unknown.
  */
 import { DurabilityLostError, GatewayError } from '../base/errors.js';
-import { MIB, type Lsn } from '../base/units.js';
+import { GIB, MIB, type Lsn } from '../base/units.js';
 import type { Clock, Timer } from '../ports/clock.js';
 import type { LogCursor, ReplicationState } from '../ports/replication.js';
 import type { Destager } from './destager.js';
@@ -15,7 +15,7 @@ import type { Overlay } from './overlay.js';
 import type { Superblock, SuperblockWriter } from './superblock.js';
 
 /** Undestaged log bytes that start a cycle by themselves: a quarter of the buffer, at most this. */
-const LAZY_BYTES_MAX = 256 * MIB;
+const LAZY_BYTES_MAX = GIB;
 /** Age of the oldest undestaged record that starts a cycle. */
 const LAZY_AGE_MS = 5000;
 /** Bytes destaged before the image is synced in the middle of a long cycle. */

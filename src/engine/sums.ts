@@ -27,8 +27,9 @@ const PAGES_MAX = Math.floor(limits.sumsCacheBytesMax / (SUMS_PER_PAGE * 4));
 
 interface Page {
   readonly sums: Uint32Array;
-  /** One bit per sector that differs from the file. */
-  dirty: bigint;
+  /** 1 for each sector that differs from the file, and how many those are. */
+  readonly dirty: Uint8Array;
+  dirtySectors: number;
   /** Set when looked at; cleared as the eviction hand passes. */
   recent: boolean;
 }
@@ -81,7 +82,10 @@ export class Sums {
     assert(page !== undefined, 'sums are set in a page that is in memory');
     const at = block % SUMS_PER_PAGE;
     page.sums[at] = sum;
-    page.dirty |= 1n << BigInt(Math.floor(at / SUMS_PER_SECTOR));
+    const sector = Math.floor(at / SUMS_PER_SECTOR);
+    if (page.dirty[sector] === 1) return;
+    page.dirty[sector] = 1;
+    page.dirtySectors++;
   }
 
   /** Marks [first, first + count) as zero blocks: whole pages of a volume whose holes are zero are punched out. */
@@ -110,12 +114,13 @@ export class Sums {
   /** Writes all changed sectors; durable after the file's next sync. */
   async flush(): Promise<void> {
     for (const [index, page] of this.pages) {
-      const dirty = page.dirty;
-      if (dirty === 0n) continue;
-      page.dirty = 0n;
+      if (page.dirtySectors === 0) continue;
+      const dirty = page.dirty.slice();
+      page.dirty.fill(0);
+      page.dirtySectors = 0;
       for (let sector = 0; sector < SECTORS_PER_PAGE; sector++) {
         let end = sector;
-        while (end < SECTORS_PER_PAGE && (dirty & (1n << BigInt(end))) !== 0n) end++;
+        while (end < SECTORS_PER_PAGE && dirty[end] === 1) end++;
         if (end === sector) continue;
         const first = index * SECTORS_PER_PAGE + sector;
         await this.file.write([this.encode(page, first, sector, end)], first * SECTOR_BYTES);
@@ -135,7 +140,7 @@ export class Sums {
 
   private dirtyPages(): number {
     let count = 0;
-    for (const page of this.pages.values()) if (page.dirty !== 0n) count++;
+    for (const page of this.pages.values()) if (page.dirtySectors > 0) count++;
     return count;
   }
 
@@ -176,7 +181,7 @@ export class Sums {
       }
       for (let i = 0; i < SUMS_PER_SECTOR; i++) sums[start + i] = view.getUint32(at + 4 * i, true);
     }
-    const page: Page = { sums, dirty: 0n, recent: true };
+    const page: Page = { sums, dirty: new Uint8Array(SECTORS_PER_PAGE), dirtySectors: 0, recent: true };
     this.evict();
     this.pages.set(index, page);
     return page;
@@ -190,7 +195,7 @@ export class Sums {
       if (oldest.done === true) return;
       const [index, page] = oldest.value;
       this.pages.delete(index);
-      if (page.dirty !== 0n || page.recent) {
+      if (page.dirtySectors > 0 || page.recent) {
         page.recent = false;
         this.pages.set(index, page);
       } else {

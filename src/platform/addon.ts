@@ -72,6 +72,7 @@ export interface Addon extends Checksums {
   /** How many threads of the process could not be marked. */
   setIoFlusher(): Result;
   lockMemory(): Result;
+  returnFreedMemory(): Result;
   notifyServiceManager(socketPath: string, message: string): Result;
   /** The C library's words for a positive errno. */
   errorText(errno: number): string;
