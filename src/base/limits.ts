@@ -14,7 +14,7 @@ export const limits = {
   recordBytesMax: MIB,
   batchPayloadBytesMax: MIB,
   batchRecordsMax: 1024,
-  heldWriteBytesMax: 64 * MIB,
+  heldWriteBytesMax: 32 * MIB,
   overlayBlocksMax: 1024 * 1024,
   overlayExtentsMax: 65536,
   durableAgeMsMax: 1000,

@@ -5,7 +5,7 @@ import { KIB, MIB } from '../base/units.js';
 import type { Checksums } from '../ports/checksum.js';
 
 const CLASSES_BYTES = [16 * KIB, 64 * KIB, 256 * KIB, MIB] as const;
-const KEPT_BYTES_PER_CLASS = 8 * MIB;
+const KEPT_BYTES_PER_CLASS = 4 * MIB;
 
 export class BufferPool {
   private readonly free = CLASSES_BYTES.map((): Uint8Array[] => []);

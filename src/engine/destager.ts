@@ -21,7 +21,7 @@ import type { LogReader } from './log-reader.js';
 import { Overlay } from './overlay.js';
 import { SUM_REMOTE, SUM_ZERO, SUMS_PER_PAGE } from './sums.js';
 
-const STEP_BYTES = 8 * MIB;
+const STEP_BYTES = 4 * MIB;
 const STEP_BLOCKS = STEP_BYTES / BLOCK_BYTES;
 /** Short zero ranges take table entries, but no room in the buffer. */
 const STEP_ENTRIES_MAX = 8 * STEP_BLOCKS;

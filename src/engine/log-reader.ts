@@ -22,7 +22,7 @@ import {
 
 export type { LogBatch, LogRecord } from './log-format.js';
 
-const WINDOW_BYTES = 4 * MIB;
+const WINDOW_BYTES = 3 * MIB;
 /** Read first at a new place; doubled while reading goes on in sequence, so that a short tail costs a short read. */
 const WINDOW_BYTES_FIRST = 128 * KIB;
 

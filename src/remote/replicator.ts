@@ -43,7 +43,7 @@ import { UploadPipeline } from './upload-pipeline.js';
 import type { CommittedGroup } from './upload-pipeline.js';
 
 /** Sealed segments in memory, beside two buffers of a segment each. */
-const SEALED_BYTES_MAX = 24 * MIB;
+const SEALED_BYTES_MAX = 16 * MIB;
 /** The log is looked at this often while writes trickle in, not at every flush. */
 const COLLECT_PAUSE_MS = 100;
 const STATUS_PAUSE_MS = 500;

@@ -143,7 +143,7 @@ describe('volume', () => {
   it('takes no more payloads than its memory allows, and goes on when one is through', async () => {
     const h = new VolumeHarness(20, 128 * MIB);
     await h.create();
-    const held = [h.volume.openWrite(0, 32 * MIB), h.volume.openWrite(32 * MIB, 32 * MIB)];
+    const held = [h.volume.openWrite(0, 16 * MIB), h.volume.openWrite(32 * MIB, 16 * MIB)];
     assert.equal(h.volume.writable, false);
     let woken = 0;
     h.volume.onceWritable(() => woken++);
