@@ -139,7 +139,7 @@ async function main(): Promise<void> {
   const source = join(values.dir, 'source.img');
   await writeSource(source);
   const peers = await startPeers(values.dir, source);
-  const buffer = { size: '8GiB' };
+  const buffer = { size: '4GiB' };
   const gateway = await TestGateway.start({
     folder: join(values.dir),
     launcher: serverProcessor,
