@@ -98,7 +98,7 @@ export const errorCodes = {
   'object-damaged': { retryable: false, action: 'An object was changed or is another’s: its authentication failed.' },
   'remote-exists': {
     retryable: false,
-    action: 'The bucket already holds this volume: restore it, or start one with --new.',
+    action: 'The bucket already holds a volume of this name: restore it, or choose another name or prefix.',
   },
   'remote-ahead': {
     retryable: false,

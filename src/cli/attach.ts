@@ -90,7 +90,7 @@ function iscsiWay(target: string, address: ListenAddress): Way {
       update('node.session.timeo.replacement_timeout', '600'),
       update('node.conn[0].timeo.noop_out_interval', '60'),
       update('node.conn[0].timeo.noop_out_timeout', '600'),
-      `echo 'ACTION=="add|change", SUBSYSTEM=="block", ENV{ID_VENDOR}=="KEEPGATE", ATTR{device/timeout}="600"' > /etc/udev/rules.d/60-keepgate.rules`,
+      `echo 'ACTION=="add|change", SUBSYSTEM=="block", ENV{DEVTYPE}=="disk", ATTRS{vendor}=="KEEPGATE", ATTR{device/timeout}="600"' > /etc/udev/rules.d/60-keepgate.rules`,
       'udevadm control --reload',
       `${node} --login`,
     ],
