@@ -15,6 +15,7 @@ import { LOG_DIRECTORY } from './volume-directory-format.js';
 
 /** Files kept ready ahead of the one being written. */
 const READY_AHEAD = 2;
+const zeros = new Uint8Array(MIB);
 
 export function logFileBytes(bufferBytes: number): number {
   const even = Math.floor(bufferBytes / 8 / 4096) * 4096;
@@ -161,7 +162,6 @@ export class LogFiles {
     const file = await this.disk.open(temporary, { mode: 'write', create: true, lane: 'prepare' });
     try {
       await file.allocate(0, this.fileBytes);
-      const zeros = new Uint8Array(MIB);
       for (let at = 0; at < this.fileBytes; at += MIB) {
         await file.write([zeros.subarray(0, Math.min(MIB, this.fileBytes - at))], at);
       }
