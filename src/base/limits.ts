@@ -1,5 +1,5 @@
 /** Every buffer, queue, map and wait has its maximum here; each name ends in its unit. */
-import { GIB, KIB, MIB, TIB } from './units.js';
+import { KIB, MIB, TIB } from './units.js';
 
 export const limits = {
   // volumes
@@ -18,7 +18,6 @@ export const limits = {
   overlayBlocksMax: 1024 * 1024,
   overlayExtentsMax: 65536,
   durableAgeMsMax: 1000,
-  destageBytesPerCycleMax: 32 * MIB,
   sumsCacheBytesMax: 64 * MIB,
   // frontends
   connectionsMax: 1024,
@@ -26,7 +25,6 @@ export const limits = {
   handshakeMsMax: 10_000,
   nbdRequestBytesMax: 32 * MIB,
   nbdOptionBytesMax: 8 * KIB,
-  nbdNameBytesMax: 4096,
   nbdInflightMax: 1024,
   nbdSkippedOptionBytesMax: MIB,
   nbdSkippedPayloadBytesMax: 64 * MIB,
@@ -54,9 +52,7 @@ export const limits = {
   // remote
   segmentBytesDefault: 8 * MIB,
   segmentBytesMax: 64 * MIB,
-  frameBlocksMax: 64,
   uploadsInflightMax: 4,
-  groupAgeMsDefault: 10_000,
   storeRequestMsMax: 60_000,
   storeRetryMsMax: 30_000,
   listingKeysMax: 1000,
@@ -64,5 +60,4 @@ export const limits = {
   shutdownMsMax: 10_000,
   memoryBytesTarget: 256 * MIB,
   apiBodyBytesMax: MIB,
-  spareBytes: GIB,
 } as const;

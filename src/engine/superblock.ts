@@ -29,6 +29,7 @@
  */
 import { GatewayError } from '../base/errors.js';
 import { BLOCK_BYTES, type Lsn } from '../base/units.js';
+import { uuidBytes, uuidText } from '../base/uuid.js';
 import type { Checksums } from '../ports/checksum.js';
 import type { Disk, DiskFile } from '../ports/disk.js';
 import type { LogCursor, ReplicationState } from '../ports/replication.js';
@@ -222,13 +223,4 @@ function putCursor(view: DataView, at: number, cursor: LogCursor): void {
   putU64(view, at + 16, cursor.lsn);
   view.setBigUint64(at + 24, BigInt(`0x${cursor.epoch}`), true);
   view.setUint32(at + 32, cursor.chain, true);
-}
-
-export function uuidBytes(uuid: string): Uint8Array {
-  return Buffer.from(uuid.replaceAll('-', ''), 'hex');
-}
-
-export function uuidText(bytes: Uint8Array): string {
-  const hex = Buffer.from(bytes).toString('hex');
-  return [hex.slice(0, 8), hex.slice(8, 12), hex.slice(12, 16), hex.slice(16, 20), hex.slice(20)].join('-');
 }

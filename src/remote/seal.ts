@@ -14,6 +14,7 @@
  */
 import { createCipheriv, createDecipheriv, createHash, createHmac, hkdfSync } from 'node:crypto';
 import { assert } from '../base/assert.js';
+import { uuidBytes as plainUuidBytes } from '../base/uuid.js';
 import { ByteWriter, equalBytes } from '../base/bytes.js';
 import { GatewayError } from '../base/errors.js';
 import { roundUp } from '../base/units.js';
@@ -263,7 +264,7 @@ export function contentHash(body: Uint8Array): Uint8Array {
 
 export function uuidBytes(uuid: string): Uint8Array {
   assert(isUuid(uuid), 'a volume is named by a lower-case uuid');
-  return Buffer.from(uuid.replaceAll('-', ''), 'hex');
+  return plainUuidBytes(uuid);
 }
 
 function linkOf(headerAndIndex: Uint8Array): Uint8Array {

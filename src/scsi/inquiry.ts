@@ -7,7 +7,8 @@ import { readU16, readU32, writeText, writeU16, writeU32 } from './big-endian.js
 import type { UnitContext } from './command.js';
 import { invalidFieldInCdb } from './sense.js';
 import type { ScsiTask, Step } from './task.js';
-import { nameAuthorityIdentifier, serialNumber, uuidBytes } from './unit-identity.js';
+import { uuidBytes } from '../base/uuid.js';
+import { nameAuthorityIdentifier, serialNumber } from './unit-identity.js';
 
 const VENDOR = 'KEEPGATE';
 const PRODUCT = 'VOLUME';

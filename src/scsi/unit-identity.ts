@@ -1,12 +1,9 @@
 /** What a unit is called, derived from the volume's uuid (36 characters) alone: the same on every path to it. */
+import { uuidBytes } from '../base/uuid.js';
 
 /** Unit serial number: the uuid's 32 hexadecimal digits. */
 export function serialNumber(uuid: string): string {
   return uuid.replaceAll('-', '');
-}
-
-export function uuidBytes(uuid: string): Uint8Array {
-  return Uint8Array.from(serialNumber(uuid).match(/../g) ?? [], (digits) => parseInt(digits, 16));
 }
 
 /**
