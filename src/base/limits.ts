@@ -8,7 +8,7 @@ export const limits = {
   volumeNameCharsMax: 63,
   bufferBytesMin: 64 * MIB,
   bufferBytesMax: TIB,
-  logFileBytesMin: 4 * MIB,
+  logFileBytesMin: 256 * KIB,
   logFileBytesMax: 64 * MIB,
   logFilesMin: 8,
   recordBytesMax: MIB,

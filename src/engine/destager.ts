@@ -21,10 +21,10 @@ import type { LogReader } from './log-reader.js';
 import { Overlay } from './overlay.js';
 import { SUM_REMOTE, SUM_ZERO, SUMS_PER_PAGE } from './sums.js';
 
-const STEP_BYTES = 4 * MIB;
-const STEP_BLOCKS = STEP_BYTES / BLOCK_BYTES;
+/** What a step holds at most; of a short log, one file's worth. */
+const STEP_BYTES_MAX = 4 * MIB;
 /** Short zero ranges take table entries, but no room in the buffer. */
-const STEP_ENTRIES_MAX = 8 * STEP_BLOCKS;
+const ENTRIES_PER_BLOCK = 8;
 const ALLOCATIONS_AT_ONCE = 64;
 
 export class Destager {
@@ -37,9 +37,10 @@ export class Destager {
   /** Payloads of the step; a location is an index of a block in here. */
   private readonly buffer: Uint8Array;
   private readonly newest = new Overlay();
-  private readonly logSums = new Uint32Array(STEP_BLOCKS);
-  private readonly lsns = new Float64Array(STEP_BLOCKS);
-  private readonly runs = new Float64Array(3 * STEP_BLOCKS);
+  private readonly stepBlocks: number;
+  private readonly logSums: Uint32Array;
+  private readonly lsns: Float64Array;
+  private readonly runs: Float64Array;
   private readonly oneSum = new Uint32Array(1);
 
   constructor(options: {
@@ -48,13 +49,18 @@ export class Destager {
     readonly overlay: Overlay;
     readonly checksums: Checksums;
     readonly cursor: LogCursor;
+    readonly logFileBytes: number;
   }) {
     this.reader = options.reader;
     this.image = options.image;
     this.overlay = options.overlay;
     this.checksums = options.checksums;
     this.cursor = options.cursor;
-    this.buffer = options.checksums.alignedBuffer(STEP_BYTES);
+    this.stepBlocks = Math.min(STEP_BYTES_MAX, options.logFileBytes) / BLOCK_BYTES;
+    this.buffer = options.checksums.alignedBuffer(this.stepBlocks * BLOCK_BYTES);
+    this.logSums = new Uint32Array(this.stepBlocks);
+    this.lsns = new Float64Array(this.stepBlocks);
+    this.runs = new Float64Array(3 * this.stepBlocks);
   }
 
   get destagedLsn(): Lsn {
@@ -104,7 +110,8 @@ export class Destager {
       if (batch === undefined) {
         throw new GatewayError('log-damaged', `the log breaks off at LSN ${cursor.lsn}, durable through ${durableLsn}`);
       }
-      if (used + batch.sums.length > STEP_BLOCKS || this.newest.table.size > STEP_ENTRIES_MAX) break;
+      const entries = this.newest.table.size;
+      if (used + batch.sums.length > this.stepBlocks || entries > ENTRIES_PER_BLOCK * this.stepBlocks) break;
       assert(batch.lastLsn <= durableLsn, 'durability ends at a batch boundary');
       await this.take(batch, used);
       used += batch.sums.length;

@@ -8,7 +8,7 @@
  */
 import { GatewayError } from '../base/errors.js';
 import { limits } from '../base/limits.js';
-import { MIB } from '../base/units.js';
+import { BLOCK_BYTES, MIB } from '../base/units.js';
 import type { Disk, DiskFile } from '../ports/disk.js';
 import { logFileName } from './log-reader.js';
 import { LOG_DIRECTORY } from './volume-directory-format.js';
@@ -22,6 +22,11 @@ export function logFileBytes(bufferBytes: number): number {
   return Math.min(limits.logFileBytesMax, Math.max(limits.logFileBytesMin, even));
 }
 
+/** Payload blocks of the longest batch, and so of the longest record: a file holds several batches, however small it is. */
+function batchBlocks(fileBytes: number): number {
+  return Math.min(limits.batchPayloadBytesMax, fileBytes / 4) / BLOCK_BYTES;
+}
+
 interface LogFile {
   readonly handle: DiskFile;
   readonly sizeBytes: number;
@@ -30,6 +35,7 @@ interface LogFile {
 
 export class LogFiles {
   readonly fileBytes: number;
+  readonly batchBlocksMax: number;
   private readonly disk: Disk;
   private readonly countMax: number;
   private readonly files = new Map<number, LogFile>();
@@ -43,6 +49,7 @@ export class LogFiles {
   private constructor(disk: Disk, bufferBytes: number, oldest: number, newest: number, strays: readonly number[]) {
     this.disk = disk;
     this.fileBytes = logFileBytes(bufferBytes);
+    this.batchBlocksMax = Math.floor(batchBlocks(this.fileBytes));
     this.countMax = Math.max(limits.logFilesMin, Math.floor(bufferBytes / this.fileBytes));
     this.oldest = oldest;
     this.newest = newest;

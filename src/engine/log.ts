@@ -19,7 +19,6 @@ import type { Checksums } from '../ports/checksum.js';
 import type { Clock } from '../ports/clock.js';
 import type { LogCursor } from '../ports/replication.js';
 import {
-  BATCH_BYTES_MAX,
   FLAG_KEEP_ALLOCATED,
   HEADER_PAGES_MAX,
   headerPages,
@@ -32,7 +31,6 @@ import type { LogFiles } from './log-files.js';
 import { locationOf, type Overlay } from './overlay.js';
 import { SyncQueue } from './sync-queue.js';
 
-const BATCH_BLOCKS_MAX = limits.batchPayloadBytesMax / BLOCK_BYTES;
 const WRITE_OUT_BYTES = 4 * MIB;
 
 export interface LogOptions {
@@ -56,7 +54,7 @@ export class Log {
   readonly syncs: SyncQueue;
   private readonly options: LogOptions;
   private readonly payload: Uint8Array;
-  private readonly sums = new Uint32Array(BATCH_BLOCKS_MAX);
+  private readonly sums: Uint32Array;
   private readonly header: Uint8Array;
   private readonly headerView: DataView;
   private readonly parts: Uint8Array[] = [];
@@ -90,7 +88,8 @@ export class Log {
   constructor(options: LogOptions) {
     this.options = options;
     this.files = options.files;
-    this.payload = options.checksums.alignedBuffer(limits.batchPayloadBytesMax);
+    this.payload = options.checksums.alignedBuffer(this.files.batchBlocksMax * BLOCK_BYTES);
+    this.sums = new Uint32Array(this.files.batchBlocksMax);
     this.header = options.checksums.alignedBuffer(HEADER_PAGES_MAX * BLOCK_BYTES);
     this.headerView = new DataView(this.header.buffer, this.header.byteOffset, this.header.length);
     this.file = options.head.file;
@@ -137,7 +136,8 @@ export class Log {
    */
   get hasRoom(): boolean {
     const ready = this.files.newestFile - this.file;
-    return ready >= 2 || (ready === 1 && this.files.sizeBytes(this.file) - this.offset >= 2 * BATCH_BYTES_MAX);
+    const batchBytesMax = (HEADER_PAGES_MAX + this.files.batchBlocksMax) * BLOCK_BYTES;
+    return ready >= 2 || (ready === 1 && this.files.sizeBytes(this.file) - this.offset >= 2 * batchBytesMax);
   }
 
   /** Whole blocks; the payload is copied before this returns. The request ends with this record when `completion` is given. */
@@ -149,8 +149,8 @@ export class Log {
     durable: boolean,
     completion: Completion | undefined,
   ): void {
-    assert(count > 0 && count <= BATCH_BLOCKS_MAX, 'a record holds 1 to 256 blocks');
-    if (this.blocks + count > BATCH_BLOCKS_MAX || this.records === limits.batchRecordsMax) this.commit();
+    assert(count > 0 && count <= this.files.batchBlocksMax, 'a record fits into a batch');
+    if (this.blocks + count > this.files.batchBlocksMax || this.records === limits.batchRecordsMax) this.commit();
     const target = this.blocks * BLOCK_BYTES;
     this.options.checksums.copyAndSum(
       source,

@@ -4,13 +4,10 @@
  * the volume before the write takes its place in the log.
  */
 import { assert } from '../base/assert.js';
-import { limits } from '../base/limits.js';
 import { BLOCK_BYTES, roundUp, type BlockNumber, type ByteLength, type ByteOffset } from '../base/units.js';
 import type { Completion, PartialWrite } from '../ports/block-device.js';
 import type { Checksums } from '../ports/checksum.js';
 import type { BufferPool } from './buffer-pool.js';
-
-const PIECE_BLOCKS_MAX = limits.recordBytesMax / BLOCK_BYTES;
 
 /** A record to be: consecutive whole blocks in a buffer of its own. */
 export interface WritePiece {
@@ -34,6 +31,7 @@ export class BlockWrite implements PartialWrite {
   private readonly begin: ByteOffset;
   private readonly checksums: Checksums;
   private readonly pool: BufferPool;
+  private readonly pieceBlocksMax: number;
   private readonly onSubmit: (write: BlockWrite) => void;
   private readonly onRelease: (write: BlockWrite) => void;
   private released = false;
@@ -42,6 +40,8 @@ export class BlockWrite implements PartialWrite {
     options: {
       readonly checksums: Checksums;
       readonly pool: BufferPool;
+      /** Blocks of the longest record. */
+      readonly pieceBlocksMax: number;
       readonly onSubmit: (write: BlockWrite) => void;
       /** Its buffers were given back. */
       readonly onRelease: (write: BlockWrite) => void;
@@ -51,6 +51,7 @@ export class BlockWrite implements PartialWrite {
   ) {
     this.checksums = options.checksums;
     this.pool = options.pool;
+    this.pieceBlocksMax = options.pieceBlocksMax;
     this.onSubmit = options.onSubmit;
     this.onRelease = options.onRelease;
     this.begin = offset;
@@ -63,8 +64,8 @@ export class BlockWrite implements PartialWrite {
     if (this.end % BLOCK_BYTES !== 0 && edges[0] !== this.endBlock - 1) edges.push(this.endBlock - 1);
     this.edges = edges;
     const pieces: WritePiece[] = [];
-    for (let first = this.firstBlock; first < this.endBlock; first += PIECE_BLOCKS_MAX) {
-      const count = Math.min(PIECE_BLOCKS_MAX, this.endBlock - first);
+    for (let first = this.firstBlock; first < this.endBlock; first += this.pieceBlocksMax) {
+      const count = Math.min(this.pieceBlocksMax, this.endBlock - first);
       pieces.push({ first, count, bytes: this.pool.take(count * BLOCK_BYTES), sums: new Uint32Array(count) });
     }
     this.pieces = pieces;
@@ -82,7 +83,7 @@ export class BlockWrite implements PartialWrite {
   fill(source: Uint8Array, start: number, end: number): void {
     assert(end - start <= this.remainingBytes && !this.released, 'a write is filled with its own payload only');
     for (let at = start; at < end;) {
-      const index = Math.floor((Math.floor(this.position / BLOCK_BYTES) - this.firstBlock) / PIECE_BLOCKS_MAX);
+      const index = Math.floor((Math.floor(this.position / BLOCK_BYTES) - this.firstBlock) / this.pieceBlocksMax);
       const piece = this.pieces[index];
       assert(piece !== undefined, 'a payload byte lies in a piece');
       const inPiece = this.position - piece.first * BLOCK_BYTES;
@@ -110,7 +111,7 @@ export class BlockWrite implements PartialWrite {
 
   /** Puts the old content of an edge block where the payload does not cover it. */
   merge(block: BlockNumber, old: Uint8Array): void {
-    const piece = this.pieces[Math.floor((block - this.firstBlock) / PIECE_BLOCKS_MAX)];
+    const piece = this.pieces[Math.floor((block - this.firstBlock) / this.pieceBlocksMax)];
     assert(piece !== undefined, 'an edge block lies in a piece');
     const at = (block - piece.first) * BLOCK_BYTES;
     const blockStart = block * BLOCK_BYTES;

@@ -143,7 +143,14 @@ async function openLocked(
     },
   });
   log.syncs.unsyncedBytesMax = files.capacityBytes / 8;
-  const destager = new Destager({ reader, image, overlay, checksums, cursor: newest.destageCursor });
+  const destager = new Destager({
+    reader,
+    image,
+    overlay,
+    checksums,
+    cursor: newest.destageCursor,
+    logFileBytes: files.fileBytes,
+  });
   const reclaimer = new Reclaimer({
     log,
     destager,

@@ -24,7 +24,6 @@ import { WriteAdmission } from './write-admission.js';
 
 export type { VolumeOptions } from './volume-open.js';
 
-const RECORD_BLOCKS_MAX = limits.recordBytesMax / BLOCK_BYTES;
 const zeros = new Uint8Array(BLOCK_BYTES);
 
 export class Volume implements BlockDevice {
@@ -185,7 +184,7 @@ export class Volume implements BlockDevice {
     }
     this.scheduleCommit();
     for (let done = 0; done < count;) {
-      const run = Math.min(RECORD_BLOCKS_MAX, count - done);
+      const run = Math.min(this.parts.log.files.batchBlocksMax, count - done);
       const last = done + run === count;
       this.parts.log.stageWrite(
         first + done,
@@ -206,7 +205,13 @@ export class Volume implements BlockDevice {
       this.admission.write(write);
     };
     const write = new BlockWrite(
-      { checksums: this.options.checksums, pool: this.pool, onSubmit, onRelease: this.released },
+      {
+        checksums: this.options.checksums,
+        pool: this.pool,
+        pieceBlocksMax: this.parts.log.files.batchBlocksMax,
+        onSubmit,
+        onRelease: this.released,
+      },
       offset,
       lengthBytes,
     );

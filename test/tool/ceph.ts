@@ -34,10 +34,10 @@ export interface Ceph {
 
 /**
  * Starts one. A daemon that ends while the others come up (the OSD's first command can overtake the monitor's map, and
- * another program can take a port that was free a moment ago) is tried again.
+ * another program can take a port that was free a moment ago) is tried again; on a loaded machine that takes several tries.
  */
 export async function startCeph(): Promise<Ceph> {
-  for (let attemptsLeft = 2; ; attemptsLeft -= 1) {
+  for (let attemptsLeft = 9; ; attemptsLeft -= 1) {
     try {
       return await startOnce();
     } catch (error) {
