@@ -1,18 +1,23 @@
 /**
- * Locks on the edge blocks of writes that are no whole blocks: their old content is read and merged, and until the
- * merged block has its place in the log, later writes, trims and zeros of that block wait, in order of arrival.
- * Without it a slow merge would put back what a newer write had replaced.
+ * Which blocks belong to requests on their way into the log: writes whose edges are being merged, and whatever waits for
+ * room. Requests that overlap one of them wait, in order of arrival. Without it a merge would read an edge block before
+ * a write that was there first has its place in the log, and put back what that one replaces.
  */
 import type { BlockNumber } from '../base/units.js';
 
+export interface BlockRange {
+  readonly firstBlock: BlockNumber;
+  /** Exclusive. */
+  readonly endBlock: BlockNumber;
+}
+
 interface Waiting {
-  readonly first: BlockNumber;
-  readonly end: BlockNumber;
+  readonly range: BlockRange;
   readonly run: () => void;
 }
 
 export class BlockLocks {
-  private readonly held = new Set<BlockNumber>();
+  private readonly held = new Set<BlockRange>();
   private waiting: Waiting[] = [];
 
   get isIdle(): boolean {
@@ -21,24 +26,25 @@ export class BlockLocks {
 
   /** Whether a block in [first, end) is locked. */
   conflicts(first: BlockNumber, end: BlockNumber): boolean {
-    for (const block of this.held) if (block >= first && block < end) return true;
+    for (const { firstBlock, endBlock } of this.held) if (firstBlock < end && first < endBlock) return true;
     return false;
   }
 
-  /** Runs `run` once no block in [first, end) is locked: now, or when the last of them was unlocked. */
-  whenFree(first: BlockNumber, end: BlockNumber, run: () => void): void {
-    if (this.conflicts(first, end)) this.waiting.push({ first, end, run });
-    else run();
+  /** Locks the range and calls `run`: now, or when the last of its blocks was unlocked. */
+  whenFree(range: BlockRange, run: () => void): void {
+    if (this.conflicts(range.firstBlock, range.endBlock)) {
+      this.waiting.push({ range, run });
+      return;
+    }
+    this.held.add(range);
+    run();
   }
 
-  lock(block: BlockNumber): void {
-    this.held.add(block);
-  }
-
-  unlock(blocks: readonly BlockNumber[]): void {
-    for (const block of blocks) this.held.delete(block);
+  unlock(range: BlockRange): void {
+    this.held.delete(range);
+    if (this.waiting.length === 0) return;
     const queue = this.waiting;
     this.waiting = [];
-    for (const entry of queue) this.whenFree(entry.first, entry.end, entry.run);
+    for (const entry of queue) this.whenFree(entry.range, entry.run);
   }
 }

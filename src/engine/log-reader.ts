@@ -142,12 +142,35 @@ export class LogReader {
     this.readBytes = Math.min(this.window.length, sequential ? 2 * this.readBytes : WINDOW_BYTES_FIRST);
     const wanted = Math.min(this.window.length, Math.max(this.readBytes, lengthBytes));
     this.windowFile = -1;
-    const length = await source.read(this.window, 0, wanted, offset);
+    const length = await this.readWindow(source, wanted, offset);
     this.windowFile = file;
     this.windowStart = offset;
     this.windowEnd = offset + length;
     this.windowAtEnd = length < wanted;
     return length > 0;
+  }
+
+  /**
+   * A page that cannot be read counts as damaged, like any other that holds no batch: where the power went, sectors may
+   * be unreadable until they are written again, behind the log's end and where a file was left early.
+   */
+  private async readWindow(source: DiskFile, lengthBytes: number, offset: number): Promise<number> {
+    try {
+      return await source.read(this.window, 0, lengthBytes, offset);
+    } catch (error) {
+      if (!isReadFailure(error)) throw error;
+    }
+    let length = 0;
+    for (let at = 0; at < lengthBytes && length === at; at += BLOCK_BYTES) {
+      try {
+        length += await source.read(this.window, at, BLOCK_BYTES, offset + at);
+      } catch (error) {
+        if (!isReadFailure(error)) throw error;
+        this.window.fill(0, at, at + BLOCK_BYTES);
+        length += BLOCK_BYTES;
+      }
+    }
+    return length;
   }
 
   private async open(file: number): Promise<DiskFile | undefined> {
@@ -166,4 +189,8 @@ export class LogReader {
     await before?.close();
     return opened;
   }
+}
+
+function isReadFailure(error: unknown): boolean {
+  return error instanceof GatewayError && error.code === 'disk-failed';
 }

@@ -12,12 +12,14 @@
 import { DurabilityLostError, GatewayError } from '../base/errors.js';
 import { BLOCK_BYTES, type Lsn } from '../base/units.js';
 import type { Checksums } from '../ports/checksum.js';
+import type { Disk } from '../ports/disk.js';
 import type { LogCursor } from '../ports/replication.js';
 import type { BatchClaim, LogBatch } from './log-format.js';
 import type { LogFiles } from './log-files.js';
-import { logFileName, type LogReader } from './log-reader.js';
+import { logFileName, LogReader } from './log-reader.js';
 import type { Overlay } from './overlay.js';
 import type { Superblock } from './superblock.js';
+import { LOG_DIRECTORY } from './volume-directory-format.js';
 
 /** LSNs skipped after a power loss, more than can have been acknowledged without being synced: none is used twice. */
 const LSN_GAP = 2 ** 24;
@@ -41,12 +43,26 @@ export interface RecoveryOptions {
   readonly superblock: Superblock;
   readonly sameBoot: boolean;
   readonly files: LogFiles;
-  readonly reader: LogReader;
+  readonly disk: Disk;
   readonly checksums: Checksums;
   readonly overlay: Overlay;
 }
 
+interface Recovery extends RecoveryOptions {
+  readonly reader: LogReader;
+}
+
 export async function recover(options: RecoveryOptions): Promise<Recovered> {
+  const { disk, checksums } = options;
+  const reader = new LogReader({ disk, checksums, directory: LOG_DIRECTORY });
+  try {
+    return await recoverWith({ ...options, reader });
+  } finally {
+    await reader.close();
+  }
+}
+
+async function recoverWith(options: Recovery): Promise<Recovered> {
   const { superblock, reader, files } = options;
   const walked = await walkHeaders(options);
   let head = walked.end;
@@ -93,7 +109,7 @@ export async function recover(options: RecoveryOptions): Promise<Recovered> {
 }
 
 /** Follows the chain to its end; refuses when a claim lies beyond it. */
-async function walkHeaders(options: RecoveryOptions): Promise<{ end: LogCursor; durableLsn: Lsn }> {
+async function walkHeaders(options: Recovery): Promise<{ end: LogCursor; durableLsn: Lsn }> {
   const { superblock, reader } = options;
   let cursor = superblock.tail;
   let durableLsn = superblock.durableLsn;
@@ -109,7 +125,7 @@ async function walkHeaders(options: RecoveryOptions): Promise<{ end: LogCursor; 
 }
 
 /** Looks behind the end of the chain for batches that could only be there if something before them was lost. */
-async function refuseLaterClaims(options: RecoveryOptions, end: LogCursor): Promise<void> {
+async function refuseLaterClaims(options: Recovery, end: LogCursor): Promise<void> {
   const { files, reader } = options;
   const numbers: number[] = [...options.files.strays.filter((file) => file > end.file)];
   for (let file = end.file; file <= files.newestFile; file++) numbers.push(file);
@@ -130,7 +146,7 @@ function isLater(claim: BatchClaim, end: LogCursor): boolean {
   return claim.firstLsn >= end.lsn && (claim.epoch === end.epoch || claim.epochBefore === end.epoch);
 }
 
-function payloadIsWhole(options: RecoveryOptions, batch: LogBatch): boolean {
+function payloadIsWhole(options: Recovery, batch: LogBatch): boolean {
   const { bytes, start } = options.reader.payload(batch);
   return batch.records.every(
     (record) =>
@@ -147,7 +163,7 @@ function payloadIsWhole(options: RecoveryOptions, batch: LogBatch): boolean {
   );
 }
 
-async function rewrite(options: RecoveryOptions, batch: LogBatch): Promise<void> {
+async function rewrite(options: Recovery, batch: LogBatch): Promise<void> {
   const { bytes, start } = options.reader.payload(batch);
   const from = start + batch.sums.length * BLOCK_BYTES - batch.lengthBytes;
   await options.files.handle(batch.file).write([bytes.subarray(from, from + batch.lengthBytes)], batch.offset);

@@ -12,10 +12,12 @@
  * until `flush` wrote them. The destager alone changes them.
  */
 import { assert } from '../base/assert.js';
+import { GatewayError } from '../base/errors.js';
 import { limits } from '../base/limits.js';
 import { SECTOR_BYTES, type BlockNumber } from '../base/units.js';
 import type { Checksums } from '../ports/checksum.js';
 import type { DiskFile } from '../ports/disk.js';
+import { isSoundSector, REDO_SECTORS_MAX, sectorCrc, type SumsRedo } from './sums-redo.js';
 
 export const SUM_ZERO = 0;
 export const SUM_REMOTE = 1;
@@ -36,6 +38,7 @@ interface Page {
 
 export class Sums {
   private readonly file: DiskFile;
+  private readonly redo: SumsRedo | undefined;
   private readonly checksums: Checksums;
   private readonly holeSum: number;
   private readonly pages = new Map<number, Page>();
@@ -46,11 +49,14 @@ export class Sums {
 
   constructor(options: {
     readonly file: DiskFile;
+    /** undefined: for files that count only once they are complete. */
+    readonly redo?: SumsRedo;
     readonly checksums: Checksums;
     readonly holes: 'zero' | 'remote';
     readonly onRot: (sector: number) => void;
   }) {
     this.file = options.file;
+    this.redo = options.redo;
     this.checksums = options.checksums;
     this.holeSum = options.holes === 'zero' ? SUM_ZERO : SUM_REMOTE;
     this.raw = options.checksums.alignedBuffer(PAGE_FILE_BYTES);
@@ -111,21 +117,25 @@ export class Sums {
     }
   }
 
-  /** Writes all changed sectors; durable after the file's next sync. */
+  /**
+   * Writes all changed sectors; durable after the file's next sync. With a redo file each share is in there first, and
+   * durable in its place before the next share.
+   */
   async flush(): Promise<void> {
-    for (const [index, page] of this.pages) {
-      if (page.dirtySectors === 0) continue;
-      const dirty = page.dirty.slice();
-      page.dirty.fill(0);
-      page.dirtySectors = 0;
-      for (let sector = 0; sector < SECTORS_PER_PAGE; sector++) {
-        let end = sector;
-        while (end < SECTORS_PER_PAGE && dirty[end] === 1) end++;
-        if (end === sector) continue;
-        const first = index * SECTORS_PER_PAGE + sector;
-        await this.file.write([this.encode(page, first, sector, end)], first * SECTOR_BYTES);
-        sector = end;
+    for (let rest = this.takeDirty(); rest.length > 0;) {
+      const share = rest.splice(0, REDO_SECTORS_MAX);
+      const bytes = new Uint8Array(share.length * SECTOR_BYTES);
+      share.forEach(({ page, sector, number }, i) => this.encode(page, sector, number, bytes, i * SECTOR_BYTES));
+      const numbers = share.map(({ number }) => number);
+      await this.redo?.write(numbers, bytes);
+      for (let first = 0; first < numbers.length;) {
+        let end = first + 1;
+        while (end < numbers.length && numbers[end] === (numbers[end - 1] ?? 0) + 1) end++;
+        const run = bytes.subarray(first * SECTOR_BYTES, end * SECTOR_BYTES);
+        await this.file.write([run], (numbers[first] ?? 0) * SECTOR_BYTES);
+        first = end;
       }
+      if (this.redo !== undefined) await this.file.sync();
     }
     this.evict();
   }
@@ -135,7 +145,7 @@ export class Sums {
   }
 
   async close(): Promise<void> {
-    await this.file.close();
+    await Promise.all([this.file.close(), this.redo?.close()]);
   }
 
   private dirtyPages(): number {
@@ -144,23 +154,51 @@ export class Sums {
     return count;
   }
 
-  private encode(page: Page, firstSector: number, from: number, to: number): Uint8Array {
-    const bytes = new Uint8Array((to - from) * SECTOR_BYTES);
-    const view = new DataView(bytes.buffer);
-    for (let s = from; s < to; s++) {
-      const at = (s - from) * SECTOR_BYTES;
-      for (let i = 0; i < SUMS_PER_SECTOR; i++)
-        view.setUint32(at + 4 * i, page.sums[s * SUMS_PER_SECTOR + i] ?? 0, true);
-      view.setUint32(at + 508, sectorCrc(bytes, at, firstSector + (s - from), this.checksums), true);
+  /** The changed sectors, ascending; they count as written from now on. */
+  private takeDirty(): { page: Page; sector: number; number: number }[] {
+    const taken: { page: Page; sector: number; number: number }[] = [];
+    for (const [index, page] of this.pages) {
+      if (page.dirtySectors === 0) continue;
+      for (let sector = 0; sector < SECTORS_PER_PAGE; sector++)
+        if (page.dirty[sector] === 1) taken.push({ page, sector, number: index * SECTORS_PER_PAGE + sector });
+      page.dirty.fill(0);
+      page.dirtySectors = 0;
     }
-    return bytes;
+    return taken.sort((left, right) => left.number - right.number);
+  }
+
+  private encode(page: Page, sector: number, number: number, bytes: Uint8Array, at: number): void {
+    const view = new DataView(bytes.buffer, bytes.byteOffset + at, SECTOR_BYTES);
+    for (let i = 0; i < SUMS_PER_SECTOR; i++) view.setUint32(4 * i, page.sums[sector * SUMS_PER_SECTOR + i] ?? 0, true);
+    view.setUint32(508, sectorCrc(bytes, at, number, this.checksums), true);
   }
 
   private async load(index: number): Promise<Page> {
     const raw = new Uint8Array(PAGE_FILE_BYTES);
-    const length = await this.file.read(raw, 0, PAGE_FILE_BYTES, index * PAGE_FILE_BYTES);
+    const length = await this.readPage(raw, index);
     // Someone else may have loaded it meanwhile, and changed it: that one counts.
     return this.pages.get(index) ?? this.insert(index, raw, length);
+  }
+
+  /** A sector that cannot be read is as bad as a rotten one, and takes no other with it. */
+  private async readPage(raw: Uint8Array, index: number): Promise<number> {
+    const position = index * PAGE_FILE_BYTES;
+    try {
+      return await this.file.read(raw, 0, PAGE_FILE_BYTES, position);
+    } catch (error) {
+      if (!(error instanceof GatewayError) || error.code !== 'disk-failed') throw error;
+    }
+    let length = 0;
+    for (let at = 0; at < PAGE_FILE_BYTES && length === at; at += SECTOR_BYTES) {
+      try {
+        length += await this.file.read(raw, at, SECTOR_BYTES, position + at);
+      } catch (error) {
+        if (!(error instanceof GatewayError) || error.code !== 'disk-failed') throw error;
+        raw.fill(0xff, at, at + SECTOR_BYTES);
+        length += SECTOR_BYTES;
+      }
+    }
+    return length;
   }
 
   private insert(index: number, raw: Uint8Array, length: number): Page {
@@ -174,7 +212,7 @@ export class Sums {
         continue;
       }
       const number = index * SECTORS_PER_PAGE + sector;
-      if (at + SECTOR_BYTES > length || sectorCrc(raw, at, number, this.checksums) !== view.getUint32(at + 508, true)) {
+      if (at + SECTOR_BYTES > length || !isSoundSector(raw, at, number, this.checksums)) {
         sums.fill(SUM_REMOTE, start, start + SUMS_PER_SECTOR);
         this.onRot(number);
         continue;
@@ -215,13 +253,4 @@ export class Sums {
       for (const index of [...this.pages.keys()]) if (index >= from && index < to) this.pages.delete(index);
     }
   }
-}
-
-const seed = new Uint8Array(8);
-const seedView = new DataView(seed.buffer);
-
-function sectorCrc(bytes: Uint8Array, at: number, sector: number, checksums: Checksums): number {
-  seedView.setUint32(0, sector >>> 0, true);
-  seedView.setUint32(4, Math.floor(sector / 0x1_0000_0000), true);
-  return checksums.crc32c(checksums.crc32c(0, seed, 0, 8), bytes, at, at + 508);
 }

@@ -18,6 +18,7 @@ import { Overlay } from './overlay.js';
 import { Reclaimer } from './reclaimer.js';
 import { recover } from './recovery.js';
 import { Sums } from './sums.js';
+import { SumsRedo } from './sums-redo.js';
 import { SuperblockWriter } from './superblock.js';
 import { LOG_DIRECTORY, readIdentity, type VolumeIdentity } from './volume-directory-format.js';
 
@@ -102,18 +103,17 @@ async function openLocked(
   }
   const files = await LogFiles.open(disk, options.bufferBytes, newest.tail.file);
   opened.push({ close: () => files.closeAll() });
-  const reader = new LogReader({ disk, checksums, directory: LOG_DIRECTORY });
-  opened.push(reader);
   const overlay = new Overlay();
   const recovered = await recover({
     superblock: newest,
     sameBoot: newest.bootId === options.bootId,
     files,
-    reader,
+    disk,
     checksums,
     overlay,
   });
-  reader.refresh();
+  const reader = new LogReader({ disk, checksums, directory: LOG_DIRECTORY });
+  opened.push(reader);
   const image = await openImage(options, identity);
   opened.push(image);
   const size = { bytes: Math.max(newest.sizeBytes, recovered.sizeBytes ?? 0) };
@@ -204,8 +204,14 @@ async function openLocked(
 async function openImage(options: VolumeOptions, identity: VolumeIdentity): Promise<Image> {
   const { disk, checksums } = options;
   const file = await disk.open('image', { mode: 'write', lane: 'image' });
+  const sumsFile = await disk.open('sums', { mode: 'write', lane: 'sums' });
+  const redo = await SumsRedo.open(disk, checksums);
+  const repaired = await redo.repair(sumsFile);
+  if (repaired > 0)
+    options.log.info(`${repaired} checksum sectors of volume ${options.name} were torn and are made again`);
   const sums = new Sums({
-    file: await disk.open('sums', { mode: 'write', lane: 'sums' }),
+    file: sumsFile,
+    redo,
     checksums,
     holes: identity.holes,
     onRot: (sector) => {

@@ -388,7 +388,7 @@ export class Volume implements BlockDevice {
     this.closed = true;
     this.stallTimer?.cancel();
     this.commit();
-    this.admission.failAll(new GatewayError('volume-closed', `volume ${this.name} is closing`));
+    this.admission.close(new GatewayError('volume-closed', `volume ${this.name} is closing`));
     this.wakeWriters();
     if (this.fatal === undefined) {
       await this.forceFlush();

@@ -21,7 +21,9 @@ export class WriteAdmission {
   private readonly locks: BlockLocks;
   private readonly reader: BlockReader;
   private readonly hasRoom: () => boolean;
-  private queue: Waiting[] = [];
+  private readonly queue: Waiting[] = [];
+  /** Set when nothing more may be appended: what is still being merged fails when it arrives. */
+  private refusal: GatewayError | undefined;
   private readonly scratch = new Uint8Array(BLOCK_BYTES);
 
   constructor(options: {
@@ -42,14 +44,13 @@ export class WriteAdmission {
 
   /** Takes a submitted write through merge and append to its completion. */
   write(write: BlockWrite): void {
-    this.locks.whenFree(write.firstBlock, write.endBlock, () => {
+    this.locks.whenFree(write, () => {
       if (write.edges.length === 0) {
         this.enqueueWrite(write);
         return;
       }
       // What is staged but not yet written must be seen by the merge.
       this.log.commit();
-      for (const block of write.edges) this.locks.lock(block);
       if (write.edges.every((block) => this.mergeNow(write, block))) this.enqueueWrite(write);
       else void this.mergeSlowly(write);
     });
@@ -64,13 +65,18 @@ export class WriteAdmission {
     durable: boolean,
     completion: Completion,
   ): void {
-    this.locks.whenFree(first, first + count, () => {
+    const range = { firstBlock: first, endBlock: first + count };
+    this.locks.whenFree(range, () => {
       this.enqueue({
         append: () => {
           this.log.stageRecord(kind, first, count, keepAllocated, durable, completion);
+          this.locks.unlock(range);
           return true;
         },
-        fail: (error) => completion.done(error),
+        fail: (error) => {
+          this.locks.unlock(range);
+          completion.done(error);
+        },
       });
     });
   }
@@ -85,16 +91,21 @@ export class WriteAdmission {
 
   /** Fails everything that waits; its buffers are given back. */
   failAll(error: GatewayError): void {
-    const queue = this.queue;
-    this.queue = [];
-    for (const entry of queue) entry.fail(error);
+    // Those that waited for one of them follow it into the queue, and out of it.
+    for (let entry = this.queue.shift(); entry !== undefined; entry = this.queue.shift()) entry.fail(error);
+  }
+
+  /** Fails what waits, and whatever comes later. */
+  close(error: GatewayError): void {
+    this.refusal = error;
+    this.failAll(error);
   }
 
   private enqueueWrite(write: BlockWrite): void {
     let next = 0;
     const end = (): void => {
       write.release();
-      this.locks.unlock(write.edges);
+      this.locks.unlock(write);
     };
     this.enqueue({
       append: () => {
@@ -121,6 +132,11 @@ export class WriteAdmission {
   }
 
   private enqueue(entry: Waiting): void {
+    const { refusal } = this;
+    if (refusal !== undefined) {
+      queueMicrotask(() => entry.fail(refusal));
+      return;
+    }
     this.queue.push(entry);
     if (this.queue.length === 1) this.pump();
   }
@@ -140,7 +156,7 @@ export class WriteAdmission {
       }
     } catch (error) {
       write.release();
-      this.locks.unlock(write.edges);
+      this.locks.unlock(write);
       write.completion?.done(error as GatewayError);
       return;
     }

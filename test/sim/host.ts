@@ -1,0 +1,264 @@
+/**
+ * A machine that runs the gateway's own volume code (engine, replicator, and what ties them together) on a simulated
+ * disk, over and over: it can be killed, lose its power, stop in order, and start again.
+ */
+import { GatewayError } from '../../src/base/errors.js';
+import type { VolumeConfiguration } from '../../src/config/configuration.js';
+import { LOG_DIRECTORY } from '../../src/engine/volume-directory-format.js';
+import { LogReader } from '../../src/engine/log-reader.js';
+import { Volume } from '../../src/engine/volume.js';
+import { GatewayVolume } from '../../src/gateway/gateway-volume.js';
+import { nativeChecksums } from '../../src/platform/checksum.js';
+import type { Completion } from '../../src/ports/block-device.js';
+import type { ReplicationStatus } from '../../src/ports/replication.js';
+import { parseMasterKey } from '../../src/remote/key.js';
+import type { FromReplicator, ToReplicator } from '../../src/remote/replication-messages.js';
+import { ReplicationWorkerCore } from '../../src/remote/replication-worker-core.js';
+import { ObservedStore } from '../../src/remote/store-observe.js';
+import { RecordedLog } from '../fake/log.js';
+import type { SeededRandom } from '../fake/random.js';
+import { SimDisk } from './disk.js';
+import { Life, type Scheduler } from './scheduler.js';
+import { Shadow, Violation } from './shadow.js';
+import type { SimBucket } from './store.js';
+
+export const checksums = nativeChecksums();
+export const master = parseMasterKey(Buffer.alloc(32, 7).toString('base64'), 'the simulation');
+export const volumeName = 'disk0';
+const KIB = 1024;
+
+export interface HostOptions {
+  readonly name: string;
+  readonly scheduler: Scheduler;
+  readonly random: SeededRandom;
+  readonly bucket: SimBucket | undefined;
+  readonly disk?: SimDisk;
+  readonly sizeBytes: number;
+  readonly shadow?: Shadow;
+  readonly configuration?: Partial<VolumeConfiguration>;
+  readonly log?: RecordedLog;
+}
+
+export class SimHost {
+  readonly name: string;
+  readonly disk: SimDisk;
+  readonly log: RecordedLog;
+  shadow: Shadow;
+  sizeBytes: number;
+  life: Life | undefined;
+  gateway: GatewayVolume | undefined;
+  /** Why the process ended by itself. */
+  fatal: Error | undefined;
+  /** The first thing that must never be. */
+  violation: Error | undefined;
+  skewMs = 0;
+  /** Resolves when the process is gone, however. */
+  private ended: Promise<void> = Promise.resolve();
+  private bootId: string;
+  private readonly options: HostOptions;
+
+  constructor(options: HostOptions) {
+    const { random, sizeBytes } = options;
+    this.options = options;
+    this.name = options.name;
+    this.sizeBytes = sizeBytes;
+    this.disk = options.disk ?? new SimDisk(random.fork());
+    this.log = options.log ?? new RecordedLog();
+    this.bootId = random.uuid();
+    this.shadow = options.shadow ?? this.blank();
+    this.disk.onAppend = (file, bytes, position) => {
+      options.scheduler.note('append', bytes.length);
+      this.guard(() => this.shadow.appended(file, bytes, position));
+    };
+  }
+
+  /** An empty volume. */
+  private blank(): Shadow {
+    return new Shadow({ sizeBytes: this.sizeBytes, pathOf: (file) => this.disk.pathOf(file) });
+  }
+
+  /** Whatever is there is removed. */
+  wipe(): void {
+    this.disk.wipe();
+    this.shadow = this.blank();
+  }
+
+  get alive(): boolean {
+    return this.life?.alive === true;
+  }
+
+  get device(): Volume | undefined {
+    const device = this.gateway?.served?.device;
+    return device instanceof Volume ? device : undefined;
+  }
+
+  /** Why the process ended by itself, as text. */
+  get endedBy(): string | undefined {
+    return this.fatal?.message;
+  }
+
+  get replication(): ReplicationStatus | undefined {
+    return this.gateway?.status().replication;
+  }
+
+  /** Starts the process. Rejects with the refusal, after which the process is gone. */
+  async start(): Promise<void> {
+    const { scheduler, bucket, random } = this.options;
+    const life = new Life(scheduler, () => this.skewMs);
+    this.life = life;
+    this.fatal = undefined;
+    this.ended = new Promise((resolve) => life.onDeath(resolve));
+    const gateway = new GatewayVolume({
+      configuration: { ...defaults, sizeBytes: this.sizeBytes, ...this.options.configuration },
+      chap: undefined,
+      disk: this.disk.attach(life),
+      checksums,
+      clock: life.clock,
+      random: random.fork(),
+      log: this.log,
+      bootId: this.bootId,
+      replication:
+        bucket === undefined
+          ? undefined
+          : {
+              connect: (receive) => this.connect(life, bucket, receive),
+              master,
+              fencing: 'auto',
+              allowNew: false,
+              owner: this.name,
+            },
+      discard: () => Promise.resolve(this.wipe()),
+      onFatal: (error) => {
+        if (!life.alive) return;
+        this.fatal = error;
+        this.kill();
+      },
+    });
+    this.gateway = gateway;
+    const opened = gateway.open();
+    // A process that dies while it opens never answers.
+    await Promise.race([opened, this.ended]);
+    if (!life.alive) throw new GatewayError('disk-failed', `the process ended: ${this.endedBy ?? 'killed'}`);
+  }
+
+  /** The replicator, as the worker thread runs it. */
+  private connect(
+    life: Life,
+    bucket: SimBucket,
+    receive: (message: FromReplicator, transfers: undefined) => void,
+  ): { send(message: ToReplicator): void } {
+    const { random } = this.options;
+    const disk = this.disk.attach(life);
+    const observed = new ObservedStore(bucket.attach(life), { clock: life.clock });
+    const messageMs = 0.05;
+    const core = new ReplicationWorkerCore({
+      store: observed,
+      counters: observed.counters,
+      disk,
+      source: new LogReader({ disk, checksums, directory: LOG_DIRECTORY }),
+      checksums,
+      clock: life.clock,
+      random: random.fork(),
+      log: this.log,
+      emit: (message) => {
+        const copy = structuredClone(message);
+        life.later(messageMs, () => receive(copy, undefined));
+      },
+    });
+    return {
+      send: (message) => {
+        const copy = structuredClone(message);
+        life.later(messageMs, () => {
+          core.receive(copy);
+          if (message.type !== 'start') return;
+          core.ended().catch((error: unknown) => {
+            if (!life.alive) return;
+            this.violation ??= new Violation(`the replication thread broke: ${String((error as Error).stack)}`);
+          });
+        });
+      },
+    };
+  }
+
+  /** SIGKILL. */
+  kill(): void {
+    if (!this.alive) return;
+    this.end('kill');
+    this.disk.processDied();
+  }
+
+  powerLoss(): void {
+    if (this.alive) this.end('power');
+    else this.shadow.died(true);
+    this.disk.powerLoss();
+    this.bootId = this.options.random.uuid();
+  }
+
+  /** SIGTERM, and an orderly end. */
+  async stop(): Promise<void> {
+    await Promise.race([this.gateway?.close(), this.ended]);
+    this.end('stop');
+  }
+
+  private end(how: string): void {
+    if (this.life?.alive !== true) return;
+    this.options.scheduler.note(`${this.name} ${how}`);
+    this.life.end();
+    this.shadow.died(how === 'power');
+  }
+
+  /** A completion that only a living process runs, and whose judgement ends the simulation where it fails. */
+  completion(done: (error: GatewayError | undefined) => void): Completion {
+    const { life } = this;
+    return {
+      done: (error) => {
+        if (life?.alive === true) this.guard(() => done(error));
+      },
+    };
+  }
+
+  guard(judge: () => void): void {
+    try {
+      judge();
+    } catch (error) {
+      this.violation ??= error as Error;
+    }
+  }
+
+  /** The whole volume, read as a client does. */
+  async readAll(): Promise<Uint8Array> {
+    const { device } = this;
+    if (device === undefined) throw new GatewayError('volume-closed', 'the volume is not served');
+    const contents = new Uint8Array(device.sizeBytes);
+    const step = 64 * KIB;
+    for (let at = 0; at < contents.length; at += step)
+      await this.read(device, at, contents.subarray(at, Math.min(contents.length, at + step)));
+    return contents;
+  }
+
+  read(device: Volume, offset: number, target: Uint8Array): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const completion = this.completion((error) => (error === undefined ? resolve() : reject(error)));
+      if (device.read(offset, target.length, target, 0, completion)) resolve();
+    });
+  }
+}
+
+const defaults: VolumeConfiguration = {
+  name: volumeName,
+  sizeBytes: 0,
+  bufferBytes: 2 * KIB * KIB,
+  whenFull: 'throttle',
+  provision: 'thin',
+  fullTimeoutMs: 30_000,
+  access: 'shared',
+  readOnly: false,
+  nbdEnabled: true,
+  iscsiEnabled: true,
+  initiators: [],
+  chap: undefined,
+  replicate: true,
+  intervalMs: 2000,
+  segmentBytes: 64 * KIB,
+  whenFenced: 'readOnly',
+};

@@ -1,0 +1,148 @@
+/** What can go wrong in a history; a seed draws one kind. */
+import type { ErrorCode } from '../../src/base/errors.js';
+import type { VolumeConfiguration } from '../../src/config/configuration.js';
+import type { SeededRandom } from '../fake/random.js';
+import type { DiskFault, DiskOperation, SimDisk } from './disk.js';
+import type { Scheduler } from './scheduler.js';
+import type { SimBucket } from './store.js';
+
+export interface Profile {
+  readonly name: string;
+  readonly replicated: boolean;
+  readonly twoOwners: boolean;
+  readonly rots: boolean;
+  /** What a process kill keeps (shadow.ts). */
+  readonly keeps: 'all' | 'flushed' | 'claimed';
+  readonly configuration: Partial<VolumeConfiguration>;
+  /** Errors that a client may get, and why a start may be refused. */
+  readonly requestErrors: readonly ErrorCode[];
+  readonly refusals: readonly ErrorCode[];
+  troubleDisk(disks: readonly SimDisk[]): void;
+  calmDisk(disks: readonly SimDisk[]): void;
+  troubleStore(bucket: SimBucket): void;
+  calmStore(bucket: SimBucket): void;
+}
+
+type DiskTrouble = 'none' | 'failing' | 'full' | 'rotting';
+
+export function drawProfile(seed: number, random: SeededRandom, scheduler: Scheduler): Profile {
+  const kind = seed % 10;
+  const twoOwners = kind === 8 || kind === 9;
+  const trouble: DiskTrouble = kind === 5 ? 'failing' : kind === 6 ? 'full' : kind === 7 ? 'rotting' : 'none';
+  const troubledStore = kind === 3 || kind === 4 || kind === 7 || kind === 8;
+  const replicated = kind !== 2 || random.fraction() < 0.5;
+  const name = [trouble, troubledStore ? 'troubled store' : 'good store', twoOwners ? 'two owners' : 'one owner'].join(
+    ', ',
+  );
+  const slowDisk = random.fraction();
+  const operationMs = (operation: DiskOperation): number => {
+    if (random.fraction() < 0.5) return 0;
+    return operation === 'sync' || operation === 'syncDirectory'
+      ? random.below(1 + 40 * slowDisk)
+      : random.fraction() * 4;
+  };
+  const requestErrors: Record<DiskTrouble, readonly ErrorCode[]> = {
+    none: [],
+    failing: ['disk-failed', 'checksum-mismatch', 'log-damaged'],
+    full: ['disk-full'],
+    rotting: ['checksum-mismatch', 'disk-failed', 'log-damaged'],
+  };
+  const refusals: Record<DiskTrouble, readonly ErrorCode[]> = {
+    none: [],
+    failing: ['log-damaged', 'disk-failed', 'superblock-damaged'],
+    full: ['disk-full'],
+    rotting: [
+      'log-damaged',
+      'superblock-damaged',
+      'format-unknown',
+      'format-newer',
+      'disk-failed',
+      'checksum-mismatch',
+    ],
+  };
+  return {
+    name,
+    replicated,
+    twoOwners,
+    rots: trouble === 'rotting',
+    keeps: trouble === 'failing' ? 'flushed' : trouble === 'rotting' ? 'claimed' : 'all',
+    configuration: { intervalMs: 300 + random.below(3000), segmentBytes: 4096 * (4 + random.below(20)) },
+    requestErrors: requestErrors[trouble],
+    refusals: refusals[trouble],
+    troubleDisk: (disks) => {
+      for (const { plan } of disks) {
+        plan.latencyMs = operationMs;
+        plan.cacheMisses = random.fraction() < 0.5 ? 0.1 : 0;
+        plan.fault = faults(trouble, random, scheduler);
+        plan.misdirect = () => false;
+      }
+      if (trouble === 'rotting') for (const disk of disks) rot(disk, random);
+    },
+    calmDisk: (disks) => {
+      for (const { plan } of disks) {
+        plan.fault = () => undefined;
+        plan.misdirect = () => false;
+      }
+    },
+    troubleStore: ({ plan }) => {
+      plan.latencyMs = () => random.fraction() * (troubledStore ? 400 : 20);
+      if (!troubledStore) return;
+      plan.failBefore = 0.06;
+      plan.loseReply = 0.06;
+      plan.duplicate = 0.1;
+      plan.straggle = 0.02;
+      plan.outageUntilMs = random.fraction() < 0.5 ? 0 : random.below(40_000);
+    },
+    calmStore: ({ plan }) => {
+      plan.failBefore = plan.loseReply = plan.straggle = plan.outageUntilMs = 0;
+    },
+  };
+}
+
+function faults(
+  trouble: DiskTrouble,
+  random: SeededRandom,
+  scheduler: Scheduler,
+): (operation: DiskOperation, path: string) => DiskFault | undefined {
+  if (trouble === 'failing') {
+    // One or two faults a round.
+    let left = 1 + random.below(2);
+    const share = random.fraction() < 0.5 ? 0.002 : 0.02;
+    return (operation) => {
+      if (operation === 'list' || left === 0 || random.fraction() >= share) return undefined;
+      left--;
+      return { kind: random.fraction() < 0.7 ? 'partly' : 'fail', code: 'disk-failed' };
+    };
+  }
+  if (trouble === 'full') {
+    const fromMs = scheduler.nowMs + random.below(5000);
+    const untilMs = fromMs + random.below(60_000);
+    return (operation) => {
+      const now = scheduler.nowMs;
+      const wantsSpace = operation === 'allocate' || operation === 'create';
+      if (!wantsSpace || now < fromMs || now > untilMs) return undefined;
+      return { kind: 'fail', code: 'disk-full' };
+    };
+  }
+  return () => undefined;
+}
+
+/** A bit somewhere; now and then a write that goes astray. */
+function rot(disk: SimDisk, random: SeededRandom): void {
+  if (random.fraction() < 0.6) {
+    const paths = disk.paths().filter((path) => path !== 'lock');
+    const path = paths[random.below(Math.max(1, paths.length))];
+    const file = path === undefined ? undefined : disk.file(path);
+    const pages = file?.pageIndexes ?? [];
+    const page = pages[random.below(Math.max(1, pages.length))];
+    if (file !== undefined && page !== undefined) file.flip(page * 4096 + random.below(4096), random.below(8));
+  }
+  if (random.fraction() < 0.3) {
+    let left = 1;
+    disk.plan.misdirect = (path) => {
+      if (left === 0 || path.endsWith('.json') || random.fraction() >= 0.01) return false;
+      left--;
+      return true;
+    };
+  }
+}

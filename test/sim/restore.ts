@@ -1,0 +1,54 @@
+/** Restores from a simulated bucket with the gateway's own code. */
+import { RestoreSink } from '../../src/engine/restore-sink.js';
+import { restoreFull, type Restored } from '../../src/remote/restore.js';
+import { RetryingStore } from '../../src/remote/store-retry.js';
+import { RecordedLog } from '../fake/log.js';
+import type { SeededRandom } from '../fake/random.js';
+import { SimDisk } from './disk.js';
+import { checksums, master, volumeName } from './host.js';
+import { Life, type Scheduler } from './scheduler.js';
+import type { SimBucket } from './store.js';
+
+export interface RestoredDisk extends Restored {
+  readonly disk: SimDisk;
+  readonly contents: Uint8Array;
+}
+
+/** Rejects with the refusal. */
+export async function restoreFrom(
+  bucket: SimBucket,
+  scheduler: Scheduler,
+  random: SeededRandom,
+  takeOver: boolean,
+): Promise<RestoredDisk> {
+  const life = new Life(scheduler);
+  const disk = new SimDisk(random.fork());
+  const scratch = new SimDisk(random.fork());
+  const restored = await restoreFull({
+    store: new RetryingStore(bucket.attach(life), { clock: life.clock, random: random.fork() }),
+    masters: [master],
+    volume: volumeName,
+    takeOver,
+    acceptLoss: false,
+    reader: 'the simulation',
+    checksums,
+    clock: life.clock,
+    random: random.fork(),
+    log: new RecordedLog(),
+    scratch: scratch.attach(life),
+    openTarget: async ({ uuid, name, sizeBytes }) => ({
+      sink: await RestoreSink.create({
+        disk: disk.attach(life),
+        checksums,
+        random: random.fork(),
+        clock: life.clock,
+        name,
+        uuid,
+        sizeBytes,
+      }),
+    }),
+  });
+  life.end();
+  const contents = disk.file('image')?.contents() ?? new Uint8Array(0);
+  return { ...restored, disk, contents };
+}

@@ -1,0 +1,440 @@
+/**
+ * One history: a seed chooses what can go wrong, and when. Clients work, machines crash and come back, the bucket
+ * misbehaves; after every crash the volume is read and judged, and again and again the bucket is restored and judged.
+ * At the end everything works again: all must drain, and a restore must give exactly what the volume holds.
+ */
+import { GatewayError, type ErrorCode } from '../../src/base/errors.js';
+import { SeededRandom } from '../fake/random.js';
+import { SimHost } from './host.js';
+import { drawProfile, type Profile } from './profile.js';
+import { restoreFrom, type RestoredDisk } from './restore.js';
+import { Scheduler } from './scheduler.js';
+import { Shadow, Violation } from './shadow.js';
+import { SimBucket } from './store.js';
+import { resetIds, runLoad } from './workload.js';
+
+const MIB = 1024 * 1024;
+const BLOCK = 4096;
+/** Virtual time in which a healthy gateway must have drained and opened. */
+const patienceMs = 3_600_000;
+
+export interface SimulationResult {
+  readonly seed: number;
+  readonly profile: string;
+  readonly operations: number;
+  readonly crashes: number;
+  readonly restores: number;
+  readonly events: number;
+  readonly digest: string;
+}
+
+/** Plays one seed; rejects with what was violated. */
+export async function simulate(seed: number, operationsMin = 500): Promise<SimulationResult> {
+  resetIds();
+  const simulation = new Simulation(seed, operationsMin);
+  return simulation.scheduler.drive(simulation.run());
+}
+
+class Simulation {
+  readonly scheduler = new Scheduler();
+  private readonly random: SeededRandom;
+  private readonly profile: Profile;
+  private readonly bucket: SimBucket | undefined;
+  private readonly hosts: SimHost[] = [];
+  private operations = 0;
+  private crashes = 0;
+  private restores = 0;
+  /** Recovery point of the last restore: the next one may not be older. */
+  private restoredLsn = 0;
+  /** Whose history the bucket may show: of several owners one remains. */
+  private lineages: SimHost[] = [];
+  /** LSN up to which all lineages are the same. */
+  private commonLsn = 0;
+
+  constructor(
+    private readonly seed: number,
+    private readonly operationsMin: number,
+  ) {
+    this.random = new SeededRandom(seed);
+    this.profile = drawProfile(seed, this.random.fork(), this.scheduler);
+    this.bucket = this.profile.replicated ? new SimBucket(this.scheduler, this.random.fork()) : undefined;
+  }
+
+  async run(): Promise<SimulationResult> {
+    try {
+      return await this.play();
+    } catch (error) {
+      // What was seen first comes first.
+      this.check();
+      throw error;
+    }
+  }
+
+  private async play(): Promise<SimulationResult> {
+    const { profile } = this;
+    const first = this.newHost('a', {});
+    if (this.bucket !== undefined) profile.troubleStore(this.bucket);
+    await this.startFresh(first);
+    while (this.operations < this.operationsMin) {
+      profile.troubleDisk(this.hosts.map(({ disk }) => disk));
+      await this.round();
+      this.check();
+    }
+    await this.end();
+    const { scheduler } = this;
+    scheduler.note('end', this.operations);
+    return {
+      seed: this.seed,
+      profile: profile.name,
+      operations: this.operations,
+      crashes: this.crashes,
+      restores: this.restores,
+      events: scheduler.events,
+      digest: scheduler.digest,
+    };
+  }
+
+  private newHost(name: string, more: Partial<ConstructorParameters<typeof SimHost>[0]>): SimHost {
+    const host = new SimHost({
+      name,
+      scheduler: this.scheduler,
+      random: this.random.fork(),
+      bucket: this.bucket,
+      sizeBytes: MIB,
+      configuration: this.profile.configuration,
+      ...more,
+    });
+    this.hosts.push(host);
+    this.lineages.push(host);
+    this.profile.troubleDisk([host.disk]);
+    return host;
+  }
+
+  /** The very first start: whatever a crash leaves of it may be thrown away, since nobody was served. */
+  private async startFresh(host: SimHost): Promise<void> {
+    for (;;) {
+      try {
+        if (this.random.fraction() < 0.1) {
+          const { disk } = host;
+          this.scheduler.at(this.random.below(30), () => {
+            if (disk === host.disk && host.device === undefined) host.powerLoss();
+          });
+        }
+        await host.start();
+        if ((await this.waitUntilServed(host)) && (await this.judgeServed(host))) return;
+      } catch (error) {
+        this.mustBe(error, [...this.profile.refusals, 'disk-failed', 'disk-full', 'volume-incomplete']);
+      }
+      host.powerLoss();
+      this.crashes++;
+      if (host.disk.file('volume.json') === undefined) host.wipe();
+      this.profile.calmDisk([host.disk]);
+    }
+  }
+
+  /** False: the process ended meanwhile. */
+  private async waitUntilServed(host: SimHost): Promise<boolean> {
+    const untilMs = this.scheduler.nowMs + patienceMs;
+    while (host.alive && host.device === undefined) {
+      if (host.gateway?.status().state === 'failed') throw new GatewayError('disk-failed', 'the volume failed to open');
+      if (this.scheduler.nowMs > untilMs)
+        throw new Violation(
+          `${host.name} is not served: ${JSON.stringify(host.gateway?.status())} ${host.log.lines.slice(-5).join('; ')}`,
+        );
+      await this.scheduler.sleep(100);
+    }
+    return host.alive;
+  }
+
+  /** Some load, and something that happens in the middle of it. */
+  private async round(): Promise<void> {
+    const { random } = this;
+    const host = this.hosts[random.below(this.hosts.length)];
+    if (host === undefined) return;
+    if (!host.alive && !(await this.bringBack(host))) return;
+    const quick = random.fraction() < 0.5;
+    const operations = 10 + random.below(70);
+    this.operations += operations;
+    const load = runLoad({
+      host,
+      scheduler: this.scheduler,
+      random: random.fork(),
+      operations,
+      clients: 1 + random.below(3),
+      pauseMs: quick ? 2 : 150,
+      depth: 1 + random.below(8),
+      admits: (error) => this.admitsError(host, error),
+    });
+    const others = this.hosts.filter((other) => other !== host && other.alive).map((other) => this.someLoad(other));
+    const choice = random.fraction();
+    if (choice < 0.62) {
+      await Promise.race([this.scheduler.sleep(random.below(operations * (quick ? 2 : 80))), load]);
+      await this.disturb(host);
+    }
+    await Promise.race([load, this.scheduler.sleep(patienceMs)]);
+    await Promise.all(others);
+    if (random.fraction() < 0.3) await this.judgeBucket();
+    if (random.fraction() < 0.15) await this.maybeDrain(host);
+    if (random.fraction() < 0.3) await this.scheduler.sleep(random.below(9000));
+    if (this.profile.twoOwners && this.hosts.length < 3 && random.fraction() < 0.25) await this.addOwner(host);
+  }
+
+  private async someLoad(host: SimHost): Promise<void> {
+    const operations = 5 + this.random.below(20);
+    this.operations += operations;
+    const load = runLoad({
+      host,
+      scheduler: this.scheduler,
+      random: this.random.fork(),
+      operations,
+      clients: 1,
+      pauseMs: 20,
+      depth: 4,
+      admits: (error) => this.admitsError(host, error),
+    });
+    await Promise.race([load, this.scheduler.sleep(patienceMs)]);
+  }
+
+  private async disturb(host: SimHost): Promise<void> {
+    const { random } = this;
+    const choice = random.fraction();
+    if (choice < 0.4) await this.crash(host, 'kill');
+    else if (choice < 0.75) await this.crash(host, 'power');
+    else if (choice < 0.82) await this.crash(host, 'stop');
+    else if (choice < 0.88) host.disk.dropCache();
+    else if (choice < 0.94) await this.judgeBucket();
+    else if (this.bucket !== undefined && this.profile.twoOwners) {
+      const { life } = host;
+      life?.pause();
+      this.scheduler.at(random.below(60_000), () => life?.resume());
+    } else host.skewMs += (random.fraction() - 0.5) * 1e8;
+  }
+
+  /** How the process or the machine ends, and its way back, which crashes now and then itself. */
+  private async crash(host: SimHost, how: 'kill' | 'power' | 'stop'): Promise<void> {
+    this.crashes++;
+    if (how === 'stop') await host.stop();
+    else if (how === 'kill') host.kill();
+    else host.powerLoss();
+    if (this.random.fraction() < 0.3) host.sizeBytes = Math.min(2 * MIB, host.sizeBytes + 16 * BLOCK);
+    if (this.random.fraction() < 0.5) await this.scheduler.sleep(this.random.below(3000));
+    await this.bringBack(host);
+  }
+
+  /** Starts the host again and judges what it serves; false: it is refused for good, and is gone. */
+  private async bringBack(host: SimHost): Promise<boolean> {
+    for (let tries = 0; ; tries++) {
+      if (tries > 3) this.profile.calmDisk([host.disk]);
+      try {
+        if (this.random.fraction() < 0.25) {
+          // A crash in the middle of recovery, or right after it.
+          const { life } = host;
+          const power = this.random.fraction() < 0.5;
+          this.scheduler.at(this.random.below(40), () => {
+            if (host.life === life || !host.alive) return;
+            if (power) host.powerLoss();
+            else host.kill();
+          });
+        }
+        await host.start();
+        if (!(await this.waitUntilServed(host))) throw new GatewayError('disk-failed', 'the process ended');
+        if (!(await this.judgeServed(host))) throw new GatewayError('disk-failed', 'the process ended');
+        return true;
+      } catch (error) {
+        this.check();
+        // Killed or failed on its way.
+        if (!host.alive && tries < 8) continue;
+        this.mustBe(error, this.profile.refusals, host);
+        await this.giveUp(host);
+        return false;
+      }
+    }
+  }
+
+  /** False: the process ended meanwhile. */
+  private async judgeServed(host: SimHost): Promise<boolean> {
+    const contents = await this.readAll(host);
+    if (contents === undefined) return false;
+    host.guard(() => host.shadow.judgeRecovery(contents, this.profile.keeps));
+    this.check();
+    return true;
+  }
+
+  private async readAll(host: SimHost): Promise<Uint8Array | undefined> {
+    const gone = new Promise<undefined>((resolve) => host.life?.onDeath(() => resolve(undefined)));
+    return Promise.race([host.readAll(), gone]);
+  }
+
+  /** The machine is lost: its volume goes on elsewhere, from the bucket. */
+  private async giveUp(host: SimHost): Promise<void> {
+    host.kill();
+    this.hosts.splice(this.hosts.indexOf(host), 1);
+    if (this.hosts.length > 0) return;
+    if (this.bucket === undefined || this.bucket.keys('').length === 0) {
+      this.lineages = [];
+      this.restoredLsn = 0;
+      this.bucket?.objects.clear();
+      return this.startFresh(this.newHost(`${host.name}'`, {}));
+    }
+    await this.takeOver(`${host.name}'`);
+  }
+
+  private async takeOver(name: string): Promise<void> {
+    const restored = await this.judgeBucket(true);
+    if (restored === undefined) {
+      // Nothing was ever committed.
+      this.lineages = [];
+      this.restoredLsn = 0;
+      this.bucket?.objects.clear();
+      return this.startFresh(this.newHost(name, {}));
+    }
+    const { disk, contents, recoveryPoint } = restored;
+    const shadow = new Shadow({
+      sizeBytes: contents.length,
+      base: { contents, lsn: recoveryPoint.lsn },
+      pathOf: (file) => disk.pathOf(file),
+    });
+    this.commonLsn = recoveryPoint.lsn;
+    const host = this.newHost(name, { disk, shadow, sizeBytes: contents.length });
+    await this.bringBack(host);
+  }
+
+  /** A second machine that believes itself the owner: a clone of this one, or a restore that takes over. */
+  private async addOwner(host: SimHost): Promise<void> {
+    if (this.bucket === undefined) return;
+    if (this.random.fraction() < 0.5) return this.takeOver(`${host.name}+`);
+    host.powerLoss();
+    this.crashes++;
+    const disk = host.disk.clone();
+    const shadow = host.shadow.clone((file) => disk.pathOf(file));
+    this.commonLsn = Math.max(this.commonLsn, host.shadow.durableLsn);
+    const clone = this.newHost(`${host.name}*`, { disk, shadow, sizeBytes: host.sizeBytes });
+    await this.bringBack(clone);
+    await this.bringBack(host);
+  }
+
+  /** Restores the bucket as it is now, in a world of its own, and judges the outcome. */
+  private async judgeBucket(takeOver = false): Promise<RestoredDisk | undefined> {
+    const { bucket, scheduler } = this;
+    if (bucket === undefined) return undefined;
+    const random = this.random.fork();
+    return scheduler.aside(async () => {
+      const world = new Scheduler();
+      const copy = bucket.copy(world);
+      let restored: RestoredDisk;
+      try {
+        restored = await world.drive(restoreFrom(copy, world, random, takeOver));
+      } catch (error) {
+        // Before the volume object is there, there is nothing to restore.
+        if (error instanceof GatewayError && error.code === 'not-found' && this.restoredLsn === 0) return undefined;
+        throw new Violation(`the bucket cannot be restored: ${String((error as Error).stack)}`);
+      }
+      this.restores++;
+      this.judgeRestored(restored);
+      return restored;
+    });
+  }
+
+  private judgeRestored({ contents, recoveryPoint }: RestoredDisk): void {
+    const { lsn } = recoveryPoint;
+    if (lsn < this.restoredLsn) throw new Violation(`the bucket went back from LSN ${this.restoredLsn} to ${lsn}`);
+    this.restoredLsn = lsn;
+    const problems: Error[] = [];
+    const admitting = this.lineages.filter((host) => {
+      try {
+        host.shadow.judgeRestore(contents, lsn);
+        return true;
+      } catch (error) {
+        problems.push(error as Error);
+        return false;
+      }
+    });
+    if (admitting.length === 0) throw problems[0] ?? new Violation('the bucket belongs to nobody');
+    if (lsn > this.commonLsn) this.lineages = admitting;
+  }
+
+  private async maybeDrain(host: SimHost): Promise<void> {
+    const { gateway, life } = host;
+    if (gateway === undefined || !host.alive || host.device === undefined || this.bucket === undefined) return;
+    const gone = new Promise<void>((resolve) => life?.onDeath(resolve));
+    const drained = gateway
+      .forceFlush()
+      .then((lsn) => gateway.replicateTo(lsn))
+      .catch(() => undefined);
+    await Promise.race([gone, drained, this.scheduler.sleep(this.random.below(20_000))]);
+  }
+
+  /** All troubles end; what is promised must come true. */
+  private async end(): Promise<void> {
+    const { profile, bucket } = this;
+    profile.calmDisk(this.hosts.map(({ disk }) => disk));
+    if (bucket !== undefined) profile.calmStore(bucket);
+    for (const host of [...this.hosts]) if (!host.alive) await this.bringBack(host);
+    this.check();
+    await this.scheduler.sleep(120_000);
+    let owners = 0;
+    for (const host of [...this.hosts]) {
+      if (!host.alive && !(await this.bringBack(host))) continue;
+      if (bucket === undefined) continue;
+      if (await this.drainAtLast(host)) owners++;
+      this.check();
+    }
+    if (bucket !== undefined && owners === 0 && !profile.twoOwners && !profile.rots)
+      throw new Violation('nobody could drain at the end');
+    await this.judgeBucket();
+    for (const host of [...this.hosts]) {
+      await this.crash(host, this.random.fraction() < 0.5 ? 'kill' : 'power');
+      this.check();
+    }
+  }
+
+  /** True: this host is the owner, and the bucket holds exactly what it holds. */
+  private async drainAtLast(host: SimHost): Promise<boolean> {
+    const { gateway } = host;
+    if (gateway === undefined) return false;
+    const drained = gateway
+      .forceFlush()
+      .then((lsn) => gateway.replicateTo(lsn))
+      .then(
+        () => true,
+        (error: unknown) => {
+          const codes: readonly ErrorCode[] = this.profile.twoOwners
+            ? ['fenced', 'remote-ahead', 'remote-forked']
+            : this.profile.rots
+              ? ['log-damaged', 'checksum-mismatch']
+              : [];
+          this.mustBe(error, codes);
+          return false;
+        },
+      );
+    const tooLong = this.scheduler.sleep(patienceMs).then(() => {
+      throw new Violation(
+        `${host.name} does not drain: ${JSON.stringify(host.gateway?.status())} ${host.log.lines.slice(-5).join('; ')}`,
+      );
+    });
+    if (!(await Promise.race([drained, tooLong]))) return false;
+    const restored = await this.judgeBucket();
+    const now = await this.readAll(host);
+    if (now === undefined) return false;
+    if (restored === undefined || Buffer.compare(restored.contents, now) !== 0)
+      throw new Violation(`the drained bucket is not what ${host.name} holds`);
+    return true;
+  }
+
+  private admitsError(host: SimHost, error: GatewayError): boolean {
+    if (error.code === 'volume-closed') return true;
+    if (error.code === 'read-only') return this.profile.twoOwners;
+    return host.alive && this.profile.requestErrors.includes(error.code);
+  }
+
+  private mustBe(error: unknown, codes: readonly ErrorCode[], host?: SimHost): void {
+    if (error instanceof GatewayError && codes.includes(error.code)) return;
+    throw error instanceof Violation
+      ? error
+      : new Violation(`${host?.name ?? 'a host'} was refused: ${String((error as Error).stack)}`);
+  }
+
+  private check(): void {
+    for (const { violation } of this.hosts) if (violation !== undefined) throw violation;
+  }
+}
