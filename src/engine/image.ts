@@ -5,7 +5,7 @@ import { GatewayError } from '../base/errors.js';
 import { BLOCK_BYTES, type BlockNumber } from '../base/units.js';
 import type { Checksums } from '../ports/checksum.js';
 import type { DiskFile } from '../ports/disk.js';
-import { SUM_REMOTE, SUMS_PER_PAGE, type Sums } from './sums.js';
+import { SUM_REMOTE, SUM_ZERO, SUMS_PER_PAGE, type Sums } from './sums.js';
 
 export class Image {
   readonly file: DiskFile;
@@ -36,9 +36,7 @@ export class Image {
 
   /** Reads and verifies; the block that fails is named by a checksum-mismatch. */
   async read(first: BlockNumber, count: number, target: Uint8Array, targetStart: number): Promise<void> {
-    const length = count * BLOCK_BYTES;
-    const got = await this.file.read(target, targetStart, length, first * BLOCK_BYTES);
-    if (got < length) target.fill(0, targetStart + got, targetStart + length);
+    await this.fetch(first, count, target, targetStart);
     for (let done = 0; done < count;) {
       const block = first + done;
       const sums = await this.sums.page(block);
@@ -48,6 +46,21 @@ export class Image {
       if (bad >= 0) throw mismatch(block + bad, sums[at + bad] === SUM_REMOTE);
       done += run;
     }
+  }
+
+  /** What cannot be read is looked for block by block: a zero block needs no reading, and one bad block spoils no other. */
+  private async fetch(first: BlockNumber, count: number, target: Uint8Array, targetStart: number): Promise<void> {
+    const length = count * BLOCK_BYTES;
+    try {
+      const got = await this.file.read(target, targetStart, length, first * BLOCK_BYTES);
+      if (got < length) target.fill(0, targetStart + got, targetStart + length);
+      return;
+    } catch (error) {
+      if (!(error instanceof GatewayError) || error.code !== 'disk-failed') throw error;
+      if (count === 1 && (await this.sums.page(first))[first % SUMS_PER_PAGE] !== SUM_ZERO) throw error;
+    }
+    if (count === 1) return;
+    for (let i = 0; i < count; i++) await this.fetch(first + i, 1, target, targetStart + i * BLOCK_BYTES);
   }
 
   async close(): Promise<void> {

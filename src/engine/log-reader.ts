@@ -10,7 +10,6 @@ import type { Checksums } from '../ports/checksum.js';
 import type { Disk, DiskFile } from '../ports/disk.js';
 import type { LogCursor } from '../ports/replication.js';
 import {
-  BATCH_BYTES_MAX,
   claimedBytes,
   decodeBatch,
   follows,
@@ -36,6 +35,7 @@ export interface LogReaderOptions {
   readonly checksums: Checksums;
   /** Directory of the log below the disk's root. */
   readonly directory: string;
+  /** At least the longest batch that there can be; default: of a log with files of the usual sizes. */
   readonly windowBytes?: number;
 }
 
@@ -52,7 +52,7 @@ export class LogReader {
 
   constructor(options: LogReaderOptions) {
     this.options = options;
-    this.window = options.checksums.alignedBuffer(Math.max(options.windowBytes ?? WINDOW_BYTES, 2 * BATCH_BYTES_MAX));
+    this.window = options.checksums.alignedBuffer(Math.min(options.windowBytes ?? WINDOW_BYTES, WINDOW_BYTES));
   }
 
   /** The batch at the cursor, or at the start of the next file; undefined when neither holds one that follows it. */
@@ -82,7 +82,13 @@ export class LogReader {
   ): Promise<void> {
     const source = await this.open(file);
     const length = blockCount * BLOCK_BYTES;
-    const got = source === undefined ? 0 : await source.read(target, targetStart, length, position);
+    const read = (): Promise<number> =>
+      source === undefined ? Promise.resolve(0) : source.read(target, targetStart, length, position);
+    // One failure may pass; a sector that is gone fails again.
+    const got = await read().catch((error: unknown) => {
+      if (!isReadFailure(error)) throw error;
+      return read();
+    });
     if (got !== length) {
       throw new GatewayError(
         'log-damaged',

@@ -21,7 +21,10 @@ import type { Overlay } from './overlay.js';
 import type { Superblock } from './superblock.js';
 import { LOG_DIRECTORY } from './volume-directory-format.js';
 
-/** LSNs skipped after a power loss, more than can have been acknowledged without being synced: none is used twice. */
+/**
+ * LSNs skipped after anything but a clean end, more than can have been lost without being synced: none is used twice,
+ * also when rot made the last batches look as if they had never been finished.
+ */
 const LSN_GAP = 2 ** 24;
 
 export interface Recovered {
@@ -53,8 +56,8 @@ interface Recovery extends RecoveryOptions {
 }
 
 export async function recover(options: RecoveryOptions): Promise<Recovered> {
-  const { disk, checksums } = options;
-  const reader = new LogReader({ disk, checksums, directory: LOG_DIRECTORY });
+  const { disk, checksums, files } = options;
+  const reader = new LogReader({ disk, checksums, directory: LOG_DIRECTORY, windowBytes: files.fileBytes });
   try {
     return await recoverWith({ ...options, reader });
   } finally {
@@ -104,7 +107,7 @@ async function recoverWith(options: Recovery): Promise<Recovered> {
     throw new DurabilityLostError('fdatasync of the log failed during recovery', { cause });
   }
   await files.removeStrays();
-  const firstLsn = superblock.clean || options.sameBoot ? head.lsn : head.lsn + LSN_GAP;
+  const firstLsn = superblock.clean ? head.lsn : head.lsn + LSN_GAP;
   return { head, firstLsn, sizeBytes, rewrittenBytes, dataLsn, batches, oldestMs };
 }
 

@@ -112,7 +112,7 @@ async function openLocked(
     checksums,
     overlay,
   });
-  const reader = new LogReader({ disk, checksums, directory: LOG_DIRECTORY });
+  const reader = new LogReader({ disk, checksums, directory: LOG_DIRECTORY, windowBytes: files.fileBytes });
   opened.push(reader);
   const image = await openImage(options, identity);
   opened.push(image);

@@ -44,7 +44,7 @@ type EntryChange =
   | { readonly kind: 'rename'; readonly from: string; readonly to: string; readonly inode: Inode };
 
 /** Sees every batch as it is appended. */
-export type AppendObserver = (file: Inode, bytes: Uint8Array, position: number) => void;
+export type AppendObserver = (file: Inode, bytes: Uint8Array, position: number, failed: boolean) => void;
 
 export class SimDisk {
   readonly plan: DiskPlan = {
@@ -366,11 +366,13 @@ class FileOfLife implements DiskFile {
     const fault = this.disk.faultOf('write', this.path);
     const bytes = Buffer.concat(parts);
     if (fault !== undefined) {
+      // A part may be all that counts: what is missing may have been there already.
       if (fault.kind === 'partly') this.putPart(bytes, position);
+      if (fault.kind === 'partly') this.machine.onAppend(this.inode, bytes, position, true);
       throw failure(fault, 'write', this.path);
     }
     this.put(bytes, position);
-    this.machine.onAppend(this.inode, bytes, position);
+    this.machine.onAppend(this.inode, bytes, position, false);
   }
 
   write(parts: readonly Uint8Array[], position: number): Promise<void> {
@@ -447,6 +449,7 @@ class FileOfLife implements DiskFile {
   }
 
   private putPart(bytes: Uint8Array, position: number): void {
-    this.put(bytes.subarray(0, 512 * this.random.below(Math.floor(bytes.length / 512) + 1)), position);
+    // Never all of it.
+    this.put(bytes.subarray(0, 512 * this.random.below(Math.max(1, Math.floor(bytes.length / 512)))), position);
   }
 }

@@ -35,6 +35,7 @@ export interface HostOptions {
   readonly disk?: SimDisk;
   readonly sizeBytes: number;
   readonly shadow?: Shadow;
+  readonly astray: boolean;
   readonly configuration?: Partial<VolumeConfiguration>;
   readonly log?: RecordedLog;
 }
@@ -66,15 +67,19 @@ export class SimHost {
     this.log = options.log ?? new RecordedLog();
     this.bootId = random.uuid();
     this.shadow = options.shadow ?? this.blank();
-    this.disk.onAppend = (file, bytes, position) => {
+    this.disk.onAppend = (file, bytes, position, failed) => {
       options.scheduler.note('append', bytes.length);
-      this.guard(() => this.shadow.appended(file, bytes, position));
+      this.guard(() => this.shadow.appended(file, bytes, position, failed));
     };
   }
 
   /** An empty volume. */
   private blank(): Shadow {
-    return new Shadow({ sizeBytes: this.sizeBytes, pathOf: (file) => this.disk.pathOf(file) });
+    return new Shadow({
+      sizeBytes: this.sizeBytes,
+      pathOf: (file) => this.disk.pathOf(file),
+      astray: this.options.astray,
+    });
   }
 
   /** Whatever is there is removed. */
@@ -155,7 +160,7 @@ export class SimHost {
       store: observed,
       counters: observed.counters,
       disk,
-      source: new LogReader({ disk, checksums, directory: LOG_DIRECTORY }),
+      source: new LogReader({ disk, checksums, directory: LOG_DIRECTORY, windowBytes: 256 * KIB }),
       checksums,
       clock: life.clock,
       random: random.fork(),

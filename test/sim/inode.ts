@@ -66,11 +66,9 @@ export class Inode {
       const index = Math.floor(at / PAGE_BYTES);
       const from = at - index * PAGE_BYTES;
       const count = Math.min(PAGE_BYTES - from, end - at);
-      if (this.cache.has(index)) {
-        if (count === PAGE_BYTES) this.cache.set(index, zeroPage);
-        else this.writable(index, false).fill(0, from, from + count);
-        this.soil(index, from, from + count);
-      }
+      if (count === PAGE_BYTES) this.cache.set(index, zeroPage);
+      else if (this.cache.has(index)) this.writable(index, false).fill(0, from, from + count);
+      if (this.cache.has(index)) this.soil(index, from, from + count);
       at += count;
     }
   }

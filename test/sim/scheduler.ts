@@ -62,7 +62,7 @@ export class Scheduler {
     };
     work.then(ended, ended);
     const untilMs = this.nowMs + virtualMsMax;
-    await microtasks();
+    await this.settle();
     while (!settled) {
       const event = this.pop();
       if (event === undefined)
@@ -72,10 +72,17 @@ export class Scheduler {
       this.nowMs = Math.max(this.nowMs, event.atMs);
       this.events++;
       event.run();
-      await microtasks();
-      if (this.standstill !== undefined) await this.standstill;
+      await this.settle();
     }
     return work;
+  }
+
+  private async settle(): Promise<void> {
+    await microtasks();
+    while (this.standstill !== undefined) {
+      await this.standstill;
+      await microtasks();
+    }
   }
 
   /** Does something of another world while nothing happens in this one. */

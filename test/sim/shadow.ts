@@ -54,6 +54,8 @@ export interface ShadowOptions {
   readonly base?: { readonly contents: Uint8Array; readonly lsn: number };
   /** Where a file of the disk is now. */
   readonly pathOf: (file: Inode) => string | undefined;
+  /** Writes may go astray, so that what lies in a batch's place says nothing about it. */
+  readonly astray: boolean;
 }
 
 export class Shadow {
@@ -110,23 +112,18 @@ export class Shadow {
 
   acknowledged(ticket: Ticket, forceUnitAccess: boolean): void {
     this.forget(ticket);
-    if (ticket.zeros) this.exchange(ticket);
     if (ticket.recorded.size !== ticket.end - ticket.first)
       throw new Violation(`${describe(ticket)} was acknowledged before it was in the log`);
     this.promisedLsn = Math.max(this.promisedLsn, ticket.lastLsn);
     if (forceUnitAccess) this.flushed(ticket.lastLsn, `${describe(ticket)} with FUA`);
   }
 
-  /** Of two requests that make the same block zero, records cannot tell which one they belong to. */
-  private exchange(ticket: Outstanding): void {
-    for (let block = ticket.first; block < ticket.end; block++) {
-      if (ticket.recorded.has(block)) continue;
-      const twin = this.outstanding.find((other) => other.zeros && other.recorded.has(block));
-      if (twin === undefined) return;
-      twin.recorded.delete(block);
-      ticket.recorded.add(block);
-      ticket.lastLsn = Math.max(ticket.lastLsn, twin.lastLsn);
-    }
+  /** Of two requests that make the same block zero at once, records could not tell which one they belong to. */
+  zeroesAlready({ offset, lengthBytes, bytes }: ClientWrite): boolean {
+    if (bytes?.some((byte) => byte !== 0) === true) return false;
+    return this.outstanding.some(
+      (other) => other.zeros && other.first * BLOCK < offset + lengthBytes && offset < other.end * BLOCK,
+    );
   }
 
   /** The request was refused or failed: nothing more of it may come. */
@@ -146,7 +143,7 @@ export class Shadow {
     while (this.undurable[0] !== undefined && this.undurable[0].lastLsn <= lsn) {
       const { file, path, position, lengthBytes, lastLsn } = this.undurable[0];
       // What a file held that is used again is in the image.
-      if (this.options.pathOf(file) === path && !file.isDurable(position, lengthBytes))
+      if (!this.options.astray && this.options.pathOf(file) === path && !file.isDurable(position, lengthBytes))
         throw new Violation(`${what} says that LSN ${lsn} is durable, and the batch of LSN ${lastLsn} is not`);
       this.undurable.shift();
     }
@@ -173,8 +170,8 @@ export class Shadow {
 
   // The log
 
-  /** A batch was written to a log file. */
-  appended(file: Inode, bytes: Uint8Array, position: number): void {
+  /** A batch was written to a log file; one that `failed` may be there or not, and nobody may hear of it. */
+  appended(file: Inode, bytes: Uint8Array, position: number, failed: boolean): void {
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
     if (view.getUint32(0, true) !== 0x424c_474b) throw new Violation('the log was given something that is no batch');
     const u64 = (at: number): number => Number(view.getBigUint64(at, true));
@@ -182,6 +179,7 @@ export class Shadow {
     this.checkDurable(u64(24), `the batch of LSN ${firstLsn}`);
     this.claims.push({ lsn: firstLsn, durableLsn: u64(24) });
     if (firstLsn <= this.highestLsn) throw new Violation(`LSN ${firstLsn} is used again, after ${this.highestLsn}`);
+    if (firstLsn <= this.appendedLsn) this.neverWas(firstLsn);
     const count = view.getUint32(40, true);
     let payloadAt = view.getUint16(6, true) * BLOCK;
     for (let i = 0; i < count; i++) {
@@ -196,9 +194,19 @@ export class Shadow {
       else if (kind === kinds.resize) this.sizes.push({ lsn: firstLsn + i, sizeBytes: u64(d + 16) });
     }
     const lastLsn = firstLsn + count - 1;
-    this.highestLsn = this.appendedLsn = lastLsn;
+    if (!failed) this.highestLsn = lastLsn;
+    this.appendedLsn = lastLsn;
     this.cuts.push(lastLsn);
     this.undurable.push({ file, path: this.options.pathOf(file), position, lengthBytes: bytes.length, lastLsn });
+  }
+
+  /** The batch that failed is not there: its LSNs are given out once more. */
+  private neverWas(fromLsn: number): void {
+    const lasts = (entry: { readonly lsn: number }): boolean => entry.lsn < fromLsn;
+    for (const [block, versions] of this.versions) this.versions.set(block, versions.filter(lasts));
+    this.cuts = this.cuts.filter((cut) => cut < fromLsn);
+    this.sizes = this.sizes.filter(lasts);
+    if (this.death !== undefined) this.death = { ...this.death, atLsn: Math.min(this.death.atLsn, fromLsn - 1) };
   }
 
   /** One record: it must be what a client asked for, laid over what was there. */

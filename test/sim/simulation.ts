@@ -102,6 +102,7 @@ class Simulation {
       bucket: this.bucket,
       sizeBytes: MIB,
       configuration: this.profile.configuration,
+      astray: this.profile.rots,
       ...more,
     });
     this.hosts.push(host);
@@ -293,6 +294,7 @@ class Simulation {
       sizeBytes: contents.length,
       base: { contents, lsn: recoveryPoint.lsn },
       pathOf: (file) => disk.pathOf(file),
+      astray: this.profile.rots,
     });
     this.commonLsn = recoveryPoint.lsn;
     const host = this.newHost(name, { disk, shadow, sizeBytes: contents.length });
@@ -376,6 +378,9 @@ class Simulation {
     for (const host of [...this.hosts]) {
       if (!host.alive && !(await this.bringBack(host))) continue;
       if (bucket === undefined) continue;
+      // Whoever has nothing to say asks nobody whether it may.
+      await this.someLoad(host);
+      this.check();
       if (await this.drainAtLast(host)) owners++;
       this.check();
     }
@@ -401,7 +406,7 @@ class Simulation {
           const codes: readonly ErrorCode[] = this.profile.twoOwners
             ? ['fenced', 'remote-ahead', 'remote-forked']
             : this.profile.rots
-              ? ['log-damaged', 'checksum-mismatch']
+              ? ['log-damaged', 'checksum-mismatch', 'remote-ahead', 'remote-forked']
               : [];
           this.mustBe(error, codes);
           return false;

@@ -6,7 +6,7 @@ import type { GatewayError } from '../../src/base/errors.js';
 import type { Volume } from '../../src/engine/volume.js';
 import type { SeededRandom } from '../fake/random.js';
 import type { SimHost } from './host.js';
-import type { Scheduler } from './scheduler.js';
+import type { Life, Scheduler } from './scheduler.js';
 import { BLOCK, payloadOf, Violation, type ClientWrite } from './shadow.js';
 
 export interface LoadOptions {
@@ -40,6 +40,7 @@ export async function runLoad(options: LoadOptions): Promise<void> {
 class Client {
   private readonly host: SimHost;
   private readonly random: SeededRandom;
+  private readonly life: Life | undefined;
   private inFlight = 0;
   private wake: (() => void) | undefined;
 
@@ -48,12 +49,13 @@ class Client {
     private left: number,
   ) {
     this.host = options.host;
+    this.life = options.host.life;
     this.random = options.random.fork();
   }
 
   async run(): Promise<void> {
     const { pauseMs, depth } = this.options;
-    const { life } = this.host;
+    const { life } = this;
     if (life === undefined) return;
     while (this.left > 0) {
       const { device } = this.host;
@@ -114,7 +116,7 @@ class Client {
   }
 
   private async writeInPieces(device: Volume, offset: number, bytes: Buffer, fua: boolean): Promise<void> {
-    const { random, host } = this;
+    const { random } = this;
     this.inFlight++;
     let write;
     try {
@@ -124,17 +126,19 @@ class Client {
       this.answered();
       return;
     }
-    const { life } = host;
     for (let at = 0; at < bytes.length;) {
       const end = Math.min(bytes.length, at + 1 + random.below(2 * BLOCK));
       write.fill(bytes, at, end);
       at = end;
-      if (random.fraction() < 0.3) await life?.clock.sleep(random.below(20));
+      if (random.fraction() < 0.3) await this.life?.clock.sleep(random.below(20));
     }
     this.answered();
     if (random.fraction() < 0.05) return write.abandon();
-    this.submit({ kind: 'write', offset, lengthBytes: bytes.length, bytes }, fua, (completion) =>
-      write.submit(fua, completion),
+    this.submit(
+      { kind: 'write', offset, lengthBytes: bytes.length, bytes },
+      fua,
+      (completion) => write.submit(fua, completion),
+      () => write.abandon(),
     );
   }
 
@@ -158,9 +162,11 @@ class Client {
     write: ClientWrite,
     fua: boolean,
     hand: (completion: ReturnType<SimHost['completion']>) => void,
+    abandon?: () => void,
   ): void {
     const { host } = this;
     const { shadow } = host;
+    if (shadow.zeroesAlready(write)) return abandon?.();
     const ticket = shadow.begin(write);
     this.inFlight++;
     let handed = false;
@@ -234,6 +240,7 @@ class Client {
 
   private refused(error: unknown): void {
     const { host, options } = this;
+    if (this.life?.alive !== true) return;
     host.guard(() => {
       if (!options.admits(error as GatewayError))
         throw new Violation(`a request failed: ${String((error as Error).stack)}`);
