@@ -1,10 +1,15 @@
 /**
  * The worker's side of replication-messages.ts, without the worker: whoever owns the thread gives it ports, feeds it
  * messages, and sends on what it emits. Everything happens through the ports, so it runs in a simulation as well.
+ *
+ * A life of the replicator that ends because the local disk failed is followed by another one, which takes a new epoch.
  */
 import { assert } from '../base/assert.js';
 import { assertNever } from '../base/assert.js';
-import type { FromReplicator, ToReplicator } from './replication-messages.js';
+import type { ErrorCode } from '../base/errors.js';
+import type { Lsn } from '../base/units.js';
+import type { DurableState, ReplicationState } from '../ports/replication.js';
+import type { FromReplicator, ReplicationConfig, ToReplicator } from './replication-messages.js';
 import { Replicator } from './replicator.js';
 import type { ReplicatorPorts } from './replicator.js';
 
@@ -12,10 +17,21 @@ export interface WorkerCoreOptions extends ReplicatorPorts {
   readonly emit: (message: FromReplicator) => void;
 }
 
+/** What the local disk may do for a while; nothing of the bucket is in doubt by it. */
+const localCodes: ReadonlySet<ErrorCode> = new Set<ErrorCode>(['disk-failed', 'disk-full']);
+const NEXT_LIFE_MS = 10_000;
+
 export class ReplicationWorkerCore {
   readonly #options: WorkerCoreOptions;
+  readonly #stopping = new AbortController();
   #replicator: Replicator | undefined;
   #running: Promise<void> | undefined;
+  /** What the next life begins with. */
+  #state: ReplicationState | undefined;
+  #durable: DurableState | undefined;
+  #drains = new Map<number, Lsn>();
+  /** The life that just ended is followed by another one. */
+  #begins = false;
 
   constructor(options: WorkerCoreOptions) {
     this.#options = options;
@@ -24,21 +40,22 @@ export class ReplicationWorkerCore {
   /** Takes a message; broken invariants are thrown to the thread (and from `ended`). */
   receive(message: ToReplicator): void {
     switch (message.type) {
-      case 'start': {
-        assert(this.#replicator === undefined, 'a replicator is started once');
-        const { config, replication, durable } = message;
-        this.#replicator = new Replicator({ ...this.#options, config, replication, durable });
-        this.#running = this.#replicator.run();
+      case 'start':
+        assert(this.#running === undefined, 'a replicator is started once');
+        this.#state = message.replication;
+        this.#durable = message.durable;
+        this.#running = this.#live(message.config);
         return;
-      }
       case 'durable':
+        this.#durable = message.durable;
         this.#replicator?.onDurable(message.durable);
         return;
       case 'drain':
+        this.#drains.set(message.id, message.lsn);
         this.#replicator?.drain(message.id, message.lsn);
         return;
       case 'stop':
-        this.#replicator?.stop();
+        this.#stop();
         return;
       default:
         assertNever(message);
@@ -52,12 +69,50 @@ export class ReplicationWorkerCore {
 
   /** Stops, waits for what is in flight to let go, and releases the log. */
   async close(): Promise<void> {
-    this.#replicator?.stop();
+    this.#stop();
     try {
       await this.#running;
     } finally {
       await this.#options.source.close();
     }
     this.#options.emit({ type: 'stopped' });
+  }
+
+  /** One life after the other, as long as each ends for a reason that may pass. */
+  async #live(config: ReplicationConfig): Promise<void> {
+    const { clock } = this.#options;
+    for (;;) {
+      const { signal } = this.#stopping;
+      const [replication, durable] = [this.#state, this.#durable];
+      if (signal.aborted || replication === undefined || durable === undefined) return;
+      const emit = (message: FromReplicator): void => this.#hear(message);
+      this.#replicator = new Replicator({ ...this.#options, emit, config, replication, durable });
+      for (const [id, lsn] of this.#drains) this.#replicator.drain(id, lsn);
+      await this.#replicator.run();
+      if (!this.#takeBegins()) return;
+      await clock.sleep(NEXT_LIFE_MS, signal).catch(() => undefined);
+    }
+  }
+
+  #takeBegins(): boolean {
+    const begins = this.#begins;
+    this.#begins = false;
+    return begins;
+  }
+
+  #hear(message: FromReplicator): void {
+    if (message.type === 'state') this.#state = message.state;
+    if (message.type === 'drained') this.#drains.delete(message.id);
+    if (message.type === 'fatal' && localCodes.has(message.code)) {
+      this.#options.log.warn(`replication begins again in ${NEXT_LIFE_MS / 1000} s: ${message.message}`);
+      this.#begins = true;
+      return;
+    }
+    this.#options.emit(message);
+  }
+
+  #stop(): void {
+    this.#stopping.abort();
+    this.#replicator?.stop();
   }
 }
