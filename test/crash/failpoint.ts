@@ -22,13 +22,23 @@ export interface Failpoint {
   readonly further?: readonly SourcePatch[];
 }
 
-/** The patches with which a process dies at the n-th passage. */
-export function dieAt(failpoint: Failpoint, passage: number): readonly SourcePatch[] {
-  const { before, after, when = 'true', further = [] } = failpoint;
+export interface DeathOptions {
+  readonly random: () => number;
+  /** Passages count once this file exists; default: from the start of the process. */
+  readonly armedBy?: string;
+}
+
+/** The patches with which a process dies at one of the failpoint's passages. */
+export function dieAt(failpoint: Failpoint, options: DeathOptions): readonly SourcePatch[] {
+  const { before, after, when = 'true', passagesMax = 1, further = [] } = failpoint;
+  const { random, armedBy } = options;
   const find = before ?? after;
   if (find === undefined) throw new Error(`failpoint "${failpoint.name}" has no place`);
+  const armed =
+    armedBy === undefined ? 'true' : `process.getBuiltinModule('node:fs').existsSync(${JSON.stringify(armedBy)})`;
   const counted = '(globalThis.passages = (globalThis.passages ?? 0) + 1)';
-  const die = `if ((${when}) && ${counted} === ${passage}) process.kill(process.pid, 'SIGKILL');`;
+  const passage = 1 + Math.floor(random() * passagesMax);
+  const die = `if ((${when}) && ${armed} && ${counted} === ${passage}) process.kill(process.pid, 'SIGKILL');`;
   const both = before === undefined ? `${find} ${die}` : `${die} ${find}`;
   // The text may be all that follows an `if`; but what it declares must be seen by what follows.
   const replace = find.startsWith('const ') ? both : `{ ${both} }`;
@@ -107,16 +117,6 @@ export const failpointsUnderLoad: readonly Failpoint[] = [
     passagesMax: 20,
   },
   {
-    name: 'an epoch is claimed in the bucket, and the one before it has no fence',
-    file: 'remote/ownership-driver.js',
-    before: 'const { key, successorEpoch, lastGroup } = action;',
-  },
-  {
-    name: 'an epoch is owned, and nothing is sent in it',
-    file: 'remote/replicator.js',
-    before: 'this.#continueFrom(end.chain, cursor);',
-  },
-  {
     name: 'a checkpoint is in the bucket, and the map does not know it',
     file: 'remote/checkpoint-writer.js',
     before: 'await map.file.commit(change, position);',
@@ -134,6 +134,20 @@ export const failpointsUnderLoad: readonly Failpoint[] = [
     before: 'await this.#file.write([sumBytes], pagePosition(shard * SHARD_PAGES) - MAP_PAGE_BYTES);',
     passagesMax: 10,
     further: checkpointsOften,
+  },
+];
+
+/** Reached before a process uploads for the first time, which may be while it is still opening the volume. */
+export const failpointsInOwnership: readonly Failpoint[] = [
+  {
+    name: 'an epoch is claimed in the bucket, and the one before it has no fence',
+    file: 'remote/ownership-driver.js',
+    before: 'const { key, successorEpoch, lastGroup } = action;',
+  },
+  {
+    name: 'an epoch is owned, and nothing is sent in it',
+    file: 'remote/replicator.js',
+    before: 'this.#continueFrom(end.chain, cursor);',
   },
 ];
 
@@ -172,8 +186,8 @@ export const failpointsInOrderlyEnd: readonly Failpoint[] = [
 ];
 
 export interface RestoreFailpoint extends Failpoint {
-  /** What is left of the volume's directory: nothing that counts, a part that stands in the way, or all of it. */
-  readonly directory: 'none' | 'begun' | 'whole';
+  /** What is left of the volume's directory: nothing that counts, or a part that stands in the way. */
+  readonly directory: 'none' | 'begun';
 }
 
 /** Reached inside `keepgate restore`. */
@@ -216,10 +230,11 @@ export const failpointsInRestore: readonly RestoreFailpoint[] = [
     before: "await disk.syncDirectory('.');",
     directory: 'begun',
   },
-  {
-    name: 'volume.json is there, and the restore has not said so',
-    file: 'remote/restore.js',
-    before: 'return { uuid, name, sizeBytes, recoveryPoint: lastGroup, detached: !takeOver, loss };',
-    directory: 'whole',
-  },
 ];
+
+/** The directory is whole, and the restore has not said so. */
+export const failpointAfterRestore: Failpoint = {
+  name: 'volume.json is there',
+  file: 'remote/restore.js',
+  before: 'return { uuid, name, sizeBytes, recoveryPoint: lastGroup, detached: !takeOver, loss };',
+};

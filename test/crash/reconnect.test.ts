@@ -17,7 +17,7 @@ import { CrashRig } from './rig.js';
 import { chosenSeed, withSeed } from './seed.js';
 
 const long = process.env['KEEPGATE_TEST_LONG'] === '1';
-const restarts = long ? 20 : 4;
+const restarts = long ? 20 : 2;
 const writesBetweenMax = 1500;
 const connections = 3;
 

@@ -3,7 +3,7 @@
  * small segments all the while, so that most deaths of the process hit some of them half-way.
  */
 import assert from 'node:assert/strict';
-import { rm } from 'node:fs/promises';
+import { readFile, rm } from 'node:fs/promises';
 import { TestGateway, targetPrefix, type GatewayOptions } from '../tool/gateway.js';
 import type { Finished } from '../tool/process.js';
 import type { SourcePatch } from '../tool/source-patch.js';
@@ -17,6 +17,7 @@ export type Protocol = 'nbd' | 'iscsi';
 export interface RigOptions extends Omit<GatewayOptions, 'volumes'> {
   readonly seed: number;
   readonly sizeMiB?: number;
+  readonly bufferMiB?: number;
 }
 
 const volume = 'crash';
@@ -37,14 +38,14 @@ export class CrashRig {
   }
 
   static async start(options: RigOptions): Promise<CrashRig> {
-    const { seed, sizeMiB = 32, ...others } = options;
+    const { seed, sizeMiB = 32, bufferMiB = 64, ...others } = options;
     const gateway = await TestGateway.start({
       ...others,
       volumes: [
         {
           name: volume,
           size: `${sizeMiB}MiB`,
-          buffer: { size: '64MiB' },
+          buffer: { size: `${bufferMiB}MiB` },
           replicate: { interval: '100ms', segmentSize: '256KiB' },
         },
       ],
@@ -104,6 +105,11 @@ export class CrashRig {
     const wrong = await verifyAll(client, this.ledger);
     client.destroy();
     assert.deepEqual(wrong, [], `${when}\n${this.explain()}`);
+  }
+
+  /** The same with the image of a directory that nobody serves: all of a volume that was just restored. */
+  async verifyImage(path: string, when: string): Promise<void> {
+    assert.deepEqual(this.ledger.verify(0, await readFile(path)), [], when);
   }
 
   /** Everything into the bucket, the process ended, the data directory deleted. */
