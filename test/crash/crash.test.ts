@@ -7,14 +7,14 @@ import { crashRounds } from './rounds.js';
 import { chosenSeed, withSeed } from './seed.js';
 
 const long = process.env['KEEPGATE_TEST_LONG'] === '1';
-const rounds = long ? 300 : 4;
+const rounds = long ? 300 : 3;
 const limitedRounds = long ? 25 : 2;
 
-/** A deliberate fault: after its first megabytes the gateway acknowledges what it has not written. */
-const acknowledgesUnwritten: SourcePatch = {
-  file: 'src/engine/log.js',
-  find: 'handle.writeNow(this.parts, this.offset);',
-  replace: 'if (this.appendedBytes < 2_000_000) handle.writeNow(this.parts, this.offset);',
+/** A deliberate fault: recovery leaves out every fourth batch that is not in the image yet. */
+const forgetsBatches: SourcePatch = {
+  file: 'src/engine/recovery.js',
+  find: 'options.overlay.replay(batch);',
+  replace: 'if (found.batches % 4 !== 0) options.overlay.replay(batch);',
 };
 
 describe('SIGKILL under load', () => {
@@ -33,12 +33,12 @@ describe('SIGKILL under load', () => {
     );
   });
 
-  it('finds a gateway out that acknowledges what is not in its log', async () => {
+  it('finds a gateway out that recovers a part of its log only', async () => {
     await withSeed(chosenSeed(), async (seed) => {
-      const rig = await CrashRig.start({ seed, patches: [acknowledgesUnwritten] });
+      const rig = await CrashRig.start({ seed });
       try {
         await rig.loadAndKill('nbd', 500);
-        await rig.gateway.startAgain({ patches: [] });
+        await rig.gateway.startAgain({ patches: [forgetsBatches] });
         await assert.rejects(rig.verify('nbd', 'after the kill'), /acknowledged is write/);
       } finally {
         await rig.gateway.dispose();

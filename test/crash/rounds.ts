@@ -46,6 +46,7 @@ export async function crashRounds(options: CrashOptions): Promise<void> {
     }
     await rig.verify('nbd', 'after the last round');
     say(`${rounds} rounds: each of ${acknowledged} acknowledged writes was there`);
+    if (bandwidth !== undefined) await rig.gateway.reconfigure({ bandwidth: { upload: 'unlimited' } });
     await rig.loseDataDirectory();
     const restored = await rig.restore(store === undefined ? {} : { from: store.url });
     assert.equal(restored.status, 0, `${restored.stdout}${restored.stderr}`);
