@@ -47,7 +47,8 @@ export const errorCodes = {
   'volume-locked': { retryable: true, action: 'Another gateway has this data directory open: stop that one.' },
   'volume-incomplete': {
     retryable: false,
-    action: 'Files are there but volume.json is not: restore, or move the directory away.',
+    action:
+      'Files are there but volume.json is not: nothing was overwritten. Move the directory away, then restore the volume, or start anew.',
   },
   'volume-exists': { retryable: false, action: 'Choose an empty directory or another name; nothing was overwritten.' },
   'format-newer': { retryable: false, action: 'A newer version wrote this: run that version.' },

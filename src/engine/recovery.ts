@@ -2,9 +2,10 @@
  * What the log holds after a crash (engine.md, "Log"; P1).
  *
  * Two walks. The first follows the chain of headers from the superblock's tail to its end and collects every claim of
- * durability on the way. The second reads what is not in the image yet into the overlay; of what no claim covers it verifies
- * the payload too, cuts the log before the first batch that fails, and writes the rest again, because a page that an
- * earlier, failed fsync left clean may differ from the disk: recovered is not durable.
+ * durability on the way. The second begins where the image, as the superblock knows it, ends: what lies before is only
+ * kept for the bucket, and a large buffer is not read twice for it. It reads into the overlay what is not in the image yet; of
+ * what no claim covers it verifies the payload too, cuts the log before the first batch that fails, and writes the rest
+ * again, because a page that an earlier, failed fsync left clean may differ from the disk: recovered is not durable.
  *
  * A bad batch at or below a claim is rot, not a torn tail: log-damaged, and nothing is served. In the boot that the
  * log's epoch began in, the page cache is intact, so only the very last, never acknowledged batch may be bad.
@@ -67,16 +68,13 @@ export async function recover(options: RecoveryOptions): Promise<Recovered> {
 
 async function recoverWith(options: Recovery): Promise<Recovered> {
   const { superblock, reader, files } = options;
-  const walked = await walkHeaders(options);
+  const found = new Findings(superblock);
+  const walked = await walkHeaders(options, found);
   let head = walked.end;
   let rewrittenBytes = 0;
-  let sizeBytes: number | undefined;
-  let batches = 0;
-  let oldestMs = 0;
-  let dataLsn = superblock.tail.lsn - 1;
   const touched = new Set<number>();
   reader.refresh();
-  let cursor = superblock.tail;
+  let cursor = superblock.destageCursor;
   while (cursor.lsn < walked.end.lsn) {
     const batch = await reader.next(cursor);
     if (batch === undefined) throw damaged(cursor, 'it could be read a moment ago and cannot be read now');
@@ -91,14 +89,8 @@ async function recoverWith(options: Recovery): Promise<Recovered> {
       touched.add(batch.file);
       rewrittenBytes += batch.lengthBytes;
     }
-    if (batch.firstLsn > superblock.destagedLsn) options.overlay.replay(batch);
-    for (const record of batch.records) {
-      if (record.kind === 'resize') sizeBytes = record.sizeBytes;
-      if (record.kind === 'mark' || record.kind === 'epoch') continue;
-      dataLsn = record.lsn;
-      if (oldestMs === 0 && record.lsn > superblock.replication.replicatedLsn) oldestMs = batch.wallMs;
-    }
-    batches++;
+    options.overlay.replay(batch);
+    found.note(batch);
     cursor = batch.next;
   }
   try {
@@ -108,11 +100,36 @@ async function recoverWith(options: Recovery): Promise<Recovered> {
   }
   await files.removeStrays();
   const firstLsn = superblock.clean ? head.lsn : head.lsn + LSN_GAP;
+  const { sizeBytes, dataLsn, batches, oldestMs } = found;
   return { head, firstLsn, sizeBytes, rewrittenBytes, dataLsn, batches, oldestMs };
 }
 
-/** Follows the chain to its end; refuses when a claim lies beyond it. */
-async function walkHeaders(options: Recovery): Promise<{ end: LogCursor; durableLsn: Lsn }> {
+/** What the batches of the log say, each noted once and in order. */
+class Findings {
+  sizeBytes: number | undefined;
+  dataLsn: Lsn;
+  batches = 0;
+  oldestMs = 0;
+  private readonly replicatedLsn: Lsn;
+
+  constructor({ tail, replication }: Superblock) {
+    this.dataLsn = tail.lsn - 1;
+    this.replicatedLsn = replication.replicatedLsn;
+  }
+
+  note(batch: LogBatch): void {
+    for (const record of batch.records) {
+      if (record.kind === 'resize') this.sizeBytes = record.sizeBytes;
+      if (record.kind === 'mark' || record.kind === 'epoch') continue;
+      this.dataLsn = record.lsn;
+      if (this.oldestMs === 0 && record.lsn > this.replicatedLsn) this.oldestMs = batch.wallMs;
+    }
+    this.batches++;
+  }
+}
+
+/** Follows the chain to its end; refuses when a claim lies beyond it. Notes what the second walk will not see. */
+async function walkHeaders(options: Recovery, found: Findings): Promise<{ end: LogCursor; durableLsn: Lsn }> {
   const { superblock, reader } = options;
   let cursor = superblock.tail;
   let durableLsn = superblock.durableLsn;
@@ -120,6 +137,7 @@ async function walkHeaders(options: Recovery): Promise<{ end: LogCursor; durable
     const batch = await reader.next(cursor);
     if (batch === undefined) break;
     durableLsn = Math.max(durableLsn, batch.durableThrough);
+    if (batch.lastLsn <= superblock.destagedLsn) found.note(batch);
     cursor = batch.next;
   }
   if (durableLsn >= cursor.lsn) throw damaged(cursor, `records through LSN ${durableLsn} were durable`);

@@ -4,6 +4,8 @@
  */
 import { contentsOf, isZeroWrite, sectorBytes, type Ledger } from './ledger.js';
 
+const blockSectors = 8;
+
 /** What both protocols' clients can do; offsets and lengths are bytes, whole sectors. */
 export interface BlockClient {
   read(offset: number, lengthBytes: number): Promise<Buffer>;
@@ -30,6 +32,8 @@ export interface LoadOptions {
   readonly random: () => number;
   readonly requestsPerClient: number;
   readonly sectorsPerWriteMax: number;
+  /** Share of the writes that are one whole block of 4 KiB, as most of a disk's are. Default: none by intention. */
+  readonly wholeBlocks?: number;
   /** Called after each acknowledged write; false ends the load. */
   readonly onAcknowledged: (count: number) => boolean;
 }
@@ -42,14 +46,16 @@ export interface LoadEnd {
 
 /** Runs until `onAcknowledged` says that it is enough, or every client lost its connection. */
 export async function runLoad(options: LoadOptions): Promise<LoadEnd> {
-  const { ledger, random } = options;
+  const { ledger, random, wholeBlocks = 0 } = options;
   const errors: Error[] = [];
   let acknowledged = 0;
   let ended = false;
 
   const writeOnce = async (client: BlockClient): Promise<void> => {
-    const count = 1 + Math.floor(random() * options.sectorsPerWriteMax);
-    const first = Math.floor(random() * (ledger.sectorCount - count));
+    const whole = wholeBlocks > 0 && random() < wholeBlocks;
+    const count = whole ? blockSectors : 1 + Math.floor(random() * options.sectorsPerWriteMax);
+    const place = Math.floor(random() * (ledger.sectorCount - count));
+    const first = whole ? place - (place % blockSectors) : place;
     if (!ledger.isFree(first, count)) return;
     const fua = random() < 0.02;
     const number = ledger.begin(first, count);

@@ -51,8 +51,9 @@ export class NbdClient {
     socket.on('close', () => this.fail(new Error('the connection was closed')));
   }
 
-  static async connect(port: number, exportName: string): Promise<NbdClient> {
-    const socket = connect(port, '127.0.0.1');
+  /** `address`: a port on loopback, or the path of a Unix socket. */
+  static async connect(address: number | string, exportName: string): Promise<NbdClient> {
+    const socket = typeof address === 'number' ? connect(address, '127.0.0.1') : connect(address);
     await once(socket, 'connect');
     const client = new NbdClient(socket);
     await client.negotiate(exportName);

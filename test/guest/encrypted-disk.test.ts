@@ -6,47 +6,21 @@
 import assert from 'node:assert/strict';
 import { rm } from 'node:fs/promises';
 import { after, before, it } from 'node:test';
-import { TestGateway, targetPrefix } from '../tool/gateway.js';
+import { TestGateway } from '../tool/gateway.js';
 import { suite } from '../tool/suite.js';
+import { attachIscsi, attachNbd, luksOptions } from './attach.js';
 import { guestImage, guestTools, type GuestImage } from './guest-image.js';
 import { runGuest, type GuestResult } from './kernel-guest.js';
 
 const image = await guestImage();
-const host = '10.0.2.2';
 const fileCount = 20; // of 1 MiB each
-
-/** Attach and detach as functions of the script; `$disk` is the block device. */
-function attachNbd(gateway: TestGateway, volume: string): string {
-  return `
-attach() { nbd-client -b 512 -N ${volume} ${host} ${gateway.nbdPort} /dev/nbd0 && disk=/dev/nbd0; }
-detach() { nbd-client -d /dev/nbd0; }
-`;
-}
-
-/** The node record is made by hand: discovery would give the address that the gateway has on the host. */
-function attachIscsi(gateway: TestGateway, volume: string): string {
-  const portal = `${host}:${gateway.iscsiPort}`;
-  const node = `iscsiadm -m node -T ${targetPrefix}:${volume} -p ${portal}`;
-  return `
-iscsid -c /etc/iscsi/iscsid.conf || exit 90
-attach() {
-  ${node} -o new >/dev/null && ${node} --login || return 1
-  i=0; while [ $i -lt 100 ] && [ ! -b /dev/sda ]; do sleep 0.1; i=$((i+1)); done
-  [ -b /dev/sda ] && disk=/dev/sda
-}
-detach() { ${node} --logout; }
-`;
-}
-
-/** The cheapest settings that make a real LUKS2 volume: the key derivation is not what is tried here. */
-const luks = '--pbkdf pbkdf2 --pbkdf-force-iterations 1000 --batch-mode --key-file /tmp/passphrase';
 
 function writeFiles(attach: string): string {
   return `set -e
 ${attach}
 printf 'correct horse' >/tmp/passphrase
 attach
-cryptsetup luksFormat --type luks2 ${luks} $disk
+cryptsetup luksFormat --type luks2 ${luksOptions} $disk
 cryptsetup open --key-file /tmp/passphrase $disk secret
 mkfs.ext4 -q /dev/mapper/secret
 mkdir -p /mnt; mount /dev/mapper/secret /mnt

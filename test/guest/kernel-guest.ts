@@ -26,6 +26,8 @@ export interface GuestRun {
   readonly processors?: number;
   readonly timeoutMs?: number;
   readonly disks?: readonly GuestDisk[];
+  /** Called with each line of the script's output, soon after it was printed. */
+  readonly onLine?: (line: string) => void;
 }
 
 export interface GuestResult {
@@ -62,6 +64,7 @@ export async function runGuest(image: GuestImage, options: GuestRun): Promise<Gu
       `file=${disk.path},format=raw,if=virtio,cache=unsafe,readonly=${disk.readOnly ? 'on' : 'off'}`,
     ]),
   ];
+  const stopWatching = options.onLine === undefined ? undefined : watchLines(outputFile, options.onLine);
   try {
     const ended = await attempt(qemu, args, { timeoutMs: options.timeoutMs ?? 180_000 });
     const output = await readFile(outputFile, 'utf8').catch(() => '');
@@ -69,8 +72,25 @@ export async function runGuest(image: GuestImage, options: GuestRun): Promise<Gu
     if (status !== undefined) return { status: Number(status), output };
     return { status: 125, output: `${output}${ended.stdout}${ended.stderr}` };
   } finally {
+    stopWatching?.();
     await rm(folder, { recursive: true, force: true });
   }
+}
+
+/** A file that another process writes gives no event for a line: it is looked at every few milliseconds. */
+function watchLines(file: string, onLine: (line: string) => void): () => void {
+  let seen = 0;
+  let reading = false;
+  const look = async (): Promise<void> => {
+    if (reading) return;
+    reading = true;
+    const lines = (await readFile(file, 'utf8').catch(() => '')).split('\n').slice(0, -1);
+    for (const line of lines.slice(seen)) onLine(line);
+    seen = lines.length;
+    reading = false;
+  };
+  const timer = setInterval(() => void look(), 20);
+  return () => clearInterval(timer);
 }
 
 function firmwareFolders(): string[] {

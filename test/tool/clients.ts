@@ -19,6 +19,7 @@ const packageOf = {
   'qemu-img': 'qemu-utils',
   'qemu-io': 'qemu-utils',
   'qemu-nbd': 'qemu-utils',
+  'qemu-storage-daemon': 'qemu-system-common',
   fio: 'fio',
   'iscsi-ls': 'libiscsi-bin',
   'iscsi-inq': 'libiscsi-bin',

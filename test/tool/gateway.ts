@@ -6,7 +6,8 @@ import { randomBytes } from 'node:crypto';
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { attempt, eventually, startService, type Finished, type Service } from './process.js';
+import { attempt, eventually, startService, type Finished, type RunOptions, type Service } from './process.js';
+import { patchArguments, patchEnvironment, type SourcePatch } from './source-patch.js';
 
 const projectDirectory = resolve(import.meta.dirname, '../../..');
 export const keepgatePath = join(projectDirectory, 'dist/src/cli/main.js');
@@ -26,6 +27,14 @@ export interface GatewayOptions {
   readonly folder?: string;
   /** Begins the command line, such as `taskset -c 0`. */
   readonly launcher?: readonly string[];
+  /** Changes to the program of this process alone; [] ends them. */
+  readonly patches?: readonly SourcePatch[];
+}
+
+export interface CommandOptions {
+  readonly timeoutMs?: number;
+  /** Changes to the program of the command. */
+  readonly patches?: readonly SourcePatch[];
 }
 
 interface Addresses {
@@ -101,8 +110,9 @@ export class TestGateway {
     this.options = { ...this.options, ...changes };
     await writeFile(this.configFile, JSON.stringify(this.settings(), null, 2));
     const [program, ...before] = [...(this.options.launcher ?? []), process.execPath];
-    const args = [...before, keepgatePath, 'serve', '--config', this.configFile];
-    const service = startService(program, args, { env: this.options.env ?? {} });
+    const patches = this.options.patches ?? [];
+    const args = [...before, ...this.node(patches, ['serve', '--config', this.configFile])];
+    const service = startService(program, args, this.environment(patches));
     this.service = service;
     const explain = (): string => service.output();
     const checkAlive = (): void => {
@@ -137,6 +147,12 @@ export class TestGateway {
     this.service?.signal('SIGHUP');
   }
 
+  /** Waits until the process is gone by itself; returns the signal that ended it, if one did. */
+  async died(): Promise<NodeJS.Signals | null> {
+    if (this.service === undefined) throw new Error('the gateway was not started');
+    return this.service.ended;
+  }
+
   /** SIGKILL, at this instant; returns when the process is gone. */
   async kill(): Promise<void> {
     this.service?.signal('SIGKILL');
@@ -161,13 +177,14 @@ export class TestGateway {
   }
 
   /** Runs another command of keepgate with this gateway's configuration. */
-  command(args: readonly string[], timeoutMs = 120_000): Promise<Finished> {
-    const all = [keepgatePath, ...args, '--config', this.configFile];
-    return attempt(process.execPath, all, { timeoutMs, env: this.options.env ?? {} });
+  command(args: readonly string[], options: CommandOptions = {}): Promise<Finished> {
+    const { patches = [], timeoutMs = 120_000 } = options;
+    const all = this.node(patches, [...args, '--config', this.configFile]);
+    return attempt(process.execPath, all, { ...this.environment(patches), timeoutMs });
   }
 
   async drain(volume: string, timeoutMs = 120_000): Promise<void> {
-    const ended = await this.command(['drain', volume], timeoutMs);
+    const ended = await this.command(['drain', volume], { timeoutMs });
     if (ended.status !== 0) throw new Error(`drain: ${ended.stdout}${ended.stderr}\n${this.log()}`);
   }
 
@@ -183,6 +200,15 @@ export class TestGateway {
     const text = await (await fetch(`${this.apiUrl}/metrics`)).text();
     const lines = text.split('\n').filter((line) => line.startsWith(name) && line.includes(label));
     return lines.reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(' '))), 0);
+  }
+
+  /** Arguments of node that run the program, changed or not. */
+  private node(patches: readonly SourcePatch[], args: readonly string[]): readonly string[] {
+    return [...(patches.length > 0 ? patchArguments : []), keepgatePath, ...args];
+  }
+
+  private environment(patches: readonly SourcePatch[]): RunOptions {
+    return { env: { ...this.options.env, ...(patches.length > 0 ? patchEnvironment(patches) : {}) } };
   }
 
   private running(): Addresses {

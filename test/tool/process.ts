@@ -86,8 +86,8 @@ function collect(stream: Readable): () => string {
 export interface Service {
   readonly pid: number;
   readonly output: () => string;
-  /** Settles when the process is gone. */
-  readonly ended: Promise<void>;
+  /** Settles when the process is gone, with the signal that ended it, if one did. */
+  readonly ended: Promise<NodeJS.Signals | null>;
   isRunning(): boolean;
   signal(signal: NodeJS.Signals): void;
   /** Ends the process: the signal first, SIGKILL after five seconds. */
@@ -109,15 +109,15 @@ export function startService(program: Program | string, args: readonly string[],
   child.stdout.on('data', append);
   child.stderr.on('data', append);
   let running = true;
-  const ended = new Promise<void>((resolve) => {
-    const done = (): void => {
+  const ended = new Promise<NodeJS.Signals | null>((resolve) => {
+    const done = (by: NodeJS.Signals | null): void => {
       running = false;
-      resolve();
+      resolve(by);
     };
-    child.once('close', done);
+    child.once('close', (_status, by) => done(by));
     child.once('error', (error) => {
       text += `${error.message}\n`;
-      done();
+      done(null);
     });
   });
   const signal = (name: NodeJS.Signals): void => {
@@ -138,7 +138,7 @@ export function startService(program: Program | string, args: readonly string[],
   };
 }
 
-async function endsWithin(ended: Promise<void>, timeoutMs: number): Promise<boolean> {
+async function endsWithin(ended: Promise<unknown>, timeoutMs: number): Promise<boolean> {
   const cancel = new AbortController();
   const tooLate = delay(timeoutMs, false, { signal: cancel.signal }).catch(() => false);
   const first = await Promise.race([ended.then(() => true), tooLate]);

@@ -1,0 +1,240 @@
+/**
+ * Places in the program where a process can be made to kill itself: by a line that is put into the compiled code of that
+ * one process as it is loaded (source-patch.ts), so that the program itself holds no switch.
+ *
+ * Each names two steps whose order a promise hangs on, and dies between them. A line that is not found, once and only
+ * once, is an error of the process that loads it: a failpoint cannot get lost unnoticed when the program changes.
+ */
+import type { SourcePatch } from '../tool/source-patch.js';
+
+export interface Failpoint {
+  readonly name: string;
+  /** Compiled module below dist/src. */
+  readonly file: string;
+  /** The process dies right before, or right after, this text. */
+  readonly before?: string;
+  readonly after?: string;
+  /** An expression of that place: passages count only while it is true. */
+  readonly when?: string;
+  /** It dies at one of the first so many passages, which the seed chooses. Default: at the first. */
+  readonly passagesMax?: number;
+  /** Further changes, which bring the process there sooner. */
+  readonly further?: readonly SourcePatch[];
+}
+
+export interface DeathOptions {
+  readonly random: () => number;
+  /** Passages count once this file exists; default: from the start of the process. */
+  readonly armedBy?: string;
+}
+
+/** The patches with which a process dies at one of the failpoint's passages. */
+export function dieAt(failpoint: Failpoint, options: DeathOptions): readonly SourcePatch[] {
+  const { before, after, when = 'true', passagesMax = 1, further = [] } = failpoint;
+  const { random, armedBy } = options;
+  const find = before ?? after;
+  if (find === undefined) throw new Error(`failpoint "${failpoint.name}" has no place`);
+  const armed =
+    armedBy === undefined ? 'true' : `process.getBuiltinModule('node:fs').existsSync(${JSON.stringify(armedBy)})`;
+  const counted = '(globalThis.passages = (globalThis.passages ?? 0) + 1)';
+  const passage = 1 + Math.floor(random() * passagesMax);
+  const die = `if ((${when}) && ${armed} && ${counted} === ${passage}) process.kill(process.pid, 'SIGKILL');`;
+  const both = before === undefined ? `${find} ${die}` : `${die} ${find}`;
+  // The text may be all that follows an `if`; but what it declares must be seen by what follows.
+  const replace = find.startsWith('const ') ? both : `{ ${both} }`;
+  return [{ file: `src/${failpoint.file}`, find, replace }, ...further];
+}
+
+/** Checkpoints of the remote map follow one another more quickly than a short load could wait for. */
+const checkpointsOften: readonly SourcePatch[] = [
+  {
+    file: 'src/remote/checkpoint-writer.js',
+    find: 'const SEGMENTS_DUE = 128;',
+    replace: 'const SEGMENTS_DUE = 8;',
+  },
+];
+
+/** Reached while clients write. */
+export const failpointsUnderLoad: readonly Failpoint[] = [
+  {
+    name: 'a batch is in the log, and not acknowledged',
+    file: 'engine/log.js',
+    before: 'this.publish(records, payloadAt, sums, lengthBytes);',
+    passagesMax: 400,
+  },
+  {
+    name: 'the log is synced, and the flush not answered',
+    file: 'engine/sync-queue.js',
+    before: 'this.durableLsn = captured;',
+    passagesMax: 20,
+  },
+  {
+    name: 'blocks are in the image, and their sums are not',
+    file: 'engine/destager.js',
+    after: 'await this.writeBlocks(blocks);',
+    passagesMax: 4,
+  },
+  {
+    name: 'image and sums are synced, and the superblock is not written',
+    file: 'engine/reclaimer.js',
+    after: 'await destager.sync();',
+    passagesMax: 2,
+  },
+  {
+    name: 'a superblock is written, and not synced',
+    file: 'engine/superblock.js',
+    before: 'await this.files[slot].sync();',
+    passagesMax: 12,
+  },
+  {
+    name: 'one superblock lets a log file go, and the other does not yet',
+    file: 'engine/reclaimer.js',
+    before: 'if (this.superblockHoldsFiles())\n            await this.writeSuperblock(false);',
+    when: 'this.superblockHoldsFiles()',
+  },
+  {
+    name: 'one log file is renamed, and the next is not',
+    file: 'engine/log-files.js',
+    after: 'await this.disk.rename(this.path(this.oldest), this.path(next));',
+    passagesMax: 3,
+  },
+  {
+    name: 'log files are renamed, and their directory is not synced',
+    file: 'engine/log-files.js',
+    before: 'if (renamed)\n            await this.disk.syncDirectory(LOG_DIRECTORY);',
+    when: 'renamed',
+  },
+  {
+    name: 'the store has acknowledged a segment, and its commit is not recorded',
+    file: 'remote/upload-pipeline.js',
+    before: 'group.pending--;',
+    passagesMax: 40,
+  },
+  {
+    name: 'a commit has reached the engine, and no superblock',
+    file: 'engine/reclaimer.js',
+    after: 'this.replication = state;',
+    passagesMax: 20,
+  },
+  {
+    name: 'a checkpoint is in the bucket, and the map does not know it',
+    file: 'remote/checkpoint-writer.js',
+    before: 'await map.file.commit(change, position);',
+    further: checkpointsOften,
+  },
+  {
+    name: 'a change of the map is decided, and not applied',
+    file: 'remote/remote-map-file.js',
+    after: 'await change.seal(position);',
+    further: checkpointsOften,
+  },
+  {
+    name: 'a page of the map is changed, and its sum is not',
+    file: 'remote/remote-map-file.js',
+    before: 'await this.#file.write([sumBytes], pagePosition(shard * SHARD_PAGES) - MAP_PAGE_BYTES);',
+    passagesMax: 10,
+    further: checkpointsOften,
+  },
+];
+
+/** Reached before a process uploads for the first time, which may be while it is still opening the volume. */
+export const failpointsInOwnership: readonly Failpoint[] = [
+  {
+    name: 'an epoch is claimed in the bucket, and the one before it has no fence',
+    file: 'remote/ownership-driver.js',
+    before: 'const { key, successorEpoch, lastGroup } = action;',
+  },
+  {
+    name: 'an epoch is owned, and nothing is sent in it',
+    file: 'remote/replicator.js',
+    before: 'this.#continueFrom(end.chain, cursor);',
+  },
+];
+
+/** Reached when a directory is opened whose process was killed. */
+export const failpointsInRecovery: readonly Failpoint[] = [
+  {
+    name: 'some of what is beyond the last sync is written again, and the rest is not',
+    file: 'engine/recovery.js',
+    before: 'touched.add(batch.file);',
+    passagesMax: 3,
+  },
+  {
+    name: 'all is written again, and no superblock says so',
+    file: 'engine/recovery.js',
+    before: 'await files.removeStrays();',
+  },
+  {
+    name: 'the epoch record is written, and not synced',
+    file: 'engine/volume-open.js',
+    after: "log.appendEpoch(Buffer.from(options.random.bytes(8)).toString('hex'), recovered.firstLsn);",
+  },
+  {
+    name: 'the epoch record is durable, and no superblock has the boot',
+    file: 'engine/volume-open.js',
+    after: 'boot.id = options.bootId;',
+  },
+];
+
+/** Reached after SIGTERM. */
+export const failpointsInOrderlyEnd: readonly Failpoint[] = [
+  {
+    name: 'the work is over, and the superblock does not say that the end was clean',
+    file: 'engine/reclaimer.js',
+    before: 'await this.writeSuperblock(true);',
+  },
+];
+
+export interface RestoreFailpoint extends Failpoint {
+  /** What is left of the volume's directory: nothing that counts, or a part that stands in the way. */
+  readonly directory: 'none' | 'begun';
+}
+
+/** Reached inside `keepgate restore`. */
+export const failpointsInRestore: readonly RestoreFailpoint[] = [
+  {
+    name: 'the history is proved, and no directory is made',
+    file: 'remote/restore.js',
+    before: 'const target = await this.#options.openTarget({ uuid, name, sizeBytes });',
+    directory: 'none',
+  },
+  {
+    name: 'the directory is made, and empty',
+    file: 'gateway/restore-volume.js',
+    after: 'made = directory;',
+    directory: 'none',
+  },
+  {
+    name: 'some blocks are fetched',
+    file: 'remote/restore-fetch.js',
+    after: 'await sink.write(firstBlock, payload, at * BLOCK_BYTES, blockCount, sums, at);',
+    passagesMax: 200,
+    directory: 'begun',
+  },
+  {
+    name: 'all blocks are there, and no superblock',
+    file: 'engine/restore-sink.js',
+    after: 'await Promise.all([this.image.sync(), this.sums.sync()]);',
+    directory: 'begun',
+  },
+  {
+    name: 'one superblock is there',
+    file: 'engine/superblock.js',
+    before: 'await file.sync();',
+    passagesMax: 2,
+    directory: 'begun',
+  },
+  {
+    name: 'the superblocks are there, and volume.json is not',
+    file: 'engine/volume-directory-format.js',
+    before: "await disk.syncDirectory('.');",
+    directory: 'begun',
+  },
+];
+
+/** The directory is whole, and the restore has not said so. */
+export const failpointAfterRestore: Failpoint = {
+  name: 'volume.json is there',
+  file: 'remote/restore.js',
+  before: 'return { uuid, name, sizeBytes, recoveryPoint: lastGroup, detached: !takeOver, loss };',
+};

@@ -1,0 +1,31 @@
+/** Parts of the guests' scripts: how a volume is attached there, over both protocols, and encrypted. */
+import { targetPrefix, type TestGateway } from '../tool/gateway.js';
+
+/** The host's loopback, seen from a guest. */
+const host = '10.0.2.2';
+
+/** Attach and detach as functions of the script; `$disk` is the block device. */
+export function attachNbd(gateway: TestGateway, volume: string): string {
+  return `
+attach() { nbd-client -b 512 -N ${volume} ${host} ${gateway.nbdPort} /dev/nbd0 && disk=/dev/nbd0; }
+detach() { nbd-client -d /dev/nbd0; }
+`;
+}
+
+/** The node record is made by hand: discovery would give the address that the gateway has on the host. */
+export function attachIscsi(gateway: TestGateway, volume: string): string {
+  const portal = `${host}:${gateway.iscsiPort}`;
+  const node = `iscsiadm -m node -T ${targetPrefix}:${volume} -p ${portal}`;
+  return `
+iscsid -c /etc/iscsi/iscsid.conf || exit 90
+attach() {
+  ${node} -o new >/dev/null && ${node} --login || return 1
+  i=0; while [ $i -lt 100 ] && [ ! -b /dev/sda ]; do sleep 0.1; i=$((i+1)); done
+  [ -b /dev/sda ] && disk=/dev/sda
+}
+detach() { ${node} --logout; }
+`;
+}
+
+/** The cheapest settings that make a real LUKS2 volume: the key derivation is not what is tried here. */
+export const luksOptions = '--pbkdf pbkdf2 --pbkdf-force-iterations 1000 --batch-mode --key-file /tmp/passphrase';
