@@ -37,6 +37,9 @@ export class ReplicationWorkerCore {
       case 'drain':
         this.#replicator?.drain(message.id, message.lsn);
         return;
+      case 'fetch':
+        this.#replicator?.fetch(message.id, message.block, message.throughLsn);
+        return;
       case 'stop':
         this.#replicator?.stop();
         return;
