@@ -46,10 +46,9 @@ export class Destager {
   private readonly buffer: Uint8Array;
   private readonly newest = new Overlay();
   private readonly stepBlocks: number;
-  private readonly logSums: Uint32Array;
-  private readonly lsns: Float64Array;
+  /** Of the blocks in the buffer: log sums until they are verified, then block sums. */
+  private readonly sums: Uint32Array;
   private readonly runs: Float64Array;
-  private readonly oneSum = new Uint32Array(1);
 
   constructor(options: {
     readonly reader: LogReader;
@@ -70,8 +69,7 @@ export class Destager {
     this.onRot = options.onRot;
     this.stepBlocks = Math.min(STEP_BYTES_MAX, options.logFileBytes) / BLOCK_BYTES;
     this.buffer = options.checksums.alignedBuffer(this.stepBlocks * BLOCK_BYTES);
-    this.logSums = new Uint32Array(this.stepBlocks);
-    this.lsns = new Float64Array(this.stepBlocks);
+    this.sums = new Uint32Array(this.stepBlocks);
     this.runs = new Float64Array(3 * this.stepBlocks);
   }
 
@@ -170,13 +168,13 @@ export class Destager {
     const payload = this.reader.payload(batch);
     const length = batch.sums.length * BLOCK_BYTES;
     this.buffer.set(payload.bytes.subarray(payload.start, payload.start + length), used * BLOCK_BYTES);
-    this.logSums.set(batch.sums, used);
+    this.sums.set(batch.sums, used);
     for (const record of batch.records) {
       if (record.kind === 'write') {
         const at = used + record.sumsStart;
-        this.lsns.fill(record.lsn, at, at + record.blockCount);
-        this.newest.write(record.firstBlock, record.blockCount, record.lsn, at, this.logSums, at);
+        this.newest.write(record.firstBlock, record.blockCount, record.lsn, at, this.sums, at);
         if (this.firstRotten(record, at, 0) >= 0) await this.markRotten(batch, record, at);
+        this.checksums.logToBlockSums(this.sums, at, record.blockCount, record.firstBlock, record.lsn);
       } else if (record.kind === 'trim' || record.kind === 'zero') {
         this.newest.zero(record.firstBlock, record.blockCount, record.lsn, record.keepAllocated);
       }
@@ -188,15 +186,7 @@ export class Destager {
     const { firstBlock, blockCount, lsn } = record;
     const start = (at + from) * BLOCK_BYTES;
     const left = blockCount - from;
-    const bad = this.checksums.verifyLogBlocks(
-      this.buffer,
-      start,
-      left,
-      firstBlock + from,
-      lsn,
-      this.logSums,
-      at + from,
-    );
+    const bad = this.checksums.verifyLogBlocks(this.buffer, start, left, firstBlock + from, lsn, this.sums, at + from);
     return bad < 0 ? -1 : from + bad;
   }
 
@@ -293,9 +283,7 @@ export class Destager {
       this.onRot(block, table.lsnAt(slot));
       return;
     }
-    this.oneSum[0] = this.logSums[location] ?? 0;
-    this.checksums.logToBlockSums(this.oneSum, 0, 1, block, this.lsns[location] ?? 0);
-    sums.set(block, this.oneSum[0]);
+    sums.set(block, this.sums[location] ?? 0);
   }
 
   private async punch(first: number, count: number): Promise<void> {

@@ -105,11 +105,21 @@ describe('a flipped bit', () => {
     }
   });
 
-  it('in the checksums costs at most the blocks of its sector', async () => {
+  it('in the checksums, or in the copies of what was written there last, costs at most the blocks of its sector', async () => {
     const staged = await stage();
     const length = staged.files.get('sums')!.length;
+    for (const { at, bit } of [...positions(7, 3, 0, 40), ...positions(8, 3, 65_536, 67_000)]) {
+      assert.deepEqual(
+        await trial(staged, 'sums.redo', at, bit),
+        { refused: undefined, lost: [] },
+        `sums.redo at ${at}`,
+      );
+    }
+    const { lost: repaired } = await trial(staged, 'sums', 100, 3);
+    assert.deepEqual(repaired, [], 'the copy of the last flush is as good');
+    const withoutCopy = { ...staged, files: new Map([...staged.files].filter(([path]) => path !== 'sums.redo')) };
     for (const { at, bit } of [...positions(3, 8, 0, 512), ...positions(4, 6, 512, length)]) {
-      const { refused, lost } = await trial(staged, 'sums', at, bit);
+      const { refused, lost } = await trial(withoutCopy, 'sums', at, bit);
       assert.equal(refused, undefined);
       const sector = Math.floor(at / 512);
       assert.ok(
