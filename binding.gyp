@@ -9,6 +9,7 @@
         'native/core/block-sum.cc',
         'native/core/crc32c.cc',
         'native/core/crc32c-arm.cc',
+        'native/core/crc32c-avx512.cc',
         'native/core/crc32c-portable.cc',
         'native/core/crc32c-sse42.cc',
         'native/core/directory.cc',

@@ -11,6 +11,7 @@ namespace {
 constexpr ShiftTable kShiftBlock(4096);
 
 const CrcKernel* FastestCrcKernel() {
+  if (const CrcKernel* kernel = Avx512CrcKernel()) return kernel;
   if (const CrcKernel* kernel = Sse42CrcKernel()) return kernel;
   if (const CrcKernel* kernel = ArmCrcKernel()) return kernel;
   return PortableCrcKernel();
@@ -30,7 +31,7 @@ bool ForceCrcKernel(const char* name) {
     Active().store(FastestCrcKernel(), std::memory_order_relaxed);
     return true;
   }
-  for (const CrcKernel* kernel : {PortableCrcKernel(), Sse42CrcKernel(), ArmCrcKernel()}) {
+  for (const CrcKernel* kernel : {PortableCrcKernel(), Sse42CrcKernel(), Avx512CrcKernel(), ArmCrcKernel()}) {
     if (kernel == nullptr || std::strcmp(kernel->name, name) != 0) continue;
     Active().store(kernel, std::memory_order_relaxed);
     return true;

@@ -23,12 +23,13 @@ struct CrcKernel {
 // Each is null where this processor, or this build, does not have it. The portable one is always there.
 const CrcKernel* PortableCrcKernel();
 const CrcKernel* Sse42CrcKernel();
+const CrcKernel* Avx512CrcKernel();
 const CrcKernel* ArmCrcKernel();
 
 // What runs now: the fastest kernel, unless one was forced.
 const CrcKernel& ActiveCrcKernel();
-// Makes every thread use the kernel of that name ("portable", "sse4.2", "armv8"; "auto": the fastest one).
-// False: this processor does not have it, and nothing changed.
+// Makes every thread use the kernel of that name ("portable", "sse4.2", "avx512", "armv8"; "auto": the
+// fastest one). False: this processor does not have it, and nothing changed.
 bool ForceCrcKernel(const char* name);
 
 inline uint32_t Crc32c(uint32_t seed, const uint8_t* bytes, size_t length) {

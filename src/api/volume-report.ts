@@ -22,6 +22,7 @@ export const volumeSchema = group({
   buffer: group({ capacityBytes: number, usedBytes: number, timeToFullSeconds: nullable('number') }),
   overlayBlocks: number,
   checksumErrors: number,
+  healedBlocks: number,
   replication: group({
     mode: string,
     reason: nullable('string'),
@@ -63,6 +64,7 @@ export interface VolumeReport {
   };
   readonly overlayBlocks: number;
   readonly checksumErrors: number;
+  readonly healedBlocks: number;
   readonly replication: {
     readonly mode: string;
     readonly reason: string | null;
@@ -100,6 +102,7 @@ export function reportVolume({ status, timeToFullSeconds, lagSeconds }: MeteredV
     },
     overlayBlocks: status.overlayBlocks,
     checksumErrors: status.checksumErrors,
+    healedBlocks: status.healedBlocks,
     replication: {
       mode: replication?.mode ?? 'off',
       reason: replication?.reason ?? null,

@@ -58,7 +58,7 @@ export const errorCodes = {
   'superblock-damaged': { retryable: false, action: 'Both superblocks are unreadable: restore from the bucket.' },
   'checksum-mismatch': {
     retryable: false,
-    action: 'A block has rotted: run `keepgate scrub --heal`, replace the disk.',
+    action: 'A block has rotted and no sound copy could be had: write it anew or restore it, and replace the disk.',
   },
   'disk-full': { retryable: true, action: 'Free space in the data directory; writes go on by themselves.' },
   'disk-failed': { retryable: false, action: 'The disk under the data directory fails: replace it, then restore.' },

@@ -19,6 +19,7 @@ export const limits = {
   overlayExtentsMax: 65536,
   durableAgeMsMax: 1000,
   sumsCacheBytesMax: 64 * MIB,
+  healMsMax: 10_000,
   // frontends
   connectionsMax: 1024,
   connectionsPerVolumeMax: 256,

@@ -90,11 +90,14 @@ async function readReceipt(path: string): Promise<Receipt> {
 }
 
 function summary(restored: Restored): string[] {
-  const { name, uuid, sizeBytes, recoveryPoint, detached, loss } = restored;
+  const { name, uuid, sizeBytes, recoveryPoint, detached, loss, lostBlocks } = restored;
   const time = new Date(recoveryPoint.wallMs).toISOString();
   const point = `recovery point ${recoveryPoint.epoch}-${recoveryPoint.number} of ${time}`;
   const lines = [`restored ${name} (${uuid}), ${formatBytes(sizeBytes)}, ${point}`];
   if (loss !== undefined) lines.push(`What lies behind it was lost: ${loss}`);
+  if (lostBlocks > 0) {
+    lines.push(`${lostBlocks} blocks had rotted before they were replicated: they are errors until they are written`);
+  }
   lines.push(
     detached
       ? `It is a detached copy. In the configuration: - { name: ${name}, size: ${sizeBytes}, replicate: { enabled: false } }`

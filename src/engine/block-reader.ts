@@ -2,13 +2,15 @@
  * Reads whole blocks from wherever their newest version is: overlay (log) first, then image.
  *
  * `readNow` answers from memory and the page cache and allocates nothing; `read` waits for the disk. A sum that
- * differs is looked at once more, since a destage may have moved the block meanwhile; then it is rot (P3).
+ * differs is looked at once more, since a destage may have moved the block meanwhile; then it is rot (P3): the healer is
+ * asked for the block, within a bound for the whole read, and without one, or in vain, the read fails.
  */
 import { GatewayError } from '../base/errors.js';
 import { limits } from '../base/limits.js';
 import { BLOCK_BYTES, type BlockNumber } from '../base/units.js';
 import type { Checksums } from '../ports/checksum.js';
 import { ZERO_LOCATION } from './block-table.js';
+import type { Healer } from './healer.js';
 import type { Image } from './image.js';
 import type { LogFiles } from './log-files.js';
 import { logFileName } from './log-reader.js';
@@ -21,6 +23,8 @@ export class BlockReader {
   private readonly image: Image;
   private readonly files: LogFiles;
   private readonly checksums: Checksums;
+  private readonly healer: Healer | undefined;
+  private readonly onRot: (block: BlockNumber) => void;
   private readonly runSums = new Uint32Array(RUN_BLOCKS_MAX);
 
   constructor(options: {
@@ -28,11 +32,17 @@ export class BlockReader {
     readonly image: Image;
     readonly files: LogFiles;
     readonly checksums: Checksums;
+    /** undefined: there is no other copy. */
+    readonly healer: Healer | undefined;
+    /** A block could not be trusted, healed or not. */
+    readonly onRot: (block: BlockNumber) => void;
   }) {
     this.overlay = options.overlay;
     this.image = options.image;
     this.files = options.files;
     this.checksums = options.checksums;
+    this.healer = options.healer;
+    this.onRot = options.onRot;
   }
 
   readNow(first: BlockNumber, count: number, target: Uint8Array, targetStart: number): boolean {
@@ -59,16 +69,61 @@ export class BlockReader {
   }
 
   async read(first: BlockNumber, count: number, target: Uint8Array, targetStart: number): Promise<void> {
+    const deadlineMs = this.healer?.deadlineMs() ?? 0;
     for (let done = 0; done < count;) {
-      const block = first + done;
-      const at = targetStart + done * BLOCK_BYTES;
       try {
-        done += await this.readRun(block, count - done, target, at);
+        done += await this.readRun(first + done, count - done, target, targetStart + done * BLOCK_BYTES);
       } catch (error) {
-        if (!(error instanceof GatewayError) || error.code !== 'checksum-mismatch') throw error;
-        done += await this.readRun(block, 1, target, at);
+        // What lies before the block that is named was verified.
+        const bad = mismatchedBlock(error);
+        const at = targetStart + (bad - first) * BLOCK_BYTES;
+        await this.readAgain(bad, target, at, deadlineMs);
+        done = bad - first + 1;
       }
     }
+  }
+
+  /** One block whose sum differed. */
+  private async readAgain(block: BlockNumber, target: Uint8Array, at: number, deadlineMs: number): Promise<void> {
+    let mismatch: unknown;
+    try {
+      await this.readRun(block, 1, target, at);
+      return;
+    } catch (error) {
+      mismatchedBlock(error);
+      mismatch = error;
+    }
+    this.onRot(block);
+    if (this.healer === undefined) throw mismatch;
+    try {
+      if (!(await this.readLogged(this.healer, block, target, at, deadlineMs))) {
+        await this.healer.image(block, deadlineMs);
+        await this.readRun(block, 1, target, at);
+      }
+    } catch (error) {
+      throw notHealed(mismatch, error);
+    }
+  }
+
+  /** A record that has rotted in the log: answered by the bucket if that has it; false: the block is in no record. */
+  private async readLogged(
+    healer: Healer,
+    block: BlockNumber,
+    target: Uint8Array,
+    at: number,
+    deadlineMs: number,
+  ): Promise<boolean> {
+    const { table } = this.overlay;
+    const slot = this.overlay.lookup(block);
+    if (slot < 0 || this.isZero(slot)) return false;
+    const lsn = table.lsnAt(slot);
+    const sums = Uint32Array.of(table.logSumAt(slot));
+    const bytes = await healer.logged(block, deadlineMs);
+    if (this.checksums.verifyLogBlocks(bytes, 0, 1, block, lsn, sums, 0) >= 0) {
+      throw new GatewayError('object-damaged', 'the bucket does not hold that version of it');
+    }
+    target.set(bytes, at);
+    return true;
   }
 
   /** Reads the first run of what is wanted and says how many blocks it was. */
@@ -138,4 +193,17 @@ export class BlockReader {
   private isZero(slot: number): boolean {
     return slot === -2 || (slot >= 0 && this.overlay.table.locationAt(slot) === ZERO_LOCATION);
   }
+}
+
+/** The block that a failed read names; any other failure is thrown on. */
+function mismatchedBlock(error: unknown): BlockNumber {
+  const block = error instanceof GatewayError && error.code === 'checksum-mismatch' ? error.context.block : undefined;
+  if (typeof block !== 'number') throw error;
+  return block;
+}
+
+function notHealed(mismatch: unknown, cause: unknown): GatewayError {
+  const [found, why] = [mismatch, cause].map((error) => (error instanceof Error ? error.message : String(error)));
+  const context = mismatch instanceof GatewayError ? mismatch.context : {};
+  return new GatewayError('checksum-mismatch', `${found}, and it cannot be healed: ${why}`, { context, cause });
 }

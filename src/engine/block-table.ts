@@ -8,6 +8,9 @@ import type { BlockNumber, Lsn } from '../base/units.js';
 /** `location` of a block that a short trim or zero record made zero. */
 export const ZERO_LOCATION = -1;
 
+/** `location` of a block whose payload has rotted in the log (the destager's own table only). */
+export const ROTTEN_LOCATION = -2;
+
 const SLOTS_MIN = 1024;
 
 export class BlockTable {

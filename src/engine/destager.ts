@@ -6,15 +6,19 @@
  * and sums written and fdatasynced, then the superblock, then log space. An overlay entry goes only when its LSN is not
  * newer than what was destaged.
  *
- * One `step` handles what fits in its buffer. Steps and syncs never overlap.
+ * A payload that has rotted in the log is not copied, and what the image holds instead is older: the block is marked as
+ * lost (sum 1) with the step that would have moved it, so that it reads as an error until it is healed or written again.
+ *
+ * One `step` handles what fits in its buffer. Steps and syncs never overlap; healed blocks are written between steps.
  */
 import { assert } from '../base/assert.js';
 import { GatewayError } from '../base/errors.js';
-import { BLOCK_BYTES, MIB, type Lsn } from '../base/units.js';
+import { BLOCK_BYTES, MIB, type BlockNumber, type Lsn } from '../base/units.js';
 import type { Checksums } from '../ports/checksum.js';
 import type { LogCursor } from '../ports/replication.js';
 import type { BlockTable } from './block-table.js';
-import { ZERO_LOCATION } from './block-table.js';
+import { ROTTEN_LOCATION, ZERO_LOCATION } from './block-table.js';
+import { HealedBlocks, type HealOutcome, type Watched } from './healed-block.js';
 import type { Image } from './image.js';
 import type { LogBatch, LogRecord } from './log-format.js';
 import type { LogReader } from './log-reader.js';
@@ -30,6 +34,10 @@ const ALLOCATIONS_AT_ONCE = 64;
 export class Destager {
   cursor: LogCursor;
   destagedBytes = 0;
+  private readonly healed: HealedBlocks;
+  private readonly onRot: (block: BlockNumber, lsn: Lsn) => void;
+  /** Ends when whoever writes to the image at the moment is through. */
+  private turn: Promise<void> = Promise.resolve();
   private readonly reader: LogReader;
   private readonly image: Image;
   private readonly overlay: Overlay;
@@ -38,10 +46,9 @@ export class Destager {
   private readonly buffer: Uint8Array;
   private readonly newest = new Overlay();
   private readonly stepBlocks: number;
-  private readonly logSums: Uint32Array;
-  private readonly lsns: Float64Array;
+  /** Of the blocks in the buffer: log sums until they are verified, then block sums. */
+  private readonly sums: Uint32Array;
   private readonly runs: Float64Array;
-  private readonly oneSum = new Uint32Array(1);
 
   constructor(options: {
     readonly reader: LogReader;
@@ -50,16 +57,19 @@ export class Destager {
     readonly checksums: Checksums;
     readonly cursor: LogCursor;
     readonly logFileBytes: number;
+    /** A record's payload has rotted in the log, and no newer record of the step replaces the block. */
+    readonly onRot: (block: BlockNumber, lsn: Lsn) => void;
   }) {
     this.reader = options.reader;
     this.image = options.image;
     this.overlay = options.overlay;
     this.checksums = options.checksums;
     this.cursor = options.cursor;
+    this.healed = new HealedBlocks(options);
+    this.onRot = options.onRot;
     this.stepBlocks = Math.min(STEP_BYTES_MAX, options.logFileBytes) / BLOCK_BYTES;
     this.buffer = options.checksums.alignedBuffer(this.stepBlocks * BLOCK_BYTES);
-    this.logSums = new Uint32Array(this.stepBlocks);
-    this.lsns = new Float64Array(this.stepBlocks);
+    this.sums = new Uint32Array(this.stepBlocks);
     this.runs = new Float64Array(3 * this.stepBlocks);
   }
 
@@ -71,7 +81,11 @@ export class Destager {
    * Destages batches up to `durableLsn`, at most what fits in one step, into the page cache. Returns false when
    * there was nothing to do. Rejects with disk-full before anything was changed: the step can be tried again.
    */
-  async step(durableLsn: Lsn): Promise<boolean> {
+  step(durableLsn: Lsn): Promise<boolean> {
+    return this.alone(() => this.stepAlone(durableLsn));
+  }
+
+  private async stepAlone(durableLsn: Lsn): Promise<boolean> {
     const collected = await this.collect(durableLsn);
     if (collected.lsn === this.cursor.lsn) return false;
     const through = collected.lsn - 1;
@@ -90,14 +104,44 @@ export class Destager {
     for (const block of blocks) this.overlay.table.deleteThrough(block, through);
     this.overlay.extents.deleteThrough(through);
     this.overlay.table.shrink();
+    this.healed.moved(this.newest);
     this.cursor = collected;
     return true;
   }
 
-  /** Makes what was destaged durable, so that the log may let go of it. */
+  /** Whether something was healed that no sync covers yet. */
+  get healedUnsynced(): boolean {
+    return this.healed.unsynced;
+  }
+
+  /** Makes what was destaged and healed durable, so that the log may let go of it. */
   async sync(): Promise<void> {
+    this.healed.unsynced = false;
     await this.image.sums.flush();
     await Promise.all([this.image.file.sync(), this.image.sums.sync()]);
+  }
+
+  /** Begins to watch a block of the image that cannot be trusted; `heal` takes its place only if nothing else did. */
+  watch(block: BlockNumber): Promise<Watched> {
+    return this.healed.watch(block, () => this.destagedLsn);
+  }
+
+  unwatch(block: BlockNumber): void {
+    this.healed.unwatch(block);
+  }
+
+  /** Writes a watched block as the bucket has it at a recovery point of at least `throughLsn`. */
+  heal(block: BlockNumber, bytes: Uint8Array, throughLsn: Lsn): Promise<HealOutcome> {
+    return this.alone(() => this.healed.write(block, bytes, throughLsn));
+  }
+
+  private alone<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.turn.then(work);
+    this.turn = result.then(
+      () => undefined,
+      () => undefined,
+    );
+    return result;
   }
 
   /** Reads batches into the buffer and notes each block's newest version. */
@@ -124,42 +168,36 @@ export class Destager {
     const payload = this.reader.payload(batch);
     const length = batch.sums.length * BLOCK_BYTES;
     this.buffer.set(payload.bytes.subarray(payload.start, payload.start + length), used * BLOCK_BYTES);
-    this.logSums.set(batch.sums, used);
+    this.sums.set(batch.sums, used);
     for (const record of batch.records) {
       if (record.kind === 'write') {
         const at = used + record.sumsStart;
-        await this.verify(batch, record, at);
-        this.lsns.fill(record.lsn, at, at + record.blockCount);
-        this.newest.write(record.firstBlock, record.blockCount, record.lsn, at, this.logSums, at);
+        this.newest.write(record.firstBlock, record.blockCount, record.lsn, at, this.sums, at);
+        if (this.firstRotten(record, at, 0) >= 0) await this.markRotten(batch, record, at);
+        this.checksums.logToBlockSums(this.sums, at, record.blockCount, record.firstBlock, record.lsn);
       } else if (record.kind === 'trim' || record.kind === 'zero') {
         this.newest.zero(record.firstBlock, record.blockCount, record.lsn, record.keepAllocated);
       }
     }
   }
 
+  /** Index of a record's first block, from `from` on, that does not have its log sum; -1: none. */
+  private firstRotten(record: LogRecord, at: number, from: number): number {
+    const { firstBlock, blockCount, lsn } = record;
+    const start = (at + from) * BLOCK_BYTES;
+    const left = blockCount - from;
+    const bad = this.checksums.verifyLogBlocks(this.buffer, start, left, firstBlock + from, lsn, this.sums, at + from);
+    return bad < 0 ? -1 : from + bad;
+  }
+
   /** Rot is never copied (P3). What the reader had in its window may be older than the batch: look once more. */
-  private async verify(batch: LogBatch, record: LogRecord, at: number): Promise<void> {
-    const check = (): number =>
-      this.checksums.verifyLogBlocks(
-        this.buffer,
-        at * BLOCK_BYTES,
-        record.blockCount,
-        record.firstBlock,
-        record.lsn,
-        this.logSums,
-        at,
-      );
-    if (check() < 0) return;
+  private async markRotten(batch: LogBatch, record: LogRecord, at: number): Promise<void> {
     await this.reader.readPayload(batch.file, record.payloadPosition, record.blockCount, this.buffer, at * BLOCK_BYTES);
-    const bad = check();
-    if (bad < 0) return;
-    throw new GatewayError(
-      'log-damaged',
-      `block ${record.firstBlock + bad} (LSN ${record.lsn}) has rotted in the log before it reached the image`,
-      {
-        context: { block: record.firstBlock + bad, lsn: record.lsn },
-      },
-    );
+    for (let next = 0; next < record.blockCount; next++) {
+      next = this.firstRotten(record, at, next);
+      if (next < 0) return;
+      this.newest.table.set(record.firstBlock + next, record.lsn, ROTTEN_LOCATION, 0);
+    }
   }
 
   /** Reserves the space that the step will take, so that no write fails half-way (blocks with data have theirs). */
@@ -173,7 +211,7 @@ export class Destager {
     try {
       for (const block of blocks) {
         const slot = this.newest.lookup(block);
-        if (slot < 0 || this.newest.table.locationAt(slot) === ZERO_LOCATION) continue;
+        if (slot < 0 || this.newest.table.locationAt(slot) < 0) continue;
         const sums = this.image.sums.pageNow(block) ?? (await this.image.sums.page(block));
         if ((sums[block % SUMS_PER_PAGE] ?? SUM_ZERO) > SUM_REMOTE) continue;
         if (block === end) {
@@ -204,6 +242,7 @@ export class Destager {
       const slot = this.newest.lookup(block);
       if (slot < 0) continue;
       const location = this.newest.table.locationAt(slot);
+      if (location === ROTTEN_LOCATION) continue;
       if (location === ZERO_LOCATION) {
         if (block !== zeroEnd) {
           if (zeroStart >= 0) await this.punch(zeroStart, zeroEnd - zeroStart);
@@ -239,9 +278,12 @@ export class Destager {
       sums.set(block, SUM_ZERO);
       return;
     }
-    this.oneSum[0] = this.logSums[location] ?? 0;
-    this.checksums.logToBlockSums(this.oneSum, 0, 1, block, this.lsns[location] ?? 0);
-    sums.set(block, this.oneSum[0]);
+    if (location === ROTTEN_LOCATION) {
+      sums.set(block, SUM_REMOTE);
+      this.onRot(block, table.lsnAt(slot));
+      return;
+    }
+    sums.set(block, this.sums[location] ?? 0);
   }
 
   private async punch(first: number, count: number): Promise<void> {

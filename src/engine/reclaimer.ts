@@ -41,7 +41,7 @@ export interface ReclaimerOptions {
 export class Reclaimer {
   /** Set while disk space is missing, with the reason. */
   stalled: GatewayError | undefined;
-  /** Set when records cannot be moved into the image any more (rot in the log): served on, but no longer destaged. */
+  /** Set when records cannot be moved into the image any more (the log's headers have rotted): served on, not destaged. */
   failed: GatewayError | undefined;
   replication: ReplicationState;
   private readonly options: ReclaimerOptions;
@@ -111,6 +111,11 @@ export class Reclaimer {
     this.wake(false);
   }
 
+  /** A block of the image was put right: durable with the next cycle, which comes by itself. */
+  healed(): void {
+    this.armAge();
+  }
+
   /** Starts a cycle; `urgent` destages everything that is durable. */
   wake(urgent: boolean): void {
     if (this.stopped || this.failed !== undefined) return;
@@ -130,6 +135,7 @@ export class Reclaimer {
     this.stopped = true;
     for (const timer of [this.ageTimer, this.markTimer, this.retryTimer]) timer?.cancel();
     await this.running;
+    if (this.failed === undefined && this.options.destager.healedUnsynced) await this.options.destager.sync();
     await this.writeSuperblock(true);
   }
 
@@ -190,8 +196,8 @@ export class Reclaimer {
         this.options.onProgress();
       }
     }
-    const moved = destager.cursor.lsn !== this.synced.lsn || this.replicationMoved() || this.identityChanged;
-    if (moved || this.superblockHoldsFiles()) await this.settle();
+    const moved = destager.cursor.lsn !== this.synced.lsn || destager.healedUnsynced;
+    if (moved || this.replicationMoved() || this.identityChanged || this.superblockHoldsFiles()) await this.settle();
     if (this.filesWanted()) await this.prepareFiles();
     this.options.onProgress();
     // Admission waits for space that a sync under way will make destageable.
@@ -211,11 +217,12 @@ export class Reclaimer {
   private async settle(): Promise<void> {
     const { destager } = this.options;
     const cursor = destager.cursor;
-    if (cursor.lsn !== this.synced.lsn) await destager.sync();
+    if (cursor.lsn !== this.synced.lsn || destager.healedUnsynced) await destager.sync();
     this.synced = cursor;
+    const fencedNow = this.replication.fenced && !this.recorded.fenced;
     await this.writeSuperblock(false);
-    // Both superblocks must let a file go before it is used again.
-    if (this.superblockHoldsFiles()) await this.writeSuperblock(false);
+    // Both superblocks must let a file go before it is used again, and both must know a fence: one of them may rot (P3, P7).
+    if (fencedNow || this.superblockHoldsFiles()) await this.writeSuperblock(false);
     await this.prepareFiles();
   }
 

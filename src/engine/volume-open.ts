@@ -3,13 +3,15 @@
  * lock, identity, superblock, recovery, superblock, epoch record durable, superblock with this boot's id.
  */
 import { GatewayError } from '../base/errors.js';
-import type { ByteLength } from '../base/units.js';
+import type { BlockNumber, ByteLength, Lsn } from '../base/units.js';
 import type { Checksums } from '../ports/checksum.js';
 import type { Clock } from '../ports/clock.js';
 import type { Disk, DiskLock } from '../ports/disk.js';
 import type { Log as TextLog } from '../ports/log.js';
 import type { Random } from '../ports/random.js';
+import type { RemoteCopy } from '../ports/remote-copy.js';
 import { Destager } from './destager.js';
+import { Healer } from './healer.js';
 import { Image } from './image.js';
 import { Log } from './log.js';
 import { LogFiles } from './log-files.js';
@@ -39,6 +41,8 @@ export interface VolumeOptions {
   readonly readOnly: boolean;
   /** Whether the log must keep records until the bucket has them. */
   readonly replicated: boolean;
+  /** Where blocks that have rotted are healed from. */
+  readonly remoteCopy?: RemoteCopy;
   readonly provision: 'thin' | 'full';
   /** A promise can no longer be kept: the process must end without another acknowledgement. */
   readonly onFatal: (error: Error) => void;
@@ -52,6 +56,7 @@ export interface VolumeParts {
   readonly log: Log;
   readonly destager: Destager;
   readonly reclaimer: Reclaimer;
+  readonly healer: Healer | undefined;
   /** When the oldest record that was found and is not replicated was acknowledged, 0: none. */
   readonly oldestPendingMs: number;
   /** Filled in by the volume. */
@@ -64,6 +69,9 @@ export interface VolumeEvents {
   onDurable: () => void;
   onProgress: () => void;
   onFatal: (error: Error) => void;
+  /** A record rotted in the log before it reached the image: the block is lost here. */
+  onLost: (block: BlockNumber, lsn: Lsn) => void;
+  onHealed: (block: BlockNumber) => void;
 }
 
 export async function openVolumeParts(options: VolumeOptions): Promise<VolumeParts> {
@@ -122,6 +130,8 @@ async function openLocked(
     onDurable: () => undefined,
     onProgress: () => undefined,
     onFatal: options.onFatal,
+    onLost: () => undefined,
+    onHealed: () => undefined,
   };
   const boot = { id: newest.bootId };
   const log = new Log({
@@ -150,6 +160,9 @@ async function openLocked(
     checksums,
     cursor: newest.destageCursor,
     logFileBytes: files.fileBytes,
+    onRot: (block, lsn) => {
+      events.onLost(block, lsn);
+    },
   });
   const reclaimer = new Reclaimer({
     log,
@@ -167,6 +180,17 @@ async function openLocked(
       events.onFatal(error);
     },
   });
+  const healer =
+    options.remoteCopy &&
+    new Healer({
+      remote: options.remoteCopy,
+      destager,
+      clock,
+      onHealed: (block) => {
+        reclaimer.healed();
+        events.onHealed(block);
+      },
+    });
   // The boot id changes only once the epoch record is durable: until then batches of an earlier boot may lie behind the head.
   await reclaimer.record();
   await files.prepare(recovered.head.file - 1, superblock.oldestFileNeeded);
@@ -195,6 +219,7 @@ async function openLocked(
     log,
     destager,
     reclaimer,
+    healer,
     oldestPendingMs: recovered.oldestMs,
     events,
     close,

@@ -6,7 +6,7 @@
  */
 import { DurabilityLostError, GatewayError } from '../base/errors.js';
 import { limits } from '../base/limits.js';
-import { BLOCK_BYTES, type ByteLength, type ByteOffset, type Lsn } from '../base/units.js';
+import { BLOCK_BYTES, type BlockNumber, type ByteLength, type ByteOffset, type Lsn } from '../base/units.js';
 import type { BlockDevice, BlockStatusExtent, Completion, PartialWrite } from '../ports/block-device.js';
 import type { Timer } from '../ports/clock.js';
 import type { DurableState, ReplicationState } from '../ports/replication.js';
@@ -50,6 +50,7 @@ export class Volume implements BlockDevice {
   private rejecting: GatewayError | undefined;
   private stallTimer: Timer | undefined;
   private checksumErrors = 0;
+  private healedBlocks = 0;
 
   private constructor(options: VolumeOptions, parts: VolumeParts) {
     this.options = options;
@@ -64,6 +65,10 @@ export class Volume implements BlockDevice {
       image: parts.image,
       files: parts.log.files,
       checksums: options.checksums,
+      healer: parts.healer,
+      onRot: (block) => {
+        this.noteRot(`block ${block} of volume ${this.name} cannot be trusted: its checksum does not match`, block);
+      },
     });
     this.bytes = new ByteReader(reader);
     this.admission = new WriteAdmission({
@@ -85,6 +90,19 @@ export class Volume implements BlockDevice {
     };
     parts.events.onFatal = (error) => {
       this.fail(error);
+    };
+    parts.events.onLost = (block, lsn) => {
+      this.noteRot(
+        `block ${block} (LSN ${lsn}) of volume ${this.name} rotted in the log on its way to the image`,
+        block,
+      );
+    };
+    parts.events.onHealed = (block) => {
+      this.healedBlocks++;
+      options.log.warn(`block ${block} of volume ${this.name} was healed from the bucket`, {
+        volume: this.name,
+        block,
+      });
     };
     parts.reclaimer.wake(false);
   }
@@ -147,9 +165,13 @@ export class Volume implements BlockDevice {
   private noteReadError(error: unknown): GatewayError {
     const known =
       error instanceof GatewayError ? error : new GatewayError('disk-failed', String(error), { cause: error });
-    if (known.code === 'checksum-mismatch') this.checksumErrors++;
     this.options.log.error(known.message, { volume: this.name, code: known.code });
     return known;
+  }
+
+  private noteRot(message: string, block: BlockNumber): void {
+    this.checksumErrors++;
+    this.options.log.error(message, { volume: this.name, block });
   }
 
   // Writes
@@ -350,6 +372,7 @@ export class Volume implements BlockDevice {
       oldestPendingMs: this.durableState().oldestPendingMs,
       flushes: log.syncs.stats,
       checksumErrors: this.checksumErrors,
+      healedBlocks: this.healedBlocks,
     };
   }
 
@@ -390,6 +413,7 @@ export class Volume implements BlockDevice {
     this.commit();
     this.admission.close(new GatewayError('volume-closed', `volume ${this.name} is closing`));
     this.wakeWriters();
+    await this.parts.healer?.stop();
     if (this.fatal === undefined) {
       await this.forceFlush();
       if (this.readsInFlight > 0) await new Promise<void>((resolve) => (this.readsIdle = resolve));

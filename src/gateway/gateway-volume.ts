@@ -29,6 +29,7 @@ import { isEstablished } from '../remote/replicator-attach.js';
 import { VolumeAccess } from './access.js';
 import type { Drainable } from './drain-operation.js';
 import { FillRate } from './fill-rate.js';
+import { RemoteCopyLine } from './remote-copy-line.js';
 import type { ReplicationLine, ReplicationListener } from './replication-thread.js';
 import { idleReplication, openingStatus } from './volume-placeholder.js';
 
@@ -77,6 +78,7 @@ export class GatewayVolume implements Drainable {
   #served: ServedVolume | undefined;
   #failure: GatewayError | undefined;
   #line: ReplicationLine | undefined;
+  readonly #remoteCopy: RemoteCopyLine;
   #replication: ReplicationStatus | undefined;
   #transfers: Transfers | undefined;
   #durableTimer: Timer | undefined;
@@ -92,6 +94,7 @@ export class GatewayVolume implements Drainable {
     const { configuration, clock, log } = options;
     this.name = configuration.name;
     this.#options = options;
+    this.#remoteCopy = new RemoteCopyLine(clock);
     this.#access = new VolumeAccess({ volume: this.name, mode: configuration.access, clock, log });
     if (options.replication !== undefined) this.#replication = idleReplication;
   }
@@ -160,6 +163,7 @@ export class GatewayVolume implements Drainable {
       fullTimeoutMs: configuration.fullTimeoutMs,
       readOnly: configuration.readOnly,
       replicated: this.#options.replication !== undefined,
+      ...(this.#options.replication === undefined ? {} : { remoteCopy: this.#remoteCopy }),
       provision: configuration.provision,
       onFatal: this.#options.onFatal,
     });
@@ -243,6 +247,11 @@ export class GatewayVolume implements Drainable {
     };
     this.#line.send({ type: 'start', config, replication: volume.replicationState(), durable: volume.durableState() });
     volume.onDurable(() => this.#noteDurable(volume));
+    this.#remoteCopy.connect((message) => {
+      // What is asked for may be durable only since a moment ago.
+      this.#line?.send({ type: 'durable', durable: volume.durableState() });
+      this.#line?.send(message);
+    });
   }
 
   #noteDurable(volume: Volume): void {
@@ -272,6 +281,9 @@ export class GatewayVolume implements Drainable {
         this.#drains.get(message.id)?.resolve();
         this.#drains.delete(message.id);
         return;
+      case 'fetched':
+        this.#remoteCopy.answered(message);
+        return;
       case 'fenced':
         volume.replicated(message.state);
         this.#stopWrites();
@@ -298,6 +310,7 @@ export class GatewayVolume implements Drainable {
     const { log } = this.#options;
     log.error(`replication stopped: ${error.message}`, { volume: this.name, code: error.code });
     this.#refusal = error;
+    this.#remoteCopy.refuse(error);
     for (const { reject } of this.#drains.values()) reject(error);
     this.#drains.clear();
     // What was there before replication was asked for goes on being served, with the reason on the API.

@@ -18,6 +18,7 @@ export function openingStatus(configuration: VolumeConfiguration): EngineStatus 
     oldestPendingMs: 0,
     flushes: { count: 0, sumUs: 0, buckets: new Array<number>(durationBoundsUs.length + 1).fill(0) },
     checksumErrors: 0,
+    healedBlocks: 0,
   };
 }
 

@@ -74,4 +74,10 @@ export const volumeFamilies: readonly Family<MetricsSource>[] = [
     'Blocks whose checksum did not match.',
     ({ status }) => status.checksumErrors,
   ),
+  family(
+    'healed_blocks_total',
+    'counter',
+    'Blocks of the image that had rotted and were healed from the bucket.',
+    ({ status }) => status.healedBlocks,
+  ),
 ];

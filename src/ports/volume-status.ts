@@ -21,7 +21,9 @@ export interface EngineStatus {
   /** Milliseconds since 1970 when the oldest write that is not replicated was acknowledged; 0: none. */
   readonly oldestPendingMs: number;
   readonly flushes: { readonly count: number; readonly sumUs: number; readonly buckets: readonly number[] };
+  /** Blocks that did not have their checksum, and how many of the image's were healed. */
   readonly checksumErrors: number;
+  readonly healedBlocks: number;
 }
 
 export interface VolumeStatus extends EngineStatus {

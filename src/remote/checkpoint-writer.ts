@@ -1,6 +1,6 @@
 /**
- * Keeps the owner's book of the remote volume up to date and writes checkpoints from it: after so many segments, after so
- * long with changes, and when a drain ended. An idle volume writes none.
+ * Writes checkpoints from the book of the remote volume (book-keeper.ts): after so many segments, after so long with
+ * changes, and when a drain ended. An idle volume writes none.
  *
  * A checkpoint is an optimisation: uploads never wait for it, and when it fails it is left out with a warning. Order:
  * shards, root, and only then the local map file moves on to the root's recovery point, so that the file always shows
@@ -10,20 +10,18 @@
 import { GatewayError } from '../base/errors.js';
 import type { Checksums } from '../ports/checksum.js';
 import type { Clock } from '../ports/clock.js';
-import type { Disk } from '../ports/disk.js';
 import type { Log } from '../ports/log.js';
 import type { ObjectStore, StoreRequest } from '../ports/object-store.js';
 import type { Random } from '../ports/random.js';
-import { chainAt, keyText } from './chain.js';
-import { readChain } from './chain-walk.js';
+import type { BookKeeper } from './book-keeper.js';
+import { keyText } from './chain.js';
 import { sealCheckpoint } from './checkpoint.js';
 import { planShards } from './checkpoint-plan.js';
 import type { ShardKey } from './name.js';
-import { RemoteBook } from './remote-map-book.js';
-import { MAP_FILE, MapDoubtError } from './remote-map-file.js';
+import type { RemoteBook } from './remote-map-book.js';
+import { MapDoubtError } from './remote-map-file.js';
 import type { MapChange } from './remote-map-file.js';
 import type { Incarnation } from './replicator-incarnation.js';
-import { isDamage, listCheckpoints, readCheckpoint } from './restore-checkpoint.js';
 import type { ObjectSealer, SealedObject } from './seal.js';
 import { mapPageSum, MAP_PAGE_BYTES, sealMapShard, SHARD_PAGES } from './shard-map.js';
 import { sealTableShard } from './shard-table.js';
@@ -36,17 +34,15 @@ import type { CommittedGroup } from './upload-pipeline.js';
 const SEGMENTS_DUE = 128;
 const SEGMENTS_DUE_DRAINED = 8;
 const AGE_MS_DUE = 600_000;
-/** Committed groups that wait for the book; beyond, they are read back from the bucket. */
-const QUEUE_MAX = 256;
 
 export interface CheckpointWriterOptions {
+  readonly keeper: BookKeeper;
   readonly store: ObjectStore;
   readonly sealer: ObjectSealer;
   readonly fencing: Fencing;
   /** The epoch that writes. */
   readonly epoch: number;
   readonly createdSizeBytes: number;
-  readonly disk: Disk;
   readonly checksums: Checksums;
   readonly clock: Clock;
   readonly random: Random;
@@ -64,8 +60,6 @@ export class CheckpointWriter {
   readonly #options: CheckpointWriterOptions;
   readonly #store: ObjectStore;
   readonly #request: StoreRequest;
-  #book: RemoteBook | undefined;
-  #queue: CommittedGroup[] = [];
   #segments = 0;
   #lastMs: number;
   #drained = false;
@@ -81,8 +75,7 @@ export class CheckpointWriter {
   }
 
   committed(group: CommittedGroup): void {
-    this.#queue.push(group);
-    if (this.#queue.length > QUEUE_MAX) this.#queue.shift();
+    this.#options.keeper.committed(group);
     this.#segments += group.segments.length;
     this.#wake();
   }
@@ -96,7 +89,6 @@ export class CheckpointWriter {
   /** Resolves when nothing of it runs any more; after the incarnation stopped. */
   async ended(): Promise<void> {
     await this.#running;
-    await this.#book?.close();
   }
 
   #wake(): void {
@@ -112,7 +104,7 @@ export class CheckpointWriter {
     while (this.#again && !stopped()) {
       this.#again = false;
       try {
-        await this.#step();
+        await this.#options.keeper.use((book) => this.#step(book));
       } catch (error) {
         if (stopped()) return;
         if (!(error instanceof GatewayError) && !(error instanceof MapDoubtError)) {
@@ -120,76 +112,25 @@ export class CheckpointWriter {
           return;
         }
         log.warn(`a checkpoint is left out: ${error.message}`);
-        await this.#forget(error instanceof MapDoubtError);
+        this.#segments = 0;
+        this.#lastMs = this.#options.clock.nowMs();
       }
     }
   }
 
-  /** The book is built again when it is needed next; a doubtful map file is not used for it. */
-  async #forget(doubtful: boolean): Promise<void> {
-    const { disk, clock } = this.#options;
-    await this.#book?.close();
-    this.#book = undefined;
-    this.#segments = 0;
-    this.#lastMs = clock.nowMs();
-    if (doubtful && (await disk.exists(MAP_FILE))) await disk.remove(MAP_FILE);
-  }
-
-  async #step(): Promise<void> {
+  async #step(book: RemoteBook): Promise<void> {
     const { clock, counted } = this.#options;
-    this.#book ??= await this.#load();
-    await this.#catchUp(this.#book);
-    counted(this.#book);
-    const { position } = this.#book;
+    counted(book);
+    const { position } = book;
     const due =
       this.#segments >= (this.#drained ? SEGMENTS_DUE_DRAINED : SEGMENTS_DUE) ||
       (this.#segments > 0 && clock.nowMs() - this.#lastMs >= AGE_MS_DUE);
     this.#drained = false;
-    if (!due || position.number <= this.#book.map.file.position.number) return;
+    if (!due || position.number <= book.map.file.position.number) return;
     this.#segments = 0;
     this.#lastMs = clock.nowMs();
-    await this.#write(this.#book);
-    counted(this.#book);
-  }
-
-  async #load(): Promise<RemoteBook> {
-    const { sealer, checksums, disk, log } = this.#options;
-    const options = { store: this.#store, sealer, checksums, disk, request: this.#request };
-    const warn = (error: GatewayError): void => log.warn(`a checkpoint is passed over: ${error.message}`);
-    for (const key of await listCheckpoints(this.#store, sealer, this.#request)) {
-      const checkpoint = await readCheckpoint(this.#store, sealer, key, this.#request, warn);
-      if (checkpoint === undefined) continue;
-      try {
-        return await RemoteBook.load(checkpoint, options);
-      } catch (error) {
-        if (!isDamage(error)) throw error;
-        warn(error);
-      }
-    }
-    return RemoteBook.load(undefined, options);
-  }
-
-  /** Applies what was committed since; what is not in memory any more is read back. */
-  async #catchUp(book: RemoteBook): Promise<void> {
-    const { sealer, createdSizeBytes } = this.#options;
-    const following = (): CommittedGroup[] => {
-      this.#queue = this.#queue.filter(({ point }) => point.number > book.position.number);
-      return this.#queue;
-    };
-    const [first] = following();
-    if (first !== undefined && first.segments[0]?.key.number !== book.position.number + 1) {
-      await readChain(chainAt(book.position, book.sizeBytes), {
-        store: this.#store,
-        sealer,
-        request: this.#request,
-        createdSizeBytes,
-        visit: (group) => {
-          book.apply(group);
-        },
-      });
-    }
-    for (const group of following()) book.apply(group);
-    this.#queue = [];
+    await this.#write(book);
+    counted(book);
   }
 
   async #write(book: RemoteBook): Promise<void> {

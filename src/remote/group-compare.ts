@@ -4,6 +4,7 @@
  * cloned or forked is found out even where LSNs happen to fit.
  */
 import { BLOCK_BYTES } from '../base/units.js';
+import { SUM_REMOTE } from '../engine/sums.js';
 import type { Checksums } from '../ports/checksum.js';
 import { GroupCollector } from './group-collector.js';
 import type { GroupContent, LogSource } from './group-collector.js';
@@ -46,7 +47,8 @@ export function sameContent(local: GroupContent, segments: readonly OpenedSegmen
       // Not sent as payload: it must have been a block of zeros.
       if (sums[at] !== zeroSum.of(block) || !covered(remote.zeros, block)) return false;
       localZeros++;
-    } else if (sent === sums[at]) {
+    } else if (sent === sums[at] || sent === SUM_REMOTE) {
+      // What had rotted before it was sent is said to be lost, whatever it was.
       matched++;
     } else {
       return false;

@@ -1,12 +1,19 @@
 /**
  * Makes sealed segments of a group: reads its payload from the log in the order in which it lies there, verifies it
  * against the log's sums (P3: rot is never uploaded), leaves out blocks of zeros, and carries the sums on as block sums.
+ *
+ * A block that has rotted in the log is taken from the image if that has it already (its sum tells). If it has not, the
+ * content is nowhere any more: the segment then says so, with zeros for a payload and the sum 1, so that everything else
+ * goes on being replicated and a restore gives an error for this block, not an older version of it.
+ *
  * One segment at a time: two buffers of a segment's size are all its memory, however large the group is.
  */
-import { GatewayError } from '../base/errors.js';
 import { BLOCK_BYTES, MIB } from '../base/units.js';
+import type { ImageCopy } from '../engine/image-copy.js';
 import { fileOf, offsetOf } from '../engine/overlay.js';
+import { SUM_REMOTE } from '../engine/sums.js';
 import type { Checksums } from '../ports/checksum.js';
+import type { Log } from '../ports/log.js';
 import type { BlockRange, GroupContent, LogSource } from './group-collector.js';
 import type { SegmentKey } from './name.js';
 import type { ObjectSealer } from './seal.js';
@@ -22,6 +29,8 @@ export interface GroupSealerOptions {
   readonly sealer: ObjectSealer;
   /** Payload blocks of one segment. */
   readonly segmentBlocks: number;
+  readonly image: ImageCopy;
+  readonly log: Log;
 }
 
 /** What all segments of a group share; the rest follows from their order. */
@@ -59,7 +68,7 @@ export class GroupSealer {
     this.#zeros = new Uint8Array(segmentBlocks);
   }
 
-  /** The group's segments in order, each sealed when it is asked for. log-damaged when a payload block has rotted. */
+  /** The group's segments in order, each sealed when it is asked for. */
   async *seal(content: GroupContent, frame: GroupFrame): AsyncGenerator<KeyedSegment, void, undefined> {
     const { sealer, segmentBlocks } = this.#options;
     const writer = this.#writer;
@@ -95,7 +104,7 @@ export class GroupSealer {
   /** Brings content[from, from + count) into the writer, in block order. */
   async #fill(content: GroupContent, from: number, count: number): Promise<void> {
     await this.#read(content, from, count);
-    this.#verify(content, from, count);
+    await this.#verify(content, from, count);
     const { blocks } = content;
     const order = Uint32Array.from({ length: count }, (_, at) => at);
     order.sort((left, right) => (blocks[from + left] ?? 0) - (blocks[from + right] ?? 0));
@@ -128,23 +137,44 @@ export class GroupSealer {
   }
 
   /** Against the log sums, which become block sums; notes which blocks are zeros. */
-  #verify(content: GroupContent, from: number, count: number): void {
+  async #verify(content: GroupContent, from: number, count: number): Promise<void> {
     const { checksums } = this.#options;
     this.#sums.set(content.logSums.subarray(from, from + count));
     for (let at = 0; at < count; at++) {
       const block = content.blocks[from + at] ?? 0;
       const lsn = content.lsns[from + at] ?? 0;
-      if (checksums.verifyLogBlocks(this.#raw, at * BLOCK_BYTES, 1, block, lsn, this.#sums, at) >= 0) {
-        const location = content.locations[from + at] ?? 0;
-        throw new GatewayError(
-          'log-damaged',
-          `block ${block} of LSN ${lsn} has rotted in log file ${fileOf(location)} at ${offsetOf(location)}; it is not uploaded`,
-          { context: { block, lsn } },
-        );
+      if (!this.#isSound(at, block, lsn) && !(await this.#readElsewhere(content, from, at))) {
+        this.#raw.fill(0, at * BLOCK_BYTES, (at + 1) * BLOCK_BYTES);
+        this.#sums[at] = SUM_REMOTE;
+        this.#zeros[at] = 0;
+        continue;
       }
       checksums.logToBlockSums(this.#sums, at, 1, block, lsn);
       this.#zeros[at] = checksums.isZero(this.#raw, at * BLOCK_BYTES, (at + 1) * BLOCK_BYTES) ? 1 : 0;
     }
+  }
+
+  #isSound(at: number, block: number, lsn: number): boolean {
+    return this.#options.checksums.verifyLogBlocks(this.#raw, at * BLOCK_BYTES, 1, block, lsn, this.#sums, at) < 0;
+  }
+
+  /** A block that does not have its sum: looks once more, then into the image. */
+  async #readElsewhere(content: GroupContent, from: number, at: number): Promise<boolean> {
+    const { source, image, log } = this.#options;
+    const block = content.blocks[from + at] ?? 0;
+    const lsn = content.lsns[from + at] ?? 0;
+    const location = content.locations[from + at] ?? 0;
+    await source.readPayload(fileOf(location), offsetOf(location), 1, this.#raw, at * BLOCK_BYTES);
+    if (this.#isSound(at, block, lsn)) return true;
+    const where = `block ${block} (LSN ${lsn}) has rotted in log file ${fileOf(location)} at byte ${offsetOf(location)}`;
+    const found = (await image.read(block, this.#raw, at * BLOCK_BYTES)) && this.#isSound(at, block, lsn);
+    if (found) log.warn(`${where}; it is replicated from the image`, { block, lsn });
+    else
+      log.error(`${where} and is nowhere else; it is lost in the bucket too, until it is written again`, {
+        block,
+        lsn,
+      });
+    return found;
   }
 }
 

@@ -33,13 +33,21 @@ export async function findRemoteVolume(
   if (isUuid(wanted)) return openFound(store, wanted, options);
   const found: FoundVolume[] = [];
   let locked = 0;
+  let damage: GatewayError | undefined;
   for (const uuid of await listVolumeUuids(store, options.request)) {
     const candidate = await tryOpen(store, uuid, options);
-    if (candidate === undefined) locked++;
-    else if (candidate.volume.name === wanted) found.push(candidate);
+    if (candidate instanceof GatewayError) {
+      if (isDamage(candidate)) damage ??= candidate;
+      else locked++;
+    } else if (candidate.volume.name === wanted) found.push(candidate);
   }
   const [first] = found;
   if (first === undefined) {
+    // The damaged one may be the one that is wanted: its name cannot be read.
+    if (damage !== undefined) {
+      const message = `no sound volume is named ${wanted}, and one is damaged: ${damage.message}`;
+      throw new GatewayError(damage.code, message, { cause: damage });
+    }
     if (locked > 0) {
       throw new GatewayError(
         'key-mismatch',
@@ -151,11 +159,11 @@ async function newestGroup(
   return undefined;
 }
 
-async function tryOpen(store: ObjectStore, uuid: string, options: FindOptions): Promise<FoundVolume | undefined> {
+async function tryOpen(store: ObjectStore, uuid: string, options: FindOptions): Promise<FoundVolume | GatewayError> {
   try {
     return await openFound(store, uuid, options);
   } catch (error) {
-    if (isDamage(error) || isMismatch(error)) return undefined;
+    if (isDamage(error) || isMismatch(error)) return error;
     throw error;
   }
 }

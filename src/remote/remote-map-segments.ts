@@ -68,6 +68,16 @@ export class SegmentTable {
       .sort((left, right) => left.row.number - right.row.number);
   }
 
+  /** The row of a segment in the tail. */
+  tailRow(number: number): SegmentRow | undefined {
+    return this.#tail.get(number)?.row;
+  }
+
+  /** The table shard that has the row of a segment; undefined: it is in the tail. */
+  shardOf(number: number): TableShardReference | undefined {
+    return this.#tail.has(number) ? undefined : this.#shards.get(tableIndexOf(number));
+  }
+
   /** Table indexes whose numbers all lie at or below `number` and are still in the tail. */
   complete(number: number): number[] {
     const indexes = new Set([...this.#tail.keys()].map(tableIndexOf));

@@ -66,6 +66,21 @@ export class RemoteMap {
     }
   }
 
+  /** Where a block's newest copy is; undefined: it reads as zero. MapDoubtError when the map has rotted there. */
+  async place(block: BlockNumber): Promise<{ readonly segment: number; readonly payload: number } | undefined> {
+    const slot = this.#delta.lookup(block);
+    if (slot === -1) {
+      const page = new Uint8Array(MAP_PAGE_BYTES);
+      await this.file.readPage(Math.floor(block / MAP_PAGE_BLOCKS), page, 0);
+      const entries = new MapEntries(page);
+      const segment = entries.segment(block % MAP_PAGE_BLOCKS);
+      return segment === 0 ? undefined : { segment, payload: entries.payload(block % MAP_PAGE_BLOCKS) };
+    }
+    const place = slot === -2 ? ZERO_LOCATION : this.#delta.table.locationAt(slot);
+    if (place === ZERO_LOCATION) return undefined;
+    return { segment: Math.floor(place / PLACE_SEGMENT), payload: place % PLACE_SEGMENT };
+  }
+
   /** Writes every page that the delta changes to `change`, and counts the copies that die by it. */
   async stage(change: MapChange): Promise<void> {
     let nextPage = 0;

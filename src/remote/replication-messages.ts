@@ -1,12 +1,12 @@
 /**
  * What a volume's main side and its replication worker tell each other. Everything here survives structured clone.
  *
- *   main -> worker   start, then any number of durable and drain, then stop
- *   worker -> main   attached once the remote volume was found or created; state, status, drained while it lives;
+ *   main -> worker   start, then any number of durable, drain and fetch, then stop
+ *   worker -> main   attached once the remote volume was found or created; state, status, drained, fetched while it lives;
  *                    fenced or fatal at most once, after which nothing more is sent to the bucket; stopped at last
  */
 import type { ErrorCode } from '../base/errors.js';
-import type { Lsn } from '../base/units.js';
+import type { BlockNumber, Lsn } from '../base/units.js';
 import type { DurableState, ReplicationState, ReplicationStatus } from '../ports/replication.js';
 import type { MasterKey } from './key.js';
 
@@ -28,6 +28,11 @@ export interface ReplicationConfig {
   readonly owner: string;
 }
 
+export interface FetchFailure {
+  readonly code: ErrorCode;
+  readonly message: string;
+}
+
 export type ToReplicator =
   | {
       readonly type: 'start';
@@ -38,6 +43,11 @@ export type ToReplicator =
   | { readonly type: 'durable'; readonly durable: DurableState }
   /** Replicate everything up to `lsn` now; answered with `drained` (same id) once it is committed. */
   | { readonly type: 'drain'; readonly id: number; readonly lsn: Lsn }
+  /**
+   * The block as of a recovery point of at least `throughLsn`, to heal the local copy; answered with `fetched` (same id)
+   * within limits.healMsMax, or not at all when the replicator ends.
+   */
+  | { readonly type: 'fetch'; readonly id: number; readonly block: BlockNumber; readonly throughLsn: Lsn }
   | { readonly type: 'stop' };
 
 export type FromReplicator =
@@ -46,6 +56,8 @@ export type FromReplicator =
   | { readonly type: 'state'; readonly state: ReplicationState }
   | { readonly type: 'status'; readonly status: ReplicationStatus }
   | { readonly type: 'drained'; readonly id: number }
+  /** A block's bytes, authenticated, or why they cannot be had. */
+  | { readonly type: 'fetched'; readonly id: number; readonly result: Uint8Array | FetchFailure }
   /** `state.fenced` is true: to be made durable at once (P7). */
   | { readonly type: 'fenced'; readonly state: ReplicationState; readonly reason: string }
   | { readonly type: 'fatal'; readonly code: ErrorCode; readonly message: string }

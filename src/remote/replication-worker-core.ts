@@ -54,6 +54,9 @@ export class ReplicationWorkerCore {
         this.#drains.set(message.id, message.lsn);
         this.#replicator?.drain(message.id, message.lsn);
         return;
+      case 'fetch':
+        this.#replicator?.fetch(message.id, message.block, message.throughLsn);
+        return;
       case 'stop':
         this.#stop();
         return;

@@ -6,14 +6,17 @@
  * (ownership.ts) is taken before the first PUT of a life. Store failures are waited out (P6); what is fatal or fenced ends
  * this life, and the local log is kept.
  *
- * Invariants: nothing beyond the durable LSN is read (P2); payload is verified before it is sealed (P3); a state is
+ * Invariants: nothing beyond the durable LSN is read (P2); payload is verified before it is sealed, and what has
+ * rotted is said to be lost (P3); a state is
  * reported only after all that it covers is acknowledged (P4); after `stop`, or an end, nothing is emitted and nothing
  * is sent (Incarnation).
  */
+import { assert } from '../base/assert.js';
 import { GatewayError } from '../base/errors.js';
 import { limits } from '../base/limits.js';
 import { BLOCK_BYTES, MIB } from '../base/units.js';
-import type { Lsn } from '../base/units.js';
+import type { BlockNumber, Lsn } from '../base/units.js';
+import { ImageCopy } from '../engine/image-copy.js';
 import type { Checksums } from '../ports/checksum.js';
 import type { Clock, Timer } from '../ports/clock.js';
 import type { Disk } from '../ports/disk.js';
@@ -21,6 +24,8 @@ import type { Log } from '../ports/log.js';
 import type { ObjectStore } from '../ports/object-store.js';
 import type { Random } from '../ports/random.js';
 import type { DurableState, ReplicationState } from '../ports/replication.js';
+import { BlockFetcher } from './block-fetch.js';
+import { BookKeeper } from './book-keeper.js';
 import type { ChainState } from './chain.js';
 import { CheckpointWriter } from './checkpoint-writer.js';
 import { GroupCollector } from './group-collector.js';
@@ -31,6 +36,7 @@ import { takeOwnership } from './ownership-driver.js';
 import type { FromReplicator, ReplicationConfig } from './replication-messages.js';
 import { attachRemote, localHeadOf } from './replicator-attach.js';
 import type { AttachedRemote } from './replicator-attach.js';
+import { fetchWithin } from './replicator-fetch.js';
 import { Incarnation, StoppedError } from './replicator-incarnation.js';
 import { StoreRetry } from './replicator-retry.js';
 import { ReplicatorStatus } from './replicator-status.js';
@@ -39,6 +45,7 @@ import type { SegmentFacts } from './segment-index.js';
 import { chainOrigin } from './segment-point.js';
 import type { ChainPoint } from './segment-point.js';
 import type { StoreCounters } from './store-observe.js';
+import { RetryingStore } from './store-retry.js';
 import { UploadPipeline } from './upload-pipeline.js';
 import type { CommittedGroup } from './upload-pipeline.js';
 
@@ -47,6 +54,8 @@ const SEALED_BYTES_MAX = 16 * MIB;
 /** The log is looked at this often while writes trickle in, not at every flush. */
 const COLLECT_PAUSE_MS = 100;
 const STATUS_PAUSE_MS = 500;
+/** A block that somebody waits for is given up soon where the store answers with failures. */
+const FETCH_ATTEMPTS_MAX = 3;
 
 export interface ReplicatorPorts {
   readonly store: ObjectStore;
@@ -95,7 +104,11 @@ export class Replicator {
   /** When the collector got its first content. */
   #pendingSinceMs: number | undefined;
   #owned: Owned | undefined;
-  #drains: { readonly id: number; readonly lsn: Lsn }[] = [];
+  #drains: { readonly lsn: Lsn; readonly done: () => void }[] = [];
+  readonly #image: ImageCopy;
+  #keeper: BookKeeper | undefined;
+  readonly #fetcher: Promise<BlockFetcher>;
+  #canFetch: (fetcher: BlockFetcher) => void = () => undefined;
   #statusTimer: Timer | undefined;
   #statusDue = false;
 
@@ -111,6 +124,8 @@ export class Replicator {
     this.#wake = new Wake(clock, this.#incarnation);
     this.#retry = new StoreRetry({ clock, random, incarnation: this.#incarnation, observer: this.#status });
     this.#collector = this.#newCollector();
+    this.#image = new ImageCopy(options.disk);
+    this.#fetcher = new Promise((resolve) => (this.#canFetch = resolve));
   }
 
   /** Lives until `stop`, a fence or a fatal failure; never rejects. */
@@ -125,6 +140,8 @@ export class Replicator {
       this.#fail(error);
     } finally {
       await this.#owned?.checkpoints.ended();
+      await this.#keeper?.close();
+      await this.#image.close();
     }
   }
 
@@ -135,8 +152,29 @@ export class Replicator {
   }
 
   drain(id: number, lsn: Lsn): void {
-    this.#drains.push({ id, lsn });
+    this.#drains.push({ lsn, done: () => this.#emit({ type: 'drained', id }) });
     this.#wake.notify();
+  }
+
+  /** Answers with a block of the bucket, so that a local copy can be healed. Takes no epoch: it only reads. */
+  fetch(id: number, block: BlockNumber, throughLsn: Lsn): void {
+    const options = {
+      clock: this.#options.clock,
+      incarnation: this.#incarnation,
+      fetcher: this.#fetcher,
+      replicatedTo: (lsn: Lsn, signal: AbortSignal) => this.#replicatedTo(lsn, signal),
+    };
+    void fetchWithin(block, throughLsn, options).then((result) => this.#emit({ type: 'fetched', id, result }));
+  }
+
+  #replicatedTo(lsn: Lsn, signal: AbortSignal): Promise<void> {
+    if (lsn <= this.#state.replicatedLsn) return Promise.resolve();
+    return new Promise((resolve) => {
+      const drain = { lsn, done: resolve };
+      this.#drains.push(drain);
+      signal.addEventListener('abort', () => (this.#drains = this.#drains.filter((other) => other !== drain)));
+      this.#wake.notify();
+    });
   }
 
   stop(): void {
@@ -147,7 +185,19 @@ export class Replicator {
 
   #attached(remote: AttachedRemote): void {
     this.#emit({ type: 'attached', created: remote.created });
-    const { head } = remote;
+    const { head, sealer, volume } = remote;
+    const { store, clock, random, checksums } = this.#options;
+    const keeper = new BookKeeper({
+      ...this.#options,
+      store: new RetryingStore(store, { clock, random }),
+      request: { signal: this.#incarnation.signal },
+      sealer,
+      createdSizeBytes: volume.sizeBytes,
+      head: () => ({ epoch: this.#state.remoteEpoch, number: this.#state.segmentNumber, link: this.#state.chainHead }),
+    });
+    this.#keeper = keeper;
+    const tried = new RetryingStore(store, { clock, random, attemptsMax: FETCH_ATTEMPTS_MAX });
+    this.#canFetch(new BlockFetcher({ keeper, store: tried, sealer, checksums }));
     if (head !== undefined) {
       const { lastLsn: lsn, wallMs } = head.index;
       this.#status.recoveryPoint = { ...head.key, link: head.link, lsn, wallMs };
@@ -278,7 +328,14 @@ export class Replicator {
         },
         failed: (error) => this.#fail(error),
       }),
-      sealer: new GroupSealer({ source, checksums, sealer, segmentBlocks: this.#segmentBlocks }),
+      sealer: new GroupSealer({
+        source,
+        checksums,
+        sealer,
+        segmentBlocks: this.#segmentBlocks,
+        image: this.#image,
+        log,
+      }),
       takeover: fencing === 'none' && end.fence !== undefined ? { ...end.fence, wallMs: clock.wallMs() } : undefined,
       tail: from,
       sizeBytes: end.chain.sizeBytes ?? remote.volume.sizeBytes,
@@ -287,8 +344,10 @@ export class Replicator {
 
   #checkpointWriter(remote: AttachedRemote, epoch: number): CheckpointWriter {
     const { sealer, fencing, volume } = remote;
+    assert(this.#keeper !== undefined, 'an owner is attached');
     return new CheckpointWriter({
       ...this.#options,
+      keeper: this.#keeper,
       sealer,
       fencing,
       epoch,
@@ -343,7 +402,7 @@ export class Replicator {
   #answerDrains(lsn: Lsn): void {
     const done = this.#drains.filter((drain) => drain.lsn <= lsn);
     this.#drains = this.#drains.filter((drain) => drain.lsn > lsn);
-    for (const { id } of done) this.#emit({ type: 'drained', id });
+    for (const { done: answer } of done) answer();
     if (done.length > 0) this.#owned?.checkpoints.drained();
   }
 

@@ -5,7 +5,9 @@
 import { GatewayError } from '../base/errors.js';
 import { limits } from '../base/limits.js';
 import { BLOCK_BYTES, MIB } from '../base/units.js';
+import { SUM_REMOTE, SUM_ZERO } from '../engine/sums.js';
 import type { Checksums } from '../ports/checksum.js';
+import type { Log } from '../ports/log.js';
 import type { ObjectStore, StoreRequest } from '../ports/object-store.js';
 import type { RemoteBook } from './remote-map-book.js';
 import type { MapFile } from './remote-map-file.js';
@@ -43,10 +45,12 @@ export interface FetchOptions {
   readonly checksums: Checksums;
   readonly request: StoreRequest;
   readonly sink: BlockSink;
+  readonly log: Log;
   readonly progress: (progress: RestoreProgress) => void;
 }
 
-export async function fetchLive(book: RemoteBook, options: FetchOptions): Promise<void> {
+/** Returns how many blocks are lost in the bucket too: they are handed on with the sum 1. */
+export async function fetchLive(book: RemoteBook, options: FetchOptions): Promise<number> {
   const rows = liveRows(book, options);
   const state = new FetchState(book.map.file, options, book.table.liveBytes);
   const widest = MEMORY_BYTES_MAX / (2 * limits.segmentBytesDefault);
@@ -67,6 +71,7 @@ export async function fetchLive(book: RemoteBook, options: FetchOptions): Promis
   );
   for (const end of ends) if (end.status === 'rejected') throw end.reason;
   state.finish();
+  return state.lostBlocks;
 }
 
 async function* liveRows(book: RemoteBook, options: FetchOptions): AsyncGenerator<SegmentRow, void, undefined> {
@@ -90,6 +95,7 @@ interface LiveRun {
 
 class FetchState {
   failed = false;
+  lostBlocks = 0;
   readonly #map: MapFile;
   readonly #options: FetchOptions;
   readonly #totalBytes: number;
@@ -104,7 +110,7 @@ class FetchState {
   }
 
   async segment(row: SegmentRow): Promise<void> {
-    const { store, sealer, request, checksums } = this.#options;
+    const { store, sealer, request } = this.#options;
     const head = await readSegmentHead(store, sealer, row, request);
     if (head.kind !== 'segment') {
       throw new GatewayError('remote-gap', `segment ${row.epoch}-${row.number} is missing, and its blocks with it`);
@@ -113,15 +119,32 @@ class FetchState {
     if (runs.length === 0) return;
     const payload = await fetchFrames(head, runs, this.#options);
     const { sums } = head.index;
-    for (const { firstBlock, blockCount, payload: at } of runs) {
-      const bad = checksums.verifyBlocks(payload, at * BLOCK_BYTES, blockCount, firstBlock, sums, at);
-      if (bad < 0 && sums.subarray(at, at + blockCount).every((sum) => sum > 1)) continue;
-      throw new GatewayError(
-        'object-damaged',
-        `${sealer.names.segment(row)}: block ${firstBlock + Math.max(0, bad)} does not have the sum that its index states`,
-      );
-    }
+    for (const run of runs) this.#verify(sealer.names.segment(row), run, payload, sums);
     await this.#write(runs, payload, sums);
+  }
+
+  #verify(
+    name: string,
+    { firstBlock, blockCount, payload: at }: LiveRun,
+    payload: Uint8Array,
+    sums: Uint32Array,
+  ): void {
+    const { checksums, log } = this.#options;
+    for (let next = 0; next < blockCount; next++) {
+      const start = (at + next) * BLOCK_BYTES;
+      const bad = checksums.verifyBlocks(payload, start, blockCount - next, firstBlock + next, sums, at + next);
+      if (bad < 0) break;
+      next += bad;
+      if (sums[at + next] !== SUM_REMOTE) {
+        const what = `block ${firstBlock + next} does not have the sum that its index states`;
+        throw new GatewayError('object-damaged', `${name}: ${what}`);
+      }
+      this.lostBlocks++;
+      log.warn(`block ${firstBlock + next} had rotted before it was replicated: it will read as an error`);
+    }
+    if (sums.subarray(at, at + blockCount).includes(SUM_ZERO)) {
+      throw new GatewayError('object-damaged', `${name}: a payload block has the sum of none`);
+    }
   }
 
   /** Lanes fetch at once; the sink is written by one after another. */

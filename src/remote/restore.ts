@@ -85,6 +85,8 @@ export interface Restored {
   readonly detached: boolean;
   /** Set when loss was accepted: what is missing. */
   readonly loss: string | undefined;
+  /** Blocks that had rotted before they were replicated: they read as errors until they are written. */
+  readonly lostBlocks: number;
 }
 
 export async function restoreFull(options: RestoreOptions): Promise<Restored> {
@@ -124,7 +126,8 @@ class Restore {
       const { lastGroup } = chain;
       const target = await this.#options.openTarget({ uuid, name, sizeBytes });
       const progress = this.#options.progress ?? ((): void => undefined);
-      await fetchLive(book, { ...this.#options, sealer, request: this.#request, sink: target.sink, progress });
+      const sources = { ...this.#options, sealer, request: this.#request, sink: target.sink, progress };
+      const lostBlocks = await fetchLive(book, sources);
       await target.sink.finish({
         lsn: lastGroup.lsn,
         remoteEpoch: takeOver ? lastGroup.epoch : 0,
@@ -132,7 +135,7 @@ class Restore {
         chainHead: takeOver ? lastGroup.link : chainOrigin.link,
         detached: !takeOver,
       });
-      return { uuid, name, sizeBytes, recoveryPoint: lastGroup, detached: !takeOver, loss };
+      return { uuid, name, sizeBytes, recoveryPoint: lastGroup, detached: !takeOver, loss, lostBlocks };
     } finally {
       await book.close();
       await scratch.remove(MAP_FILE);

@@ -199,6 +199,24 @@ export class MemoryDisk implements Disk {
     return Promise.resolve(2 ** 40);
   }
 
+  /** Every file as it is now, durable or not. */
+  snapshot(): Map<string, Uint8Array> {
+    return new Map([...this.entries].map(([name, { data }]) => [name, data.slice()]));
+  }
+
+  /** The files of a snapshot, and no others, all durable. Handles of before are dead for good. */
+  restore(snapshot: ReadonlyMap<string, Uint8Array>): void {
+    this.kill();
+    this.entries = new Map();
+    for (const [name, bytes] of snapshot) {
+      const inode = new Inode();
+      inode.data = bytes.slice();
+      inode.durable = bytes.slice();
+      this.entries.set(name, inode);
+    }
+    this.durableEntries = new Map(this.entries);
+  }
+
   /** For tests of rot: the bytes of a file, to be changed in place. */
   bytesOf(path: string): Uint8Array {
     const inode = this.entries.get(path);

@@ -27,7 +27,7 @@ uint32_t Reference(const uint8_t* bytes, size_t length) { return ~ByDefinition(~
 
 std::vector<const CrcKernel*> Kernels() {
   std::vector<const CrcKernel*> kernels;
-  for (const CrcKernel* kernel : {PortableCrcKernel(), Sse42CrcKernel(), ArmCrcKernel()}) {
+  for (const CrcKernel* kernel : {PortableCrcKernel(), Sse42CrcKernel(), Avx512CrcKernel(), ArmCrcKernel()}) {
     if (kernel != nullptr) kernels.push_back(kernel);
   }
   return kernels;

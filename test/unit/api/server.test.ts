@@ -37,6 +37,7 @@ function volume(state: VolumeState): MeteredVolume {
       oldestPendingMs: 0,
       flushes: { count: 0, sumUs: 0, buckets: new Array<number>(durationBoundsUs.length + 1).fill(0) },
       checksumErrors: 0,
+      healedBlocks: 0,
       clients: [{ frontend: 'nbd', description: 'nbd 127.0.0.1', connections: 2 }],
       replication: {
         mode: 'draining',
@@ -150,6 +151,7 @@ describe('the API on loopback', () => {
       buffer: { capacityBytes: 100, usedBytes: 10, timeToFullSeconds: null },
       overlayBlocks: 1,
       checksumErrors: 0,
+      healedBlocks: 0,
       replication: {
         mode: 'draining',
         reason: null,

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 
+import { decodeSuperblock } from '../../../src/engine/superblock.js';
+import { plainChecksums } from '../../fake/checksums.js';
 import { MIB, settle, VolumeHarness } from './volume-harness.js';
 
 const stamp = (length: number, seed: number): Uint8Array =>
@@ -213,6 +215,21 @@ describe('volume', () => {
       h.disk.bytesOf(victim).fill(0xff);
       await h.open();
       await h.expectPrefix(1);
+    }
+  });
+
+  it('forgets no fence when either superblock rots, and writes that one anew', async () => {
+    for (const victim of ['super.0', 'super.1']) {
+      const h = new VolumeHarness(16);
+      h.overrides = { replicated: true };
+      await h.create();
+      h.volume.replicated({ ...h.volume.replicationState(), fenced: true });
+      await settle();
+      h.disk.kill();
+      h.disk.bytesOf(victim)[300]! ^= 4;
+      await h.open();
+      assert.equal(h.volume.replicationState().fenced, true, victim);
+      assert.notEqual(decodeSuperblock(h.disk.bytesOf(victim), plainChecksums, victim), undefined);
     }
   });
 });

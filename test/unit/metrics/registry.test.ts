@@ -33,6 +33,7 @@ function volume(): MeteredVolume {
       oldestPendingMs: 1,
       flushes: { count: 2, sumUs: 30, buckets },
       checksumErrors: 0,
+      healedBlocks: 0,
       clients: [{ frontend: 'nbd', description: 'nbd 127.0.0.1', connections: 4 }],
       replication: {
         mode: 'draining',

@@ -6,7 +6,7 @@ import { nativeChecksums } from '../../../src/platform/checksum.js';
 const addon = loadAddon();
 const checksums = nativeChecksums();
 const BLOCK = 4096;
-const kernels = ['portable', 'sse4.2', 'armv8'].filter((name) => addon.forceChecksumKernel(name));
+const kernels = ['portable', 'sse4.2', 'avx512', 'armv8'].filter((name) => addon.forceChecksumKernel(name));
 addon.forceChecksumKernel('auto');
 
 /** The definition, bit by bit. */

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { openCheckpoint } from '../../../src/remote/checkpoint.js';
 import { planShards, REWRITE_BLOCKS } from '../../../src/remote/checkpoint-plan.js';
+import { BookKeeper } from '../../../src/remote/book-keeper.js';
 import { CheckpointWriter } from '../../../src/remote/checkpoint-writer.js';
 import { RemoteBook } from '../../../src/remote/remote-map-book.js';
 import { MapDoubtError, MapFile } from '../../../src/remote/remote-map-file.js';
@@ -38,6 +39,8 @@ class MapRig {
   readonly applied: number[] = [];
   readonly log = new RecordedLog();
   point: ChainPoint = chainOrigin;
+  /** Of the newest group that the writer was told of. */
+  head: ChainPoint = chainOrigin;
   incarnation = new Incarnation();
   writer: CheckpointWriter;
 
@@ -49,13 +52,23 @@ class MapRig {
 
   start(): CheckpointWriter {
     this.incarnation = new Incarnation();
+    const keeper = new BookKeeper({
+      store: this.store,
+      request: { signal: this.incarnation.signal },
+      sealer: this.sealer,
+      createdSizeBytes: BLOCKS * 4096,
+      disk: this.disk,
+      checksums: plainChecksums,
+      log: this.log,
+      head: () => this.head,
+    });
     this.writer = new CheckpointWriter({
+      keeper,
       store: this.store,
       sealer: this.sealer,
       fencing: 'conditional',
       epoch: 1,
       createdSizeBytes: BLOCKS * 4096,
-      disk: this.disk,
       checksums: plainChecksums,
       clock: this.clock,
       random: this.random.fork(),
@@ -68,6 +81,11 @@ class MapRig {
       },
     });
     return this.writer;
+  }
+
+  commit(group: CommittedGroup): void {
+    this.head = group.point;
+    this.writer.committed(group);
   }
 
   /** One group of one segment with random changes: put into the store, and expected from now on. */
@@ -171,7 +189,7 @@ describe('remote map and checkpoints', () => {
   it('hold what all groups together say, over many checkpoints', async () => {
     const rig = new MapRig(1);
     for (let round = 0; round < 6; round++) {
-      for (let group = 0; group < 10; group++) rig.writer.committed(await rig.group());
+      for (let group = 0; group < 10; group++) rig.commit(await rig.group());
       rig.writer.drained();
       await rig.settle();
       assert.equal(rig.applied.at(-1), rig.point.number);
@@ -197,7 +215,7 @@ describe('remote map and checkpoints', () => {
         };
         for (let group = 0; group < 9; group++) {
           const committed = await rig.group(0.05);
-          if (!rig.incarnation.stopped) rig.writer.committed(committed);
+          if (!rig.incarnation.stopped) rig.commit(committed);
         }
         rig.writer.drained();
         await rig.settle();
@@ -207,7 +225,7 @@ describe('remote map and checkpoints', () => {
         else rig.disk.kill();
         rig.start();
       }
-      for (let group = 0; group < 9; group++) rig.writer.committed(await rig.group());
+      for (let group = 0; group < 9; group++) rig.commit(await rig.group());
       rig.writer.drained();
       await rig.settle();
       assert.equal(rig.applied.at(-1), rig.point.number, `seed ${seed}: ${rig.log.lines.join('; ')}`);
@@ -217,7 +235,7 @@ describe('remote map and checkpoints', () => {
 
   it('are made again when a page of the local map rots', async () => {
     const rig = new MapRig(5);
-    for (let group = 0; group < 10; group++) rig.writer.committed(await rig.group(0));
+    for (let group = 0; group < 10; group++) rig.commit(await rig.group(0));
     rig.writer.drained();
     await rig.settle();
     const file = await rig.disk.open('map', { mode: 'write' });
@@ -228,7 +246,7 @@ describe('remote map and checkpoints', () => {
       await file.write([byte.slice()], page * MAP_PAGE_BYTES);
     }
     for (let round = 0; round < 2; round++) {
-      for (let group = 0; group < 10; group++) rig.writer.committed(await rig.group(0));
+      for (let group = 0; group < 10; group++) rig.commit(await rig.group(0));
       rig.writer.drained();
       await rig.settle();
     }
@@ -238,7 +256,7 @@ describe('remote map and checkpoints', () => {
 
   it('repeat small changes in the delta and write a shard anew only beyond 1/8', async () => {
     const rig = new MapRig(6);
-    for (let group = 0; group < 10; group++) rig.writer.committed(await rig.group(0));
+    for (let group = 0; group < 10; group++) rig.commit(await rig.group(0));
     rig.writer.drained();
     await rig.settle();
     assert.deepEqual(rig.store.keys(`${UUID}/shards/`), []);
@@ -260,11 +278,11 @@ describe('remote map and checkpoints', () => {
   it('put complete runs of segments into table shards, with their live counts', async () => {
     const rig = new MapRig(9);
     for (let group = 0; group < 1030; group++) {
-      rig.writer.committed(await rig.group(0.01));
+      rig.commit(await rig.group(0.01));
       if (group % 60 === 59) await rig.settle();
     }
     await rig.settle();
-    for (let group = 0; group < 9; group++) rig.writer.committed(await rig.group(0.01));
+    for (let group = 0; group < 9; group++) rig.commit(await rig.group(0.01));
     rig.writer.drained();
     await rig.settle();
     const [key] = await listCheckpoints(rig.store, rig.sealer, {});

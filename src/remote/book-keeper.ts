@@ -1,0 +1,143 @@
+/**
+ * Keeps the book (remote-map-book.ts) of a volume at the newest group that this gateway knows to be committed, and lends
+ * it to one user at a time: to the checkpoint writer, and to whoever looks a block up. It needs no epoch: reading the
+ * bucket takes nothing from anybody.
+ *
+ * The book never shows more than the own history: what another owner may have added behind it is left out. A book that
+ * gave rise to doubt is thrown away and built again from a checkpoint when it is needed next.
+ */
+import { equalBytes } from '../base/bytes.js';
+import { GatewayError } from '../base/errors.js';
+import type { Checksums } from '../ports/checksum.js';
+import type { Disk } from '../ports/disk.js';
+import type { Log } from '../ports/log.js';
+import type { ObjectStore, StoreRequest } from '../ports/object-store.js';
+import { chainAt, keyText } from './chain.js';
+import { readChain } from './chain-walk.js';
+import { RemoteBook } from './remote-map-book.js';
+import { MAP_FILE, MapDoubtError } from './remote-map-file.js';
+import { StoppedError } from './replicator-incarnation.js';
+import { isDamage, listCheckpoints, readCheckpoint } from './restore-checkpoint.js';
+import type { ObjectSealer } from './seal.js';
+import type { ChainPoint } from './segment-point.js';
+import type { CommittedGroup } from './upload-pipeline.js';
+
+/** Committed groups that wait for the book; beyond, they are read back from the bucket. */
+const QUEUE_MAX = 256;
+
+export interface BookKeeperOptions {
+  /** Retries by itself. */
+  readonly store: ObjectStore;
+  readonly request: StoreRequest;
+  readonly sealer: ObjectSealer;
+  readonly createdSizeBytes: number;
+  readonly disk: Disk;
+  readonly checksums: Checksums;
+  readonly log: Log;
+  /** The newest committed segment that this gateway knows, number 0: none. */
+  readonly head: () => Pick<ChainPoint, 'epoch' | 'number' | 'link'>;
+}
+
+export class BookKeeper {
+  readonly #options: BookKeeperOptions;
+  #book: RemoteBook | undefined;
+  #queue: CommittedGroup[] = [];
+  /** Ends when the present user is through. */
+  #turn: Promise<void> = Promise.resolve();
+  #closed = false;
+
+  constructor(options: BookKeeperOptions) {
+    this.#options = options;
+  }
+
+  committed(group: CommittedGroup): void {
+    this.#queue.push(group);
+    if (this.#queue.length > QUEUE_MAX) this.#queue.shift();
+  }
+
+  /** Lends the book as of `head`. What `work` throws throws the book away. */
+  use<T>(work: (book: RemoteBook) => Promise<T>): Promise<T> {
+    const result = this.#turn.then(async () => {
+      if (this.#closed) throw new StoppedError('the replicator was stopped');
+      try {
+        this.#book ??= await this.#load();
+        await this.#catchUp(this.#book);
+        return await work(this.#book);
+      } catch (error) {
+        await this.#forget(error instanceof MapDoubtError);
+        throw error;
+      }
+    });
+    this.#turn = result.then(
+      () => undefined,
+      () => undefined,
+    );
+    return result;
+  }
+
+  /** Waits for the present user, which the caller has made end. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    await this.#turn;
+    await this.#book?.close();
+    this.#book = undefined;
+  }
+
+  async #forget(doubtful: boolean): Promise<void> {
+    const { disk } = this.#options;
+    await this.#book?.close();
+    this.#book = undefined;
+    if (doubtful && (await disk.exists(MAP_FILE))) await disk.remove(MAP_FILE);
+  }
+
+  async #load(): Promise<RemoteBook> {
+    const { store, sealer, request, log } = this.#options;
+    const warn = (error: GatewayError): void => log.warn(`a checkpoint is passed over: ${error.message}`);
+    for (const key of await listCheckpoints(store, sealer, request)) {
+      const checkpoint = await readCheckpoint(store, sealer, key, request, warn);
+      if (checkpoint === undefined) continue;
+      try {
+        return await RemoteBook.load(checkpoint, this.#options);
+      } catch (error) {
+        if (!isDamage(error)) throw error;
+        warn(error);
+      }
+    }
+    return RemoteBook.load(undefined, this.#options);
+  }
+
+  /** Applies what was committed since; what is not in memory any more is read back. */
+  async #catchUp(book: RemoteBook): Promise<void> {
+    const { head } = this.#options;
+    while (this.#next(book) > book.position.number + 1) {
+      const before = book.position.number;
+      await this.#readOn(book);
+      if (book.position.number === before) break;
+    }
+    for (const group of this.#queue) book.apply(group);
+    this.#queue = [];
+    const { position } = book;
+    const end = head();
+    if (position.number === end.number && (end.number === 0 || equalBytes(position.link, end.link))) return;
+    throw new GatewayError(
+      'remote-forked',
+      `the bucket shows segment ${keyText(position)} where this gateway knows ${keyText(end)}`,
+    );
+  }
+
+  /** Number of the segment that the book needs next: the first one that waits, or the one behind the head. */
+  #next(book: RemoteBook): number {
+    this.#queue = this.#queue.filter(({ point }) => point.number > book.position.number);
+    return this.#queue[0]?.segments[0]?.key.number ?? this.#options.head().number + 1;
+  }
+
+  async #readOn(book: RemoteBook): Promise<void> {
+    const { head } = this.#options;
+    await readChain(chainAt(book.position, book.sizeBytes), {
+      ...this.#options,
+      visit: (group) => {
+        if (group.point.number <= head().number) book.apply(group);
+      },
+    });
+  }
+}

@@ -1,0 +1,133 @@
+/** A real volume, its log, its replicator and the way back from the bucket, on one simulated disk and store. */
+import assert from 'node:assert/strict';
+import { LogReader } from '../../src/engine/log-reader.js';
+import { LOG_DIRECTORY, readIdentity } from '../../src/engine/volume-directory-format.js';
+import { RemoteCopyLine } from '../../src/gateway/remote-copy-line.js';
+import type { FromReplicator, ReplicationConfig } from '../../src/remote/replication-messages.js';
+import { ReplicationWorkerCore } from '../../src/remote/replication-worker-core.js';
+import { ObservedStore, StoreCounters } from '../../src/remote/store-observe.js';
+import { plainChecksums } from './checksums.js';
+import { RecordedLog } from './log.js';
+import { MemoryStore } from './memory-store.js';
+import { SeededRandom } from './random.js';
+import { remoteImage, testMaster } from './replication-rig.js';
+import { settle, VolumeHarness } from '../unit/engine/volume-harness.js';
+
+interface Change {
+  readonly offset: number;
+  readonly bytes: Uint8Array;
+}
+
+/** A real volume, its log, and its replicator, on one simulated disk and store. */
+export class EngineRig {
+  readonly harness: VolumeHarness;
+  readonly store = new MemoryStore();
+  /** Every operation of all lives that the local volume still has. */
+  history: Change[] = [];
+  messages: FromReplicator[] = [];
+  core: ReplicationWorkerCore | undefined;
+  uuid = '';
+  readonly remoteCopy: RemoteCopyLine;
+
+  constructor(seed: number) {
+    this.harness = new VolumeHarness(seed);
+    this.remoteCopy = new RemoteCopyLine(this.harness.clock);
+    this.harness.overrides = { replicated: true, remoteCopy: this.remoteCopy };
+  }
+
+  async replicate(): Promise<void> {
+    const { harness } = this;
+    const { disk, clock, volume } = harness;
+    this.uuid = (await readIdentity(disk))!.uuid;
+    const counters = new StoreCounters();
+    const messages: FromReplicator[] = [];
+    this.messages = messages;
+    const core = new ReplicationWorkerCore({
+      store: new ObservedStore(this.store, { clock, counters }),
+      counters,
+      disk,
+      source: new LogReader({ disk, checksums: plainChecksums, directory: LOG_DIRECTORY }),
+      checksums: plainChecksums,
+      clock,
+      random: harness.random.fork(),
+      log: new RecordedLog(),
+      emit: (message) => {
+        messages.push(message);
+        if (message.type === 'state' || message.type === 'fenced') volume.replicated(message.state);
+        if (message.type === 'fetched') this.remoteCopy.answered(message);
+      },
+    });
+    this.core = core;
+    const config: ReplicationConfig = {
+      name: 'disk0',
+      uuid: this.uuid,
+      createdSizeBytes: harness.sizeBytes,
+      logicalBlockBytes: 512,
+      masters: [testMaster()],
+      intervalMs: 500,
+      segmentBytes: 16 * 4096,
+      fencing: 'auto',
+      allowNew: false,
+      owner: 'test',
+    };
+    core.receive({ type: 'start', config, replication: volume.replicationState(), durable: volume.durableState() });
+    volume.onDurable((durable) => core.receive({ type: 'durable', durable }));
+    this.remoteCopy.connect((message) => core.receive(message));
+  }
+
+  async change(random: SeededRandom): Promise<void> {
+    const { harness } = this;
+    const offset = random.below(harness.sizeBytes - 40_000);
+    const kind = random.fraction();
+    if (kind < 0.2) await harness.zero(offset, 1 + random.below(30_000), random.fraction() < 0.5);
+    else if (kind < 0.3) await harness.flush();
+    else {
+      const length = 1 + random.below(random.fraction() < 0.3 ? 30_000 : 600);
+      await harness.write(offset, new Uint8Array(length).fill(1 + random.below(255)), random.fraction() < 0.1);
+    }
+  }
+
+  /** Every replicated byte is a state that the volume has been in, and that it did not lose. */
+  async assertRemoteIsPrefix(least = 0): Promise<number> {
+    const { image } = await remoteImage(this.store, this.uuid, this.harness.sizeBytes);
+    const changes = [...this.history, ...this.harness.operations];
+    for (let count = changes.length; count >= least; count--) {
+      const content = new Uint8Array(this.harness.sizeBytes);
+      for (const { offset, bytes } of changes.slice(0, count)) content.set(bytes, offset);
+      if (Buffer.compare(content, image) === 0) return count;
+    }
+    return assert.fail(`the bucket shows no prefix of at least ${least} of ${changes.length} operations`);
+  }
+
+  async die(how: 'killed' | 'power loss', random: SeededRandom): Promise<void> {
+    const { harness } = this;
+    this.core?.receive({ type: 'stop' });
+    this.core = undefined;
+    if (how === 'killed') harness.disk.kill();
+    else {
+      harness.disk.crash(random);
+      harness.bootId = harness.random.uuid();
+    }
+    await settle();
+    await harness.open();
+    const before = [...harness.operations];
+    const kept = await harness.expectPrefix(how === 'killed' ? harness.acknowledged : harness.flushed);
+    this.history.push(...before.slice(0, kept));
+  }
+
+  async until(condition: () => boolean): Promise<void> {
+    for (let round = 0; round < 2000; round++) {
+      if (condition()) return;
+      await settle();
+      this.harness.clock.advance(20);
+    }
+    const end = this.messages.find(({ type }) => type === 'fatal' || type === 'fenced');
+    assert.fail(`waited in vain; ${JSON.stringify(end)}; ${String(this.harness.fatal)}`);
+  }
+
+  async drain(): Promise<void> {
+    const lsn = await this.harness.volume.forceFlush();
+    this.core!.receive({ type: 'drain', id: lsn, lsn });
+    await this.until(() => this.messages.some((message) => message.type === 'drained' && message.id === lsn));
+  }
+}
