@@ -2,7 +2,7 @@
  * A write load whose every acknowledgement is entered in a ledger: several connections, many requests in flight,
  * writes of any sector count at any sector (parts of blocks too), zeros, forced writes and flushes between them.
  */
-import { contentsOf, isZeroWrite, sectorBytes, type Ledger } from './ledger.js';
+import { contentsOf, isZeroWrite, sectorBytes, type Ledger, type WriteLedger } from './ledger.js';
 
 /** What both protocols' clients can do; offsets and lengths are bytes, whole sectors. */
 export interface BlockClient {
@@ -26,10 +26,12 @@ export function seededNumbers(seed: number): () => number {
 
 export interface LoadOptions {
   readonly clients: readonly BlockClient[];
-  readonly ledger: Ledger;
+  readonly ledger: WriteLedger;
   readonly random: () => number;
   readonly requestsPerClient: number;
   readonly sectorsPerWriteMax: number;
+  /** Of all requests; default 0.01. */
+  readonly flushShare?: number;
   /** Called after each acknowledged write; false ends the load. */
   readonly onAcknowledged: (count: number) => boolean;
 }
@@ -42,7 +44,7 @@ export interface LoadEnd {
 
 /** Runs until `onAcknowledged` says that it is enough, or every client lost its connection. */
 export async function runLoad(options: LoadOptions): Promise<LoadEnd> {
-  const { ledger, random } = options;
+  const { ledger, random, flushShare = 0.01 } = options;
   const errors: Error[] = [];
   let acknowledged = 0;
   let ended = false;
@@ -55,15 +57,21 @@ export async function runLoad(options: LoadOptions): Promise<LoadEnd> {
     const number = ledger.begin(first, count);
     if (isZeroWrite(number)) await client.writeZeroes(first * sectorBytes, count * sectorBytes);
     else await client.write(first * sectorBytes, contentsOf(first, count, number), { fua });
-    ledger.acknowledge(first, count);
+    ledger.acknowledge(first, count, fua && !isZeroWrite(number));
     acknowledged += 1;
     if (!options.onAcknowledged(acknowledged)) ended = true;
+  };
+
+  const flushOnce = async (client: BlockClient): Promise<void> => {
+    const begun = ledger.beginFlush();
+    await client.flush();
+    ledger.acknowledgeFlush(begun);
   };
 
   const work = async (client: BlockClient): Promise<void> => {
     try {
       while (!ended) {
-        if (random() < 0.01) await client.flush();
+        if (random() < flushShare) await flushOnce(client);
         else await writeOnce(client);
       }
     } catch (error) {
