@@ -127,12 +127,18 @@ export class CheckpointWriter {
 
   /** The book is built again when it is needed next; a doubtful map file is not used for it. */
   async #forget(doubtful: boolean): Promise<void> {
-    const { disk, clock } = this.#options;
-    await this.#book?.close();
+    const { disk, clock, log } = this.#options;
+    const book = this.#book;
     this.#book = undefined;
     this.#segments = 0;
     this.#lastMs = clock.nowMs();
-    if (doubtful && (await disk.exists(MAP_FILE))) await disk.remove(MAP_FILE);
+    try {
+      await book?.close();
+      if (doubtful && (await disk.exists(MAP_FILE))) await disk.remove(MAP_FILE);
+    } catch (error) {
+      if (!(error instanceof GatewayError)) throw error;
+      log.warn(`the map of the bucket stays as it is: ${error.message}`);
+    }
   }
 
   async #step(): Promise<void> {
