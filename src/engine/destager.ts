@@ -9,7 +9,10 @@
  * A payload that has rotted in the log is not copied, and what the image holds instead is older: the block is marked as
  * lost (sum 1) with the step that would have moved it, so that it reads as an error until it is healed or written again.
  *
- * One `step` handles what fits in its buffer. Steps and syncs never overlap; healed blocks are written between steps.
+ * One `step` handles what fits in its buffer. Steps and syncs never overlap; healed blocks are written between steps. A
+ * step that failed for want of space, or because something could not be read, can be tried again: the log and the overlay
+ * still hold all that it was to move, whatever part of it is in the image already. Failed writes and syncs are
+ * DurabilityLostErrors.
  */
 import { assert } from '../base/assert.js';
 import { GatewayError } from '../base/errors.js';
@@ -18,6 +21,7 @@ import type { Checksums } from '../ports/checksum.js';
 import type { LogCursor } from '../ports/replication.js';
 import type { BlockTable } from './block-table.js';
 import { ROTTEN_LOCATION, ZERO_LOCATION } from './block-table.js';
+import { synced, written } from './disk-outcome.js';
 import { HealedBlocks, type HealOutcome, type Watched } from './healed-block.js';
 import type { Image } from './image.js';
 import type { LogBatch, LogRecord } from './log-format.js';
@@ -49,6 +53,8 @@ export class Destager {
   /** Of the blocks in the buffer: log sums until they are verified, then block sums. */
   private readonly sums: Uint32Array;
   private readonly runs: Float64Array;
+  /** Trims up to here were applied ahead of their turn (`freeAhead`). */
+  private freedThrough: Lsn = 0;
 
   constructor(options: {
     readonly reader: LogReader;
@@ -79,7 +85,7 @@ export class Destager {
 
   /**
    * Destages batches up to `durableLsn`, at most what fits in one step, into the page cache. Returns false when
-   * there was nothing to do. Rejects with disk-full before anything was changed: the step can be tried again.
+   * there was nothing to do. What is freed comes first, so that it makes room for what needs space.
    */
   step(durableLsn: Lsn): Promise<boolean> {
     return this.alone(() => this.stepAlone(durableLsn));
@@ -91,11 +97,12 @@ export class Destager {
     const through = collected.lsn - 1;
     const { table, extents } = this.newest;
     const blocks = table.sortedBlocks();
-    await this.reserve(blocks);
     for (const extent of extents) {
       await this.image.sums.setZero(extent.start, extent.end - extent.start);
       if (!extent.keepAllocated) await this.punch(extent.start, extent.end - extent.start);
     }
+    await this.punchAll(this.zeroBlocks(blocks));
+    await this.reserve(blocks);
     await this.writeBlocks(blocks);
     for (const block of blocks) {
       if (this.image.sums.pageNow(block) === undefined) await this.image.sums.page(block);
@@ -118,7 +125,28 @@ export class Destager {
   async sync(): Promise<void> {
     this.healed.unsynced = false;
     await this.image.sums.flush();
-    await Promise.all([this.image.file.sync(), this.image.sums.sync()]);
+    await Promise.all([synced('fdatasync of the image', this.image.file.sync()), this.image.sums.sync()]);
+  }
+
+  /**
+   * Frees in the image what durable trims later in the log have freed: on a full disk, writes that wait for space must
+   * not keep the trims behind them from making it. True when there was something to free.
+   *
+   * Sound, because each of these blocks has a version in the log that is newer than the image's, durable, and kept until it
+   * is destaged in its turn: until then neither reads nor a recovery look for it in the image.
+   */
+  async freeAhead(durableLsn: Lsn): Promise<boolean> {
+    const { extents, table } = this.overlay;
+    const isDue = (lsn: Lsn): boolean => lsn > this.freedThrough && lsn <= durableLsn;
+    const due = [...extents].filter(({ lsn, keepAllocated }) => isDue(lsn) && !keepAllocated);
+    const blocks = table.sortedBlocks().filter((block) => {
+      const slot = table.find(block);
+      return table.locationAt(slot) === ZERO_LOCATION && isDue(table.lsnAt(slot));
+    });
+    for (const { start, end } of due) await this.punch(start, end - start);
+    await this.punchAll(blocks);
+    this.freedThrough = durableLsn;
+    return due.length > 0 || blocks.length > 0;
   }
 
   /** Begins to watch a block of the image that cannot be trusted; `heal` takes its place only if nothing else did. */
@@ -206,7 +234,12 @@ export class Destager {
     let start = -1;
     let end = -1;
     const reserveRun = (): void => {
-      if (start >= 0) pending.push(this.image.file.allocate(start * BLOCK_BYTES, (end - start) * BLOCK_BYTES));
+      if (start < 0) return;
+      const allocation = this.image.file.allocate(start * BLOCK_BYTES, (end - start) * BLOCK_BYTES);
+      // It may fail while something else is awaited here; whoever awaits it hears of it all the same.
+      allocation.catch(() => undefined);
+      pending.push(written('reserving space in the image', allocation));
+      pending.at(-1)?.catch(() => undefined);
     };
     try {
       for (const block of blocks) {
@@ -228,29 +261,38 @@ export class Destager {
       }
       reserveRun();
     } finally {
-      await Promise.all(pending);
+      // Nothing may still be under way when the step is tried again.
+      await Promise.allSettled(pending);
+    }
+    await Promise.all(pending);
+  }
+
+  private zeroBlocks(blocks: Uint32Array): Uint32Array {
+    return blocks.filter((block) => {
+      const slot = this.newest.lookup(block);
+      return slot >= 0 && this.newest.table.locationAt(slot) === ZERO_LOCATION;
+    });
+  }
+
+  private async punchAll(blocks: Uint32Array): Promise<void> {
+    for (let from = 0; from < blocks.length;) {
+      const first = blocks[from] ?? 0;
+      let to = from + 1;
+      while (to < blocks.length && blocks[to] === first + to - from) to++;
+      await this.punch(first, to - from);
+      from = to;
     }
   }
 
-  /** Data blocks go to the image in one scattered write, neighbours joined; zero blocks are punched. */
+  /** Data blocks go to the image in one scattered write, neighbours joined. */
   private async writeBlocks(blocks: Uint32Array): Promise<void> {
     const { runs } = this;
     let count = 0;
-    let zeroStart = -1;
-    let zeroEnd = -1;
     for (const block of blocks) {
       const slot = this.newest.lookup(block);
       if (slot < 0) continue;
       const location = this.newest.table.locationAt(slot);
-      if (location === ROTTEN_LOCATION) continue;
-      if (location === ZERO_LOCATION) {
-        if (block !== zeroEnd) {
-          if (zeroStart >= 0) await this.punch(zeroStart, zeroEnd - zeroStart);
-          zeroStart = block;
-        }
-        zeroEnd = block + 1;
-        continue;
-      }
+      if (location === ROTTEN_LOCATION || location === ZERO_LOCATION) continue;
       this.destagedBytes += BLOCK_BYTES;
       const from = location * BLOCK_BYTES;
       const to = block * BLOCK_BYTES;
@@ -265,8 +307,7 @@ export class Destager {
       runs[3 * count + 2] = to;
       count++;
     }
-    if (zeroStart >= 0) await this.punch(zeroStart, zeroEnd - zeroStart);
-    if (count > 0) await this.image.file.writeScattered(this.buffer, runs, count);
+    if (count > 0) await written('writing into the image', this.image.file.writeScattered(this.buffer, runs, count));
   }
 
   private setSum(block: number, table: BlockTable): void {
@@ -286,7 +327,7 @@ export class Destager {
     sums.set(block, this.sums[location] ?? 0);
   }
 
-  private async punch(first: number, count: number): Promise<void> {
-    await this.image.file.punch(first * BLOCK_BYTES, count * BLOCK_BYTES);
+  private async punch(first: BlockNumber, count: number): Promise<void> {
+    await written('freeing space in the image', this.image.file.punch(first * BLOCK_BYTES, count * BLOCK_BYTES));
   }
 }

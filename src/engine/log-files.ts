@@ -10,6 +10,7 @@ import { GatewayError } from '../base/errors.js';
 import { limits } from '../base/limits.js';
 import { BLOCK_BYTES, MIB } from '../base/units.js';
 import type { Disk, DiskFile } from '../ports/disk.js';
+import { synced, written } from './disk-outcome.js';
 import { logFileName } from './log-reader.js';
 import { LOG_DIRECTORY } from './volume-directory-format.js';
 
@@ -138,35 +139,63 @@ export class LogFiles {
   }
 
   private async prepareAll(head: number, oldestNeeded: number): Promise<void> {
-    let renamed = false;
+    const failure = await this.recycle(head, oldestNeeded);
+    if (failure !== undefined) throw failure.error;
+    while (this.newest - head < READY_AHEAD && this.files.size < this.countMax) await this.make();
+  }
+
+  /** What stopped it half-way is returned, so that the files that were renamed before count in any case. */
+  private async recycle(head: number, oldestNeeded: number): Promise<{ readonly error: unknown } | undefined> {
+    let changed = false;
+    let failure: { readonly error: unknown } | undefined;
     const ready: number[] = [];
     while (this.oldest < oldestNeeded && this.oldest < head && this.entry(this.oldest).pins === 0) {
       const file = this.entry(this.oldest);
       const fits = file.sizeBytes === this.fileBytes && this.files.size <= this.countMax;
+      const next = this.newest + 1 + ready.length;
+      try {
+        const path = this.path(this.oldest);
+        const change = fits ? this.disk.rename(path, this.path(next)) : this.disk.remove(path);
+        await written('recycling a log file', change);
+      } catch (error) {
+        failure = { error };
+        break;
+      }
       if (fits) {
-        const next = this.newest + 1 + ready.length;
-        await this.disk.rename(this.path(this.oldest), this.path(next));
         ready.push(next);
         this.files.set(next, file);
       } else {
         await file.handle.close();
-        await this.disk.remove(this.path(this.oldest));
       }
       this.files.delete(this.oldest);
       this.oldest++;
-      renamed = true;
+      changed = true;
     }
-    if (renamed) await this.disk.syncDirectory(LOG_DIRECTORY);
+    if (changed) await synced('fsync of the log directory', this.disk.syncDirectory(LOG_DIRECTORY));
     this.newest += ready.length;
-    while (this.newest - head < READY_AHEAD && this.files.size < this.countMax) await this.make();
+    return failure;
   }
 
   private async make(): Promise<void> {
     const number = this.newest + 1;
     const temporary = `${LOG_DIRECTORY}/new`;
-    if (await this.disk.exists(temporary)) await this.disk.remove(temporary);
+    try {
+      await written('preparing a log file', this.fillNew(temporary));
+    } catch (error) {
+      // What it got must not be missing elsewhere; the next attempt begins with another file.
+      await this.disk.remove(temporary).catch(() => undefined);
+      throw error;
+    }
+    await written('naming a log file', this.disk.rename(temporary, this.path(number)));
+    await synced('fsync of the log directory', this.disk.syncDirectory(LOG_DIRECTORY));
+    await this.openFile(number);
+    this.newest = number;
+  }
+
+  private async fillNew(path: string): Promise<void> {
+    if (await this.disk.exists(path)) await this.disk.remove(path);
     // A lane of its own: a flush must not wait for the zeros of a file that is not in use yet.
-    const file = await this.disk.open(temporary, { mode: 'write', create: true, lane: 'prepare' });
+    const file = await this.disk.open(path, { mode: 'write', create: true, lane: 'prepare' });
     try {
       await file.allocate(0, this.fileBytes);
       for (let at = 0; at < this.fileBytes; at += MIB) {
@@ -176,10 +205,6 @@ export class LogFiles {
     } finally {
       await file.close();
     }
-    await this.disk.rename(temporary, this.path(number));
-    await this.disk.syncDirectory(LOG_DIRECTORY);
-    await this.openFile(number);
-    this.newest = number;
   }
 
   private async openFile(number: number): Promise<void> {

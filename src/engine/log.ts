@@ -140,6 +140,15 @@ export class Log {
     return ready >= 2 || (ready === 1 && this.files.sizeBytes(this.file) - this.offset >= 2 * batchBytesMax);
   }
 
+  /**
+   * Whether a trim or zero record finds room although the log has none for payloads. They take a page each, and are what
+   * frees space on a full disk; half a file stays for internal records even then.
+   */
+  get hasRoomForZeros(): boolean {
+    const sizeBytes = this.files.sizeBytes(this.file);
+    return this.files.newestFile > this.file || sizeBytes - this.offset >= sizeBytes / 2;
+  }
+
   /** Whole blocks; the payload is copied before this returns. The request ends with this record when `completion` is given. */
   stageWrite(
     first: BlockNumber,
@@ -345,7 +354,7 @@ export class Log {
   acknowledge(): void {
     if (this.acknowledging) return;
     this.acknowledging = true;
-    for (let i = 0; i < this.written.length; i++) this.written[i]?.done(undefined);
+    for (let i = 0; i < this.written.length && !this.failed; i++) this.written[i]?.done(undefined);
     this.written.length = 0;
     this.acknowledging = false;
   }

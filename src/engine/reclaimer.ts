@@ -2,14 +2,18 @@
  * Gives log space back: destage, sync the image, write a superblock, recycle files, keep new ones ready (P4).
  *
  * One cycle at a time. It is lazy: the longer records wait, the more of them are overwritten in the log already; and it
- * hurries when the buffer fills, the overlay is full, or admission has stopped. Out of disk space it stalls and tries
- * again; any other failure below it is fail-stop, since what the disk then holds is unknown.
+ * hurries when the buffer fills, the overlay is full, or admission has stopped.
+ *
+ * When it cannot go on: out of disk space it stalls, and tries again every second; so it does when the log or the
+ * checksums cannot be read, as `failed`; rot in the log is `failed` for good. In all three nothing is lost: the log holds
+ * what is not in the image. A failed write or sync is fail-stop, since what the disk then holds is unknown.
  */
 import { DurabilityLostError, GatewayError } from '../base/errors.js';
 import { GIB, MIB, type Lsn } from '../base/units.js';
 import type { Clock, Timer } from '../ports/clock.js';
 import type { LogCursor, ReplicationState } from '../ports/replication.js';
 import type { Destager } from './destager.js';
+import { isDiskFull } from './disk-outcome.js';
 import type { Log } from './log.js';
 import type { Overlay } from './overlay.js';
 import type { Superblock, SuperblockWriter } from './superblock.js';
@@ -41,7 +45,7 @@ export interface ReclaimerOptions {
 export class Reclaimer {
   /** Set while disk space is missing, with the reason. */
   stalled: GatewayError | undefined;
-  /** Set when records cannot be moved into the image any more (the log's headers have rotted): served on, not destaged. */
+  /** Set while records cannot be moved into the image (they cannot be read, or the log's headers have rotted): served on, not destaged. */
   failed: GatewayError | undefined;
   replication: ReplicationState;
   private readonly options: ReclaimerOptions;
@@ -54,6 +58,10 @@ export class Reclaimer {
   private urgent = false;
   private identityChanged = false;
   private stopped = false;
+  /** `failed` will not mend itself. */
+  private rotten = false;
+  /** Set when a further log file found no space, until when no other is tried. The ring goes on with the files it has. */
+  private noSpaceForFile: { readonly error: GatewayError; readonly untilMs: number } | undefined;
   private ageTimer: Timer | undefined;
   private markTimer: Timer | undefined;
   private retryTimer: Timer | undefined;
@@ -118,7 +126,12 @@ export class Reclaimer {
 
   /** Starts a cycle; `urgent` destages everything that is durable. */
   wake(urgent: boolean): void {
-    if (this.stopped || this.failed !== undefined) return;
+    if (this.stopped) return;
+    if (this.rotten) {
+      // Whoever waits for room must hear that there will be none; not inside of the append that called.
+      if (!this.options.log.hasRoom) queueMicrotask(this.options.onProgress);
+      return;
+    }
     this.urgent ||= urgent;
     if (this.running !== undefined) {
       this.again = true;
@@ -139,6 +152,12 @@ export class Reclaimer {
     await this.writeSuperblock(true);
   }
 
+  /** Ends all timers, after a failed opening or stop. */
+  abandon(): void {
+    this.stopped = true;
+    for (const timer of [this.ageTimer, this.markTimer, this.retryTimer]) timer?.cancel();
+  }
+
   /** Writes a superblock now; only while no cycle can run (an opening). */
   async record(): Promise<void> {
     await this.writeSuperblock(false);
@@ -156,8 +175,9 @@ export class Reclaimer {
     this.again = false;
     try {
       await this.cycle();
-      if (this.stalled !== undefined) {
+      if (this.stalled !== undefined || this.failed !== undefined) {
         this.stalled = undefined;
+        this.failed = undefined;
         this.options.onProgress();
       }
     } catch (error) {
@@ -167,13 +187,14 @@ export class Reclaimer {
 
   private handle(error: unknown): void {
     if (this.stopped) return;
-    if (error instanceof GatewayError && error.code === 'disk-full') {
-      this.stalled = error;
+    if (error instanceof GatewayError) {
+      const full = isDiskFull(error);
+      this.stalled = full ? error : undefined;
+      this.failed = full ? undefined : error;
+      this.rotten = error.code === 'log-damaged';
       this.options.onProgress();
-      this.retryTimer = this.options.clock.after(RETRY_MS, () => this.wake(true));
-    } else if (error instanceof GatewayError && error.code === 'log-damaged') {
-      this.failed = error;
-      this.options.onProgress();
+      this.retryTimer?.cancel();
+      if (!this.rotten) this.retryTimer = this.options.clock.after(RETRY_MS, () => this.wake(true));
     } else {
       const cause = error instanceof Error ? error : new Error(String(error));
       this.options.onFatal(
@@ -188,7 +209,7 @@ export class Reclaimer {
     if (this.urgent) {
       this.urgent = false;
       let sinceSync = destager.destagedBytes;
-      while (!this.stopped && (await destager.step(log.durableLsn))) {
+      while (!this.stopped && (await this.step())) {
         if (destager.destagedBytes - sinceSync >= SYNC_BYTES || !log.hasRoom) {
           sinceSync = destager.destagedBytes;
           await this.settle();
@@ -200,10 +221,24 @@ export class Reclaimer {
     if (moved || this.replicationMoved() || this.identityChanged || this.superblockHoldsFiles()) await this.settle();
     if (this.filesWanted()) await this.prepareFiles();
     this.options.onProgress();
+    if (!log.hasRoom && this.noSpaceForFile !== undefined && destager.cursor.lsn > log.dataLsn) {
+      throw this.noSpaceForFile.error;
+    }
     // Admission waits for space that a sync under way will make destageable.
     if (!log.hasRoom && destager.cursor.lsn <= log.durableLsn) this.again = this.urgent = true;
     else if (!log.hasRoom) this.urgent = true;
     if (destager.cursor.lsn <= log.dataLsn) this.armAge();
+  }
+
+  /** One step of the destager; where space is missing, once more with the space that later trims have freed. */
+  private async step(): Promise<boolean> {
+    const { log, destager } = this.options;
+    try {
+      return await destager.step(log.durableLsn);
+    } catch (error) {
+      if (!isDiskFull(error) || !(await destager.freeAhead(log.durableLsn))) throw error;
+    }
+    return destager.step(log.durableLsn);
   }
 
   private armAge(): void {
@@ -231,15 +266,25 @@ export class Reclaimer {
     return this.filesWanted() && this.options.superblock.oldestFileNeeded < this.tail.file;
   }
 
+  /** A full disk allows no further file, which is no reason to stall while the ring can turn without it. */
   private async prepareFiles(): Promise<void> {
-    const { log, superblock } = this.options;
-    await log.files.prepare(log.head.file, superblock.oldestFileNeeded);
+    const { log, superblock, clock } = this.options;
+    try {
+      await log.files.prepare(log.head.file, superblock.oldestFileNeeded);
+      this.noSpaceForFile = undefined;
+    } catch (error) {
+      if (!isDiskFull(error)) throw error;
+      this.noSpaceForFile = { error, untilMs: clock.nowMs() + RETRY_MS };
+    }
     this.options.onProgress();
   }
 
   private filesWanted(): boolean {
     const { files, head } = this.options.log;
-    return files.newestFile - head.file < 2 && (files.count < files.countLimit || files.oldestFile < this.tail.file);
+    if (files.newestFile - head.file >= 2) return false;
+    if (files.oldestFile < this.tail.file) return true;
+    const mayTry = this.noSpaceForFile === undefined || this.options.clock.nowMs() >= this.noSpaceForFile.untilMs;
+    return mayTry && files.count < files.countLimit;
   }
 
   private replicationMoved(): boolean {

@@ -15,6 +15,7 @@
 import { SECTOR_BYTES } from '../base/units.js';
 import type { Checksums } from '../ports/checksum.js';
 import type { Disk, DiskFile } from '../ports/disk.js';
+import { synced, written } from './disk-outcome.js';
 import { getU64, putU64 } from './log-format.js';
 
 const REDO_FILE = 'sums.redo';
@@ -63,8 +64,9 @@ export class SumsRedo {
     view.setUint32(8, sectors.length, true);
     sectors.forEach((sector, i) => putU64(view, TABLE_AT + 8 * i, sector));
     view.setUint32(12, this.checksums.crc32c(0, header, TABLE_AT, TABLE_AT + 8 * sectors.length), true);
-    await this.file.write([header, bytes.subarray(0, sectors.length * SECTOR_BYTES)], 0);
-    await this.file.sync();
+    const payload = bytes.subarray(0, sectors.length * SECTOR_BYTES);
+    await written('copying checksums', this.file.write([header, payload], 0));
+    await synced('fdatasync of the copied checksums', this.file.sync());
   }
 
   /** Puts back what a power loss tore, durably; how many sectors those were. */

@@ -17,6 +17,7 @@ import { limits } from '../base/limits.js';
 import { SECTOR_BYTES, type BlockNumber } from '../base/units.js';
 import type { Checksums } from '../ports/checksum.js';
 import type { DiskFile } from '../ports/disk.js';
+import { synced, written } from './disk-outcome.js';
 import { isSoundSector, REDO_SECTORS_MAX, sectorCrc, type SumsRedo } from './sums-redo.js';
 
 export const SUM_ZERO = 0;
@@ -34,6 +35,13 @@ interface Page {
   dirtySectors: number;
   /** Set when looked at; cleared as the eviction hand passes. */
   recent: boolean;
+}
+
+/** A sector of a page, and its number in the file. */
+interface DirtySector {
+  readonly page: Page;
+  readonly sector: number;
+  readonly number: number;
 }
 
 export class Sums {
@@ -89,9 +97,7 @@ export class Sums {
     const at = block % SUMS_PER_PAGE;
     page.sums[at] = sum;
     const sector = Math.floor(at / SUMS_PER_SECTOR);
-    if (page.dirty[sector] === 1) return;
-    page.dirty[sector] = 1;
-    page.dirtySectors++;
+    markDirty(page, sector);
   }
 
   /** Marks [first, first + count) as zero blocks: whole pages of a volume whose holes are zero are punched out. */
@@ -103,7 +109,7 @@ export class Sums {
       const wholePages = Math.floor((end - start) / SUMS_PER_PAGE);
       if (this.holeSum === SUM_ZERO && block === start && wholePages > 0) {
         this.forget(index, index + wholePages);
-        await this.file.punch(index * PAGE_FILE_BYTES, wholePages * PAGE_FILE_BYTES);
+        await written('freeing checksums', this.file.punch(index * PAGE_FILE_BYTES, wholePages * PAGE_FILE_BYTES));
         this.forget(index, index + wholePages);
         block = start + wholePages * SUMS_PER_PAGE;
         continue;
@@ -122,26 +128,37 @@ export class Sums {
    * durable in its place before the next share.
    */
   async flush(): Promise<void> {
-    for (let rest = this.takeDirty(); rest.length > 0;) {
-      const share = rest.splice(0, REDO_SECTORS_MAX);
-      const bytes = new Uint8Array(share.length * SECTOR_BYTES);
-      share.forEach(({ page, sector, number }, i) => this.encode(page, sector, number, bytes, i * SECTOR_BYTES));
-      const numbers = share.map(({ number }) => number);
-      await this.redo?.write(numbers, bytes);
-      for (let first = 0; first < numbers.length;) {
-        let end = first + 1;
-        while (end < numbers.length && numbers[end] === (numbers[end - 1] ?? 0) + 1) end++;
-        const run = bytes.subarray(first * SECTOR_BYTES, end * SECTOR_BYTES);
-        await this.file.write([run], (numbers[first] ?? 0) * SECTOR_BYTES);
-        first = end;
+    const rest = this.takeDirty();
+    try {
+      while (rest.length > 0) {
+        await this.writeShare(rest.slice(0, REDO_SECTORS_MAX));
+        rest.splice(0, REDO_SECTORS_MAX);
       }
-      if (this.redo !== undefined) await this.file.sync();
+    } catch (error) {
+      // Without space it is tried again: what is not in the file must stay marked, or it would never get there.
+      for (const { page, sector } of rest) markDirty(page, sector);
+      throw error;
     }
     this.evict();
   }
 
+  private async writeShare(share: readonly DirtySector[]): Promise<void> {
+    const bytes = new Uint8Array(share.length * SECTOR_BYTES);
+    share.forEach(({ page, sector, number }, i) => this.encode(page, sector, number, bytes, i * SECTOR_BYTES));
+    const numbers = share.map(({ number }) => number);
+    await this.redo?.write(numbers, bytes);
+    for (let first = 0; first < numbers.length;) {
+      let end = first + 1;
+      while (end < numbers.length && numbers[end] === (numbers[end - 1] ?? 0) + 1) end++;
+      const run = bytes.subarray(first * SECTOR_BYTES, end * SECTOR_BYTES);
+      await written('writing checksums', this.file.write([run], (numbers[first] ?? 0) * SECTOR_BYTES));
+      first = end;
+    }
+    if (this.redo !== undefined) await this.sync();
+  }
+
   async sync(): Promise<void> {
-    await this.file.sync();
+    await synced('fdatasync of the checksums', this.file.sync());
   }
 
   async close(): Promise<void> {
@@ -155,8 +172,8 @@ export class Sums {
   }
 
   /** The changed sectors, ascending; they count as written from now on. */
-  private takeDirty(): { page: Page; sector: number; number: number }[] {
-    const taken: { page: Page; sector: number; number: number }[] = [];
+  private takeDirty(): DirtySector[] {
+    const taken: DirtySector[] = [];
     for (const [index, page] of this.pages) {
       if (page.dirtySectors === 0) continue;
       for (let sector = 0; sector < SECTORS_PER_PAGE; sector++)
@@ -253,4 +270,10 @@ export class Sums {
       for (const index of [...this.pages.keys()]) if (index >= from && index < to) this.pages.delete(index);
     }
   }
+}
+
+function markDirty(page: Page, sector: number): void {
+  if (page.dirty[sector] === 1) return;
+  page.dirty[sector] = 1;
+  page.dirtySectors++;
 }

@@ -33,6 +33,7 @@ import { uuidBytes, uuidText } from '../base/uuid.js';
 import type { Checksums } from '../ports/checksum.js';
 import type { Disk, DiskFile } from '../ports/disk.js';
 import type { LogCursor, ReplicationState } from '../ports/replication.js';
+import { synced, written } from './disk-outcome.js';
 import { epochText, getU64, putU64 } from './log-format.js';
 
 const MAGIC = 'KGSUPER1';
@@ -177,8 +178,9 @@ export class SuperblockWriter {
   async write(value: Omit<Superblock, 'generation'>): Promise<void> {
     const generation = this.generation + 1;
     const slot = generation % 2 === 0 ? 0 : 1;
-    await this.files[slot].write([encodeSuperblock({ ...value, generation }, this.checksums)], 0);
-    await this.files[slot].sync();
+    const bytes = encodeSuperblock({ ...value, generation }, this.checksums);
+    await written('writing a superblock', this.files[slot].write([bytes], 0));
+    await synced('fdatasync of a superblock', this.files[slot].sync());
     this.generation = generation;
     this.tails[slot] = value.tail.file;
   }

@@ -29,7 +29,7 @@ export interface VolumeIdentity {
 /** undefined: an empty or missing directory. */
 export async function readIdentity(disk: Disk): Promise<VolumeIdentity | undefined> {
   if (!(await disk.exists('volume.json'))) {
-    const found = (await disk.list('.')).filter((name) => name !== 'lock');
+    const found = await contents(disk);
     if (found.length === 0) return undefined;
     throw new GatewayError('volume-incomplete', `volume.json is missing beside ${found.join(', ')}`);
   }
@@ -103,26 +103,50 @@ export async function createVolume(options: NewVolume): Promise<VolumeIdentity> 
     origin: 'created',
     holes: 'zero',
   };
-  await layOut(options, identity);
-  await sealDirectory(options, identity, { lsn: 0 });
+  await requireEmpty(options, identity);
+  try {
+    await makeFiles(options);
+    await sealDirectory(options, identity, { lsn: 0 });
+  } catch (error) {
+    // Nothing was promised yet. What is left would be refused as incomplete at the next try, when there is space again.
+    for (const name of DRAFT_FILES) await options.disk.remove(name).catch(() => undefined);
+    throw error;
+  }
   return identity;
+}
+
+/** Everything that a new volume's directory holds, in an order in which a crash between two leaves no volume behind. */
+const DRAFT_FILES = ['volume.json', 'volume.json.tmp', 'super.0', 'super.1', 'sums', 'image'] as const;
+
+/** Names in the directory, but for the lock and a log that never had a file. */
+async function contents(disk: Disk): Promise<string[]> {
+  const names = (await disk.list('.')).filter((name) => name !== 'lock');
+  const noLog = names.includes(LOG_DIRECTORY) && (await disk.list(LOG_DIRECTORY)).length === 0;
+  return noLog ? names.filter((name) => name !== LOG_DIRECTORY) : names;
 }
 
 /** Makes the files whose content a new volume, or a restore, then fills. */
 export async function layOut(options: NewVolume, identity: VolumeIdentity): Promise<void> {
-  checkSize(options.sizeBytes);
-  const { disk } = options;
+  await requireEmpty(options, identity);
+  await makeFiles(options);
+}
+
+async function requireEmpty({ disk, sizeBytes }: NewVolume, identity: VolumeIdentity): Promise<void> {
+  checkSize(sizeBytes);
   await disk.makeDirectory('.');
-  const found = (await disk.list('.')).filter((name) => name !== 'lock');
+  const found = await contents(disk);
   if (found.length > 0) {
     throw new GatewayError(
       'volume-exists',
       `the directory for volume ${identity.name} is not empty: ${found.slice(0, 5).join(', ')}`,
     );
   }
+}
+
+async function makeFiles({ disk, sizeBytes: imageBytes }: NewVolume): Promise<void> {
   await disk.makeDirectory(LOG_DIRECTORY);
   for (const [name, sizeBytes] of [
-    ['image', options.sizeBytes],
+    ['image', imageBytes],
     ['sums', 0],
   ] as const) {
     const file = await disk.open(name, { mode: 'write', create: true });

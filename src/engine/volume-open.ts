@@ -3,14 +3,16 @@
  * lock, identity, superblock, recovery, superblock, epoch record durable, superblock with this boot's id.
  */
 import { GatewayError } from '../base/errors.js';
-import type { BlockNumber, ByteLength, Lsn } from '../base/units.js';
+import { BLOCK_BYTES, type BlockNumber, type ByteLength, type Lsn } from '../base/units.js';
 import type { Checksums } from '../ports/checksum.js';
 import type { Clock } from '../ports/clock.js';
 import type { Disk, DiskLock } from '../ports/disk.js';
 import type { Log as TextLog } from '../ports/log.js';
 import type { Random } from '../ports/random.js';
 import type { RemoteCopy } from '../ports/remote-copy.js';
+import type { LogCursor } from '../ports/replication.js';
 import { Destager } from './destager.js';
+import { isDiskFull } from './disk-outcome.js';
 import { Healer } from './healer.js';
 import { Image } from './image.js';
 import { Log } from './log.js';
@@ -191,17 +193,28 @@ async function openLocked(
         events.onHealed(block);
       },
     });
+  opened.push({
+    close: () => {
+      log.syncs.stop();
+      reclaimer.abandon();
+      return Promise.resolve();
+    },
+  });
   // The boot id changes only once the epoch record is durable: until then batches of an earlier boot may lie behind the head.
   await reclaimer.record();
-  await files.prepare(recovered.head.file - 1, superblock.oldestFileNeeded);
-  log.appendEpoch(Buffer.from(options.random.bytes(8)).toString('hex'), recovered.firstLsn);
+  await files.prepare(recovered.head.file - 1, superblock.oldestFileNeeded).catch((error: unknown) => {
+    // On a full disk the volume opens all the same, with the file that is kept for this.
+    if (!isDiskFull(error) || !hasRoomForEpoch(files, recovered.head)) throw error;
+  });
+  // Until it is open, what breaks is the opening, and the process goes on.
   await new Promise<void>((resolve, reject) => {
     events.onFatal = reject;
+    log.appendEpoch(Buffer.from(options.random.bytes(8)).toString('hex'), recovered.firstLsn);
     log.flush({ done: () => resolve() });
   });
-  events.onFatal = options.onFatal;
   boot.id = options.bootId;
   await reclaimer.record();
+  events.onFatal = options.onFatal;
   if (recovered.rewrittenBytes > 0) {
     options.log.info(
       `volume ${options.name} recovered ${recovered.batches} batches, ${recovered.rewrittenBytes} bytes made durable again`,
@@ -224,6 +237,11 @@ async function openLocked(
     events,
     close,
   };
+}
+
+function hasRoomForEpoch(files: LogFiles, head: LogCursor): boolean {
+  if (!files.has(head.file)) return false;
+  return files.newestFile > head.file || head.offset + BLOCK_BYTES <= files.sizeBytes(head.file);
 }
 
 async function openImage(options: VolumeOptions, identity: VolumeIdentity): Promise<Image> {

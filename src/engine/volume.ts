@@ -8,7 +8,6 @@ import { DurabilityLostError, GatewayError } from '../base/errors.js';
 import { limits } from '../base/limits.js';
 import { BLOCK_BYTES, type BlockNumber, type ByteLength, type ByteOffset, type Lsn } from '../base/units.js';
 import type { BlockDevice, BlockStatusExtent, Completion, PartialWrite } from '../ports/block-device.js';
-import type { Timer } from '../ports/clock.js';
 import type { DurableState, ReplicationState } from '../ports/replication.js';
 import type { EngineStatus, VolumeState } from '../ports/volume-status.js';
 import { BlockLocks } from './block-lock.js';
@@ -21,6 +20,7 @@ import { BlockWrite } from './partial-write.js';
 import { PendingAges } from './pending-ages.js';
 import { openVolumeParts, type VolumeOptions, type VolumeParts } from './volume-open.js';
 import { WriteAdmission } from './write-admission.js';
+import { WriteRefusal } from './write-refusal.js';
 
 export type { VolumeOptions } from './volume-open.js';
 
@@ -46,9 +46,7 @@ export class Volume implements BlockDevice {
   private writeProtected: boolean;
   private closed = false;
   private fatal: Error | undefined;
-  /** Set when writes waited for disk space longer than fullTimeoutMs: they fail until there is room. */
-  private rejecting: GatewayError | undefined;
-  private stallTimer: Timer | undefined;
+  private readonly refusal: WriteRefusal;
   private checksumErrors = 0;
   private healedBlocks = 0;
 
@@ -76,6 +74,17 @@ export class Volume implements BlockDevice {
       locks: this.locks,
       reader,
       hasRoom: () => this.hasRoom,
+      onQueued: () => this.scheduleCommit(),
+    });
+    this.refusal = new WriteRefusal({
+      volume: options.name,
+      timeoutMs: options.fullTimeoutMs,
+      clock: options.clock,
+      log: options.log,
+      onRefuse: (error) => {
+        this.admission.failAll(error);
+        this.wakeWriters();
+      },
     });
     parts.events.onAppend = () => {
       parts.reclaimer.appended();
@@ -111,7 +120,12 @@ export class Volume implements BlockDevice {
   static async open(options: VolumeOptions): Promise<Volume> {
     const parts = await openVolumeParts(options);
     const volume = new Volume(options, parts);
-    if (options.minimumSizeBytes > volume.sizeBytes) await volume.resize(options.minimumSizeBytes);
+    try {
+      if (options.minimumSizeBytes > volume.sizeBytes) await volume.resize(options.minimumSizeBytes);
+    } catch (error) {
+      await volume.close().catch(() => undefined);
+      throw error;
+    }
     return volume;
   }
 
@@ -137,7 +151,7 @@ export class Volume implements BlockDevice {
     targetStart: number,
     completion: Completion,
   ): boolean {
-    this.check(offset, lengthBytes, false);
+    this.check(offset, lengthBytes, 'read');
     const done = this.bytes.readNow(offset, lengthBytes, target, targetStart);
     if (!done) void this.readSlowly(offset, lengthBytes, target, targetStart, completion);
     return done;
@@ -177,9 +191,13 @@ export class Volume implements BlockDevice {
   // Writes
 
   get writable(): boolean {
-    if (this.closed || this.rejecting !== undefined) return true; // the write itself is refused
+    if (this.closed || this.refusal.error !== undefined) return true; // the write itself is refused
     if (this.heldBytes >= limits.heldWriteBytesMax) return false;
     return (this.hasRoom && this.admission.isEmpty) || this.options.whenFull === 'fail';
+  }
+
+  get zeroable(): boolean {
+    return this.writable || this.takesZerosOnly;
   }
 
   onceWritable(listener: () => void): void {
@@ -194,7 +212,7 @@ export class Volume implements BlockDevice {
     forceUnitAccess: boolean,
     completion: Completion,
   ): void {
-    this.check(offset, lengthBytes, true);
+    this.check(offset, lengthBytes, 'write');
     const first = offset / BLOCK_BYTES;
     const count = lengthBytes / BLOCK_BYTES;
     const direct = offset % BLOCK_BYTES === 0 && lengthBytes % BLOCK_BYTES === 0 && this.isFree(first, count);
@@ -221,7 +239,7 @@ export class Volume implements BlockDevice {
   }
 
   openWrite(offset: ByteOffset, lengthBytes: ByteLength): PartialWrite {
-    this.check(offset, lengthBytes, true);
+    this.check(offset, lengthBytes, 'write');
     const onSubmit = (write: BlockWrite): void => {
       this.scheduleCommit();
       this.admission.write(write);
@@ -264,10 +282,12 @@ export class Volume implements BlockDevice {
     durable: boolean,
     completion: Completion,
   ): void {
-    this.check(offset, lengthBytes, true);
     const end = offset + lengthBytes;
     const first = Math.ceil(offset / BLOCK_BYTES);
     const last = Math.floor(end / BLOCK_BYTES);
+    const whole = first * BLOCK_BYTES === offset && last * BLOCK_BYTES === end;
+    // Ends within a block are writes like any other.
+    this.check(offset, lengthBytes, whole ? 'zero' : 'write');
     this.scheduleCommit();
     if (first >= last) {
       // Within one block, or across two of which none is whole.
@@ -281,7 +301,7 @@ export class Volume implements BlockDevice {
     if (head > 0) this.writeZeros(offset, head, durable, joined);
     if (this.isFree(first, last - first))
       this.parts.log.stageRecord(kind, first, last - first, !mayPunch, durable, joined);
-    else this.admission.record(kind, first, last - first, !mayPunch, durable, joined);
+    else this.admission.record(kind, first, last - first, !mayPunch, durable, joined, () => this.takesZerosOnly);
     if (tail > 0) this.writeZeros(last * BLOCK_BYTES, tail, durable, joined);
   }
 
@@ -297,7 +317,7 @@ export class Volume implements BlockDevice {
   }
 
   cache(offset: ByteOffset, lengthBytes: ByteLength, completion: Completion): void {
-    this.check(offset, lengthBytes, false);
+    this.check(offset, lengthBytes, 'read');
     void this.warm(offset, lengthBytes).then((error) => completion.done(error));
   }
 
@@ -321,7 +341,7 @@ export class Volume implements BlockDevice {
   }
 
   blockStatus(offset: ByteOffset, lengthBytes: ByteLength, extentsMax: number): Promise<BlockStatusExtent[]> {
-    this.check(offset, lengthBytes, false);
+    this.check(offset, lengthBytes, 'read');
     return describeBlocks(this.parts.overlay, this.parts.image, offset, lengthBytes, extentsMax);
   }
 
@@ -409,18 +429,22 @@ export class Volume implements BlockDevice {
   async close(): Promise<void> {
     if (this.closed) return;
     this.closed = true;
-    this.stallTimer?.cancel();
+    this.refusal.cancel();
     this.commit();
     this.admission.close(new GatewayError('volume-closed', `volume ${this.name} is closing`));
     this.wakeWriters();
     await this.parts.healer?.stop();
-    if (this.fatal === undefined) {
-      await this.forceFlush();
-      if (this.readsInFlight > 0) await new Promise<void>((resolve) => (this.readsIdle = resolve));
-      await this.parts.reclaimer.close();
+    try {
+      if (this.fatal === undefined) {
+        await this.forceFlush();
+        if (this.readsInFlight > 0) await new Promise<void>((resolve) => (this.readsIdle = resolve));
+        await this.parts.reclaimer.close();
+      }
+    } finally {
+      this.parts.reclaimer.abandon();
+      this.parts.log.syncs.stop();
+      await this.parts.close();
     }
-    this.parts.log.syncs.stop();
-    await this.parts.close();
   }
 
   // Inner workings
@@ -441,7 +465,13 @@ export class Volume implements BlockDevice {
     return this.hasRoom && this.admission.isEmpty && (this.locks.isIdle || !this.locks.conflicts(first, first + count));
   }
 
-  private check(offset: ByteOffset, lengthBytes: ByteLength, write: boolean): void {
+  /** Trims and zeros pass the writes that wait for disk space: they take none, and may be what frees it. */
+  private get takesZerosOnly(): boolean {
+    const { reclaimer, log, overlay } = this.parts;
+    return reclaimer.stalled !== undefined && log.hasRoomForZeros && !overlay.isFull;
+  }
+
+  private check(offset: ByteOffset, lengthBytes: ByteLength, kind: 'read' | 'write' | 'zero'): void {
     if (this.closed || this.fatal !== undefined)
       throw new GatewayError('volume-closed', `volume ${this.name} is closed`);
     if (offset < 0 || lengthBytes <= 0 || offset + lengthBytes > this.sizeBytes) {
@@ -450,9 +480,10 @@ export class Volume implements BlockDevice {
         `bytes ${offset} to ${offset + lengthBytes} are beyond volume ${this.name} (${this.sizeBytes} bytes)`,
       );
     }
-    if (!write) return;
+    if (kind === 'read') return;
     if (this.writeProtected) throw new GatewayError('read-only', `volume ${this.name} is read-only`);
-    if (this.rejecting !== undefined) throw this.rejecting;
+    if (kind === 'zero' && this.takesZerosOnly) return;
+    if (this.refusal.error !== undefined) throw this.refusal.error;
     if (this.options.whenFull === 'fail' && !this.parts.log.hasRoom) {
       throw new GatewayError('buffer-full', `the buffer of volume ${this.name} is full`);
     }
@@ -470,19 +501,10 @@ export class Volume implements BlockDevice {
 
   /** The reclaimer made room, or ran out of it. */
   private progressed(): void {
-    const { stalled } = this.parts.reclaimer;
-    if (stalled === undefined) {
-      this.rejecting = undefined;
-      this.stallTimer?.cancel();
-      this.stallTimer = undefined;
-    } else if (this.stallTimer === undefined && this.rejecting === undefined) {
-      this.options.log.warn(`volume ${this.name} is stalled: ${stalled.message}`, { volume: this.name });
-      this.stallTimer = this.options.clock.after(this.options.fullTimeoutMs, () => {
-        this.rejecting = new GatewayError('disk-full', `volume ${this.name} waits for disk space: ${stalled.message}`);
-        this.admission.failAll(this.rejecting);
-        this.wakeWriters();
-      });
-    }
+    const { stalled, failed } = this.parts.reclaimer;
+    // A log that cannot be emptied stops nobody before it is full.
+    const blocker = stalled ?? (this.parts.log.hasRoom ? undefined : failed);
+    this.refusal.update(blocker);
     this.admission.pump();
     this.commit();
     if (this.writable) this.wakeWriters();

@@ -21,6 +21,7 @@ export class WriteAdmission {
   private readonly locks: BlockLocks;
   private readonly reader: BlockReader;
   private readonly hasRoom: () => boolean;
+  private readonly onQueued: () => void;
   private readonly queue: Waiting[] = [];
   /** Set when nothing more may be appended: what is still being merged fails when it arrives. */
   private refusal: GatewayError | undefined;
@@ -31,11 +32,14 @@ export class WriteAdmission {
     readonly locks: BlockLocks;
     readonly reader: BlockReader;
     readonly hasRoom: () => boolean;
+    /** Something was queued or appended, perhaps long after its request's turn: it wants to be committed and acknowledged. */
+    readonly onQueued: () => void;
   }) {
     this.log = options.log;
     this.locks = options.locks;
     this.reader = options.reader;
     this.hasRoom = options.hasRoom;
+    this.onQueued = options.onQueued;
   }
 
   get isEmpty(): boolean {
@@ -56,7 +60,7 @@ export class WriteAdmission {
     });
   }
 
-  /** Appends a trim or zero record over whole blocks once they are free and there is room. */
+  /** Appends a trim or zero record over whole blocks once they are free and there is room, or at once where it `mayPass`. */
   record(
     kind: 'trim' | 'zero',
     first: BlockNumber,
@@ -64,15 +68,22 @@ export class WriteAdmission {
     keepAllocated: boolean,
     durable: boolean,
     completion: Completion,
+    mayPass: () => boolean,
   ): void {
     const range = { firstBlock: first, endBlock: first + count };
     this.locks.whenFree(range, () => {
+      const append = (): boolean => {
+        this.log.stageRecord(kind, first, count, keepAllocated, durable, completion);
+        this.locks.unlock(range);
+        return true;
+      };
+      if (mayPass() && this.refusal === undefined) {
+        append();
+        this.onQueued();
+        return;
+      }
       this.enqueue({
-        append: () => {
-          this.log.stageRecord(kind, first, count, keepAllocated, durable, completion);
-          this.locks.unlock(range);
-          return true;
-        },
+        append,
         fail: (error) => {
           this.locks.unlock(range);
           completion.done(error);
@@ -139,6 +150,7 @@ export class WriteAdmission {
     }
     this.queue.push(entry);
     if (this.queue.length === 1) this.pump();
+    this.onQueued();
   }
 
   private mergeNow(write: BlockWrite, block: BlockNumber): boolean {

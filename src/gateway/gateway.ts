@@ -114,7 +114,11 @@ export class Gateway implements GatewayView, VolumeDirectory {
     this.#iscsi = configuration.iscsi.enabled ? await this.#createIscsi() : undefined;
     const iscsi = (await this.#iscsi?.listen(configuration.iscsi.listen)) ?? [];
     const run = { pid: process.pid, nbd, iscsi, api };
-    await writeRunFile(dataDir, run);
+    await writeRunFile(dataDir, run).catch((error: unknown) => {
+      // A full disk must not keep volumes from being read; commands then need --api.
+      if (!(error instanceof GatewayError) || error.code !== 'disk-full') throw error;
+      log.warn(`${error.message}; commands will not find this gateway by themselves`);
+    });
     this.#listening = true;
     log.info('listening', {
       nbd: nbd.map(formatListenAddress).join(' '),

@@ -43,3 +43,17 @@ export function diskError(failed: FailedCall): GatewayError {
     { context: { call: failed.call, path: failed.path, errno: name } },
   );
 }
+
+/** For what goes through node:fs: "/etc/keepgate/key cannot be read: i/o error (EIO)". */
+export function fileError(path: string, what: string, error: unknown): GatewayError {
+  const { errno: number, code = '' } = error instanceof Error ? (error as NodeJS.ErrnoException) : {};
+  if (number === undefined)
+    return new GatewayError('disk-failed', `${path} ${what}: ${String(error)}`, { cause: error });
+  const text = /^\w+: ([^,]+)/.exec((error as Error).message)?.[1] ?? 'it failed';
+  const known = codes.get(-number);
+  const mended = known === undefined || known === 'not-found' ? 'disk-failed' : known;
+  return new GatewayError(mended, `${path} ${what}: ${text} (${code})`, {
+    cause: error,
+    context: { path, errno: code },
+  });
+}

@@ -3,9 +3,10 @@
  * the file with mode 0600 from its first moment, durably, and never replaces one.
  */
 import { constants } from 'node:fs';
-import { mkdir, open } from 'node:fs/promises';
+import { mkdir, open, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { GatewayError } from '../base/errors.js';
+import { fileError } from './disk-error.js';
 
 const groupAndWorldBits = 0o077;
 const secretBytesMax = 4096;
@@ -26,6 +27,8 @@ export async function readSecretFile(path: string, what: string): Promise<string
     }
     if (size > secretBytesMax) throw new GatewayError('key-invalid', `${path}: this is not a ${what}`);
     return await file.readFile('utf8');
+  } catch (error) {
+    throw error instanceof GatewayError ? error : fileError(path, 'cannot be read', error);
   } finally {
     await file.close();
   }
@@ -39,10 +42,13 @@ function refusal(error: unknown, path: string, what: string): unknown {
   if (code === 'EACCES' || code === 'EISDIR') {
     return new GatewayError('key-missing', `${path}: this user cannot read the ${what} (${code})`, { cause: error });
   }
-  return error;
+  return fileError(path, 'cannot be read', error);
 }
 
-/** Makes the file and its directory. @throws GatewayError volume-exists when there is one, directory-unwritable */
+/**
+ * Makes the file and its directory; a file that could not be made whole is removed again, since nobody could use it and
+ * it would stand in the way. @throws GatewayError volume-exists when there is one, directory-unwritable, disk-full, disk-failed
+ */
 export async function writeSecretFile(path: string, content: string): Promise<void> {
   try {
     await mkdir(dirname(path), { recursive: true, mode: 0o700 });
@@ -50,19 +56,19 @@ export async function writeSecretFile(path: string, content: string): Promise<vo
     try {
       await file.writeFile(content);
       await file.sync();
+    } catch (error) {
+      await rm(path, { force: true });
+      throw error;
     } finally {
       await file.close();
     }
     const directory = await open(dirname(path), constants.O_RDONLY | constants.O_DIRECTORY);
     await directory.sync().finally(() => directory.close());
   } catch (error) {
-    const code = errnoOf(error);
-    if (code === 'EEXIST') {
+    if (errnoOf(error) === 'EEXIST') {
       throw new GatewayError('volume-exists', `${path} exists; nothing was overwritten`, { cause: error });
     }
-    throw new GatewayError('directory-unwritable', `${path} cannot be written (${code ?? String(error)})`, {
-      cause: error,
-    });
+    throw fileError(path, 'cannot be written', error);
   }
 }
 

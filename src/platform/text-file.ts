@@ -2,14 +2,16 @@
 import { constants } from 'node:fs';
 import { access, chmod, mkdir, open, readFile, rename, rm, stat, statfs } from 'node:fs/promises';
 import { GatewayError } from '../base/errors.js';
+import { fileError } from './disk-error.js';
 
-/** undefined when there is none. @throws GatewayError config-invalid where it cannot be read */
+/** undefined when there is none. @throws GatewayError config-invalid where this user cannot read it, disk-failed */
 export async function readTextFile(path: string): Promise<string | undefined> {
   try {
     return await readFile(path, 'utf8');
   } catch (error) {
     const code = errnoOf(error);
     if (code === 'ENOENT' || code === 'ENOTDIR') return undefined;
+    if (code === 'EIO') throw fileError(path, 'cannot be read', error);
     throw new GatewayError('config-invalid', `${path} cannot be read (${code ?? String(error)})`, { cause: error });
   }
 }
@@ -17,29 +19,37 @@ export async function readTextFile(path: string): Promise<string | undefined> {
 /** Replaces a file atomically, with mode 0600. Not durable: for what is made anew at each start. */
 export async function replaceTextFile(path: string, content: string): Promise<void> {
   const temporary = `${path}.new`;
-  await rm(temporary, { force: true });
-  const file = await open(temporary, 'wx', 0o600);
   try {
-    await file.writeFile(content);
-  } finally {
-    await file.close();
+    await rm(temporary, { force: true });
+    const file = await open(temporary, 'wx', 0o600);
+    try {
+      await file.writeFile(content);
+    } finally {
+      await file.close();
+    }
+    await rename(temporary, path);
+  } catch (error) {
+    throw fileError(path, 'cannot be written', error);
   }
-  await rename(temporary, path);
 }
 
-/** Makes a file that must not exist yet. @throws GatewayError volume-exists, directory-unwritable */
+/** Makes a file that must not exist yet. @throws GatewayError volume-exists, directory-unwritable, disk-full, disk-failed */
 export async function createTextFile(path: string, content: string): Promise<void> {
   try {
     const file = await open(path, 'wx', 0o644);
-    await file.writeFile(content).finally(() => file.close());
+    try {
+      await file.writeFile(content);
+    } catch (error) {
+      await rm(path, { force: true });
+      throw error;
+    } finally {
+      await file.close();
+    }
   } catch (error) {
-    const code = errnoOf(error);
-    if (code === 'EEXIST') {
+    if (errnoOf(error) === 'EEXIST') {
       throw new GatewayError('volume-exists', `${path} exists; nothing was overwritten`, { cause: error });
     }
-    throw new GatewayError('directory-unwritable', `${path} cannot be written (${code ?? String(error)})`, {
-      cause: error,
-    });
+    throw fileError(path, 'cannot be written', error);
   }
 }
 
@@ -59,6 +69,7 @@ export async function ensureWritableDirectory(path: string, setting: string): Pr
     await access(path, constants.W_OK | constants.X_OK);
   } catch (error) {
     const code = errnoOf(error);
+    if (code === 'ENOSPC' || code === 'EDQUOT' || code === 'EIO') throw fileError(path, 'cannot be made', error);
     const why =
       code === 'ENOTDIR' || code === 'EEXIST' ? 'it, or a parent, is a file' : `${code ?? String(error)} for this user`;
     throw new GatewayError('directory-unwritable', `${path} is not a writable directory: ${why} (${setting})`, {

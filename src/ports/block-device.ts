@@ -58,6 +58,8 @@ export interface BlockDevice {
 
   /** False while the buffer is full or disk space is missing: then call `onceWritable` and read no further payload. */
   readonly writable: boolean;
+  /** The same for trims and zeros, which take no space: they go on while disk space is missing. Also told by `onceWritable`. */
+  readonly zeroable: boolean;
   onceWritable(listener: () => void): void;
 
   /** Stages a write whose whole payload is source[sourceStart, sourceStart + lengthBytes). */

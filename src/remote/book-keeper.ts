@@ -84,10 +84,16 @@ export class BookKeeper {
   }
 
   async #forget(doubtful: boolean): Promise<void> {
-    const { disk } = this.#options;
-    await this.#book?.close();
+    const { disk, log } = this.#options;
+    const book = this.#book;
     this.#book = undefined;
-    if (doubtful && (await disk.exists(MAP_FILE))) await disk.remove(MAP_FILE);
+    try {
+      await book?.close();
+      if (doubtful && (await disk.exists(MAP_FILE))) await disk.remove(MAP_FILE);
+    } catch (error) {
+      if (!(error instanceof GatewayError)) throw error;
+      log.warn(`the map of the bucket stays as it is: ${error.message}`);
+    }
   }
 
   async #load(): Promise<RemoteBook> {

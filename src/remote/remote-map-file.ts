@@ -166,6 +166,8 @@ export class MapFile {
     await change.seal(position);
     await this.#options.disk.syncDirectory('.');
     await this.#redo();
+    // Whoever goes on as if the pages showed it would count copies of blocks that are not there.
+    if (this.#position.number !== position.number) throw new MapDoubtError('a sealed change was not applied');
   }
 
   async close(): Promise<void> {
@@ -338,21 +340,23 @@ function encodeHeader(
 async function readHeader(file: DiskFile, magic: string, options: MapFileOptions): Promise<Head> {
   const bytes = new Uint8Array(MAP_PAGE_BYTES);
   const got = await file.read(bytes, 0, MAP_PAGE_BYTES, 0);
-  const reader = new ByteReader(bytes, file.path);
-  const found = new TextDecoder().decode(reader.bytes(8));
-  const version = reader.u32();
-  const crc = reader.u32();
+  const view = new DataView(bytes.buffer);
+  const found = new TextDecoder().decode(bytes.subarray(0, 8));
+  const version = view.getUint32(8, true);
+  if (found === magic && version > VERSION) {
+    throw new GatewayError('format-newer', `${file.path} has format version ${version}; this program reads ${VERSION}`);
+  }
+  // Before anything is made of the numbers: those of a torn page may be none.
+  const crc = view.getUint32(CRC_AT, true);
+  view.setUint32(CRC_AT, 0, true);
+  const sound = got === MAP_PAGE_BYTES && options.checksums.crc32c(0, bytes, 0, MAP_PAGE_BYTES) === crc;
+  if (!sound || found !== magic) throw new MapDoubtError(`${file.path} has no sound header`);
+  const reader = new ByteReader(bytes.subarray(CRC_AT + 4), file.path);
   const uuid = Buffer.from(reader.bytes(16));
   const records = reader.u64();
   const headsCrc = reader.u32();
   reader.u32();
   const position = readPoint(reader);
-  if (found === magic && version > VERSION) {
-    throw new GatewayError('format-newer', `${file.path} has format version ${version}; this program reads ${VERSION}`);
-  }
-  new DataView(bytes.buffer).setUint32(CRC_AT, 0, true);
-  const sound = got === MAP_PAGE_BYTES && options.checksums.crc32c(0, bytes, 0, MAP_PAGE_BYTES) === crc;
-  if (!sound || found !== magic) throw new MapDoubtError(`${file.path} has no sound header`);
   if (!uuid.equals(uuidBytes(options.uuid))) throw new MapDoubtError(`${file.path} is another volume’s`);
   return { position, records, headsCrc };
 }
@@ -363,8 +367,8 @@ async function completeRedo(file: DiskFile, options: MapFileOptions): Promise<He
   try {
     head = await readHeader(file, REDO_MAGIC, options);
   } catch (error) {
-    // A torn or missing header page: the change was never decided.
-    if (error instanceof GatewayError && error.code === 'format-newer') throw error;
+    // A torn or missing header page: the change was never decided. One that cannot be read says nothing.
+    if (!(error instanceof MapDoubtError)) throw error;
     return undefined;
   }
   const { checksums } = options;

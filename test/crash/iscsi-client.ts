@@ -36,6 +36,17 @@ interface Pdu {
   readonly data: Buffer;
 }
 
+/** CHECK CONDITION, BUSY and the like, with what the target said about it. */
+export class ScsiStatusError extends Error {
+  constructor(
+    readonly status: number,
+    /** undefined where no sense came. */
+    readonly sense: { readonly key: number; readonly code: number; readonly qualifier: number } | undefined,
+  ) {
+    super(`the target answered SCSI status ${status}, sense ${JSON.stringify(sense)}`);
+  }
+}
+
 export class IscsiClient {
   private readonly commands = new Map<number, Command>();
   private received: Buffer = Buffer.alloc(0);
@@ -169,9 +180,9 @@ export class IscsiClient {
       this.answerR2t(header);
     } else if (type === opcode.dataIn) {
       data.copy(this.commandOf(tag).into, header.readUInt32BE(40));
-      if (((header[1] ?? 0) & 1) !== 0) this.complete(header, tag);
+      if (((header[1] ?? 0) & 1) !== 0) this.complete(header, data, tag);
     } else if (type === opcode.scsiResponse) {
-      this.complete(header, tag);
+      this.complete(header, data, tag);
     } else if (type === opcode.nopIn) {
       if (header.readUInt32BE(20) !== noTag) this.answerNop(header);
     } else {
@@ -180,13 +191,13 @@ export class IscsiClient {
     this.updateWindow(header);
   }
 
-  private complete(header: Buffer, tag: number): void {
+  private complete(header: Buffer, data: Buffer, tag: number): void {
     const command = this.commandOf(tag);
     this.commands.delete(tag);
     this.expStatSn = (header.readUInt32BE(24) + 1) >>> 0;
     const status = header[3] ?? 0;
     if (status === 0) command.resolve(command.into);
-    else command.reject(new Error(`the target answered SCSI status ${status}`));
+    else command.reject(new ScsiStatusError(status, senseOf(data)));
   }
 
   private commandOf(tag: number): Command {
@@ -275,6 +286,12 @@ export class IscsiClient {
     for (const wake of this.blocked.splice(0)) wake();
     this.wakeReader?.();
   }
+}
+
+/** Fixed format (SPC-4, 4.5.3), behind its length in two bytes (RFC 7143, 11.4.7.2). */
+function senseOf(data: Buffer): ScsiStatusError['sense'] {
+  if (data.length < 2 + 14) return undefined;
+  return { key: (data[2 + 2] ?? 0) & 0x0f, code: data[2 + 12] ?? 0, qualifier: data[2 + 13] ?? 0 };
 }
 
 function splitKey(line: string): [string, string] {

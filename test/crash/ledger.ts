@@ -13,7 +13,20 @@ export function isZeroWrite(number: number): boolean {
   return number % 8 === 7;
 }
 
-export class Ledger {
+/** What a load enters its requests in. */
+export interface WriteLedger {
+  readonly sectorCount: number;
+  isFree(firstSector: number, count: number): boolean;
+  /** Begins a write; returns its number. */
+  begin(firstSector: number, count: number): number;
+  /** `forced`: it was a FUA write. */
+  acknowledge(firstSector: number, count: number, forced: boolean): void;
+  /** Notes that a flush is issued; what it returns names the flush. */
+  beginFlush(): number;
+  acknowledgeFlush(begun: number): void;
+}
+
+export class Ledger implements WriteLedger {
   readonly sectorCount: number;
   private readonly acknowledged: Uint32Array;
   private readonly outstanding: Uint32Array;
@@ -41,6 +54,15 @@ export class Ledger {
     const end = firstSector + count;
     this.acknowledged.set(this.outstanding.subarray(firstSector, end), firstSector);
     this.outstanding.fill(0, firstSector, end);
+  }
+
+  /** A killed process loses nothing, flushed or not: flushes make no difference. */
+  beginFlush(): number {
+    return 0;
+  }
+
+  acknowledgeFlush(): void {
+    // As above.
   }
 
   /**

@@ -2,7 +2,7 @@
  * A write load whose every acknowledgement is entered in a ledger: several connections, many requests in flight,
  * writes of any sector count at any sector (parts of blocks too), zeros, forced writes and flushes between them.
  */
-import { contentsOf, isZeroWrite, sectorBytes, type Ledger } from './ledger.js';
+import { contentsOf, isZeroWrite, sectorBytes, type Ledger, type WriteLedger } from './ledger.js';
 
 const blockSectors = 8;
 
@@ -28,12 +28,14 @@ export function seededNumbers(seed: number): () => number {
 
 export interface LoadOptions {
   readonly clients: readonly BlockClient[];
-  readonly ledger: Ledger;
+  readonly ledger: WriteLedger;
   readonly random: () => number;
   readonly requestsPerClient: number;
   readonly sectorsPerWriteMax: number;
   /** Share of the writes that are one whole block of 4 KiB, as most of a disk's are. Default: none by intention. */
   readonly wholeBlocks?: number;
+  /** Of all requests; default 0.01. */
+  readonly flushShare?: number;
   /** Called after each acknowledged write; false ends the load. */
   readonly onAcknowledged: (count: number) => boolean;
 }
@@ -46,7 +48,7 @@ export interface LoadEnd {
 
 /** Runs until `onAcknowledged` says that it is enough, or every client lost its connection. */
 export async function runLoad(options: LoadOptions): Promise<LoadEnd> {
-  const { ledger, random, wholeBlocks = 0 } = options;
+  const { ledger, random, wholeBlocks = 0, flushShare = 0.01 } = options;
   const errors: Error[] = [];
   let acknowledged = 0;
   let ended = false;
@@ -61,15 +63,21 @@ export async function runLoad(options: LoadOptions): Promise<LoadEnd> {
     const number = ledger.begin(first, count);
     if (isZeroWrite(number)) await client.writeZeroes(first * sectorBytes, count * sectorBytes);
     else await client.write(first * sectorBytes, contentsOf(first, count, number), { fua });
-    ledger.acknowledge(first, count);
+    ledger.acknowledge(first, count, fua && !isZeroWrite(number));
     acknowledged += 1;
     if (!options.onAcknowledged(acknowledged)) ended = true;
+  };
+
+  const flushOnce = async (client: BlockClient): Promise<void> => {
+    const begun = ledger.beginFlush();
+    await client.flush();
+    ledger.acknowledgeFlush(begun);
   };
 
   const work = async (client: BlockClient): Promise<void> => {
     try {
       while (!ended) {
-        if (random() < 0.01) await client.flush();
+        if (random() < flushShare) await flushOnce(client);
         else await writeOnce(client);
       }
     } catch (error) {

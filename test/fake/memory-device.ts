@@ -87,6 +87,10 @@ export class MemoryDevice implements BlockDevice {
     return this.#writable;
   }
 
+  get zeroable(): boolean {
+    return this.#writable;
+  }
+
   set writable(value: boolean) {
     this.#writable = value;
     if (!value) return;

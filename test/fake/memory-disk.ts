@@ -99,7 +99,13 @@ export class MemoryDisk implements Disk {
     return {
       path,
       sizeBytes: () => later('size', () => inode.data.length),
-      readNow: (target, start, length, position) => act('read', () => get(target, start, length, position) === length),
+      readNow: (target, start, length, position) => {
+        try {
+          return act('read', () => get(target, start, length, position) === length);
+        } catch {
+          return false; // As the real one: `read` finds out why.
+        }
+      },
       read: (target, start, length, position) => later('read', () => get(target, start, length, position)),
       writeNow: (parts, position) => act('write', () => put(parts, position)),
       write: (parts, position) => later('write', () => put(parts, position)),
@@ -130,11 +136,13 @@ export class MemoryDisk implements Disk {
     };
   }
 
-  exists(path: string): Promise<boolean> {
+  async exists(path: string): Promise<boolean> {
+    this.hook('stat', path);
     return Promise.resolve(this.entries.has(path));
   }
 
-  list(path: string): Promise<string[]> {
+  async list(path: string): Promise<string[]> {
+    this.hook('list', path);
     const prefix = path === '.' ? '' : `${path}/`;
     const names = [...this.entries.keys()]
       .filter((name) => name.startsWith(prefix))
@@ -142,11 +150,12 @@ export class MemoryDisk implements Disk {
     return Promise.resolve([...new Set(names)].sort());
   }
 
-  makeDirectory(): Promise<void> {
+  async makeDirectory(path: string): Promise<void> {
+    this.hook('mkdir', path);
     return Promise.resolve();
   }
 
-  rename(from: string, to: string): Promise<void> {
+  async rename(from: string, to: string): Promise<void> {
     this.hook('rename', from);
     const inode = this.entries.get(from);
     if (inode === undefined) throw new GatewayError('not-found', `${from}: no such file`);
@@ -155,13 +164,13 @@ export class MemoryDisk implements Disk {
     return Promise.resolve();
   }
 
-  remove(path: string): Promise<void> {
+  async remove(path: string): Promise<void> {
     this.hook('remove', path);
     this.entries.delete(path);
     return Promise.resolve();
   }
 
-  syncDirectory(path: string): Promise<void> {
+  async syncDirectory(path: string): Promise<void> {
     this.hook('sync-directory', path);
     const inside = (name: string): boolean => (path === '.' ? !name.includes('/') : name.startsWith(`${path}/`));
     for (const name of [...this.durableEntries.keys()]) if (inside(name)) this.durableEntries.delete(name);
@@ -169,7 +178,8 @@ export class MemoryDisk implements Disk {
     return Promise.resolve();
   }
 
-  readSmall(path: string): Promise<Uint8Array> {
+  async readSmall(path: string): Promise<Uint8Array> {
+    this.hook('read', path);
     const inode = this.entries.get(path);
     if (inode === undefined) throw new GatewayError('not-found', `${path}: no such file`);
     return Promise.resolve(inode.data.slice());
@@ -185,7 +195,8 @@ export class MemoryDisk implements Disk {
     await this.syncDirectory(path.includes('/') ? path.slice(0, path.lastIndexOf('/')) : '.');
   }
 
-  lock(path: string): Promise<DiskLock> {
+  async lock(path: string): Promise<DiskLock> {
+    this.hook('lock', path);
     if (this.locks.has(path)) throw new GatewayError('volume-locked', `${path} is held`);
     this.locks.add(path);
     const release = (): Promise<void> => {

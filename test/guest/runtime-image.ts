@@ -2,7 +2,7 @@
  * A disk image with everything that a gateway needs to run inside a guest: Node, its shared libraries, the built
  * program, the addon, and the packages of production. Made by mke2fs from a folder: no rights, no mount.
  *
- *   /node  /lib/*.so  /keepgate/{package.json,dist/src,build/Release/*.node,node_modules}
+ *   /node  /lib/*.so  /keepgate/{package.json,dist/src,test/tool/*.mjs,build/Release/*.node,node_modules}
  */
 import { cp, copyFile, mkdir, mkdtemp, realpath, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -15,6 +15,9 @@ const projectDirectory = resolve(import.meta.dirname, '../../..');
 
 /** Where in a guest a script that has mounted the image at /app finds the gateway's command. */
 export const keepgateInGuest = 'LD_LIBRARY_PATH=/app/lib /app/node /app/keepgate/dist/src/cli/main.js';
+/** The same, for a program that is changed as it is loaded: with KEEPGATE_TEST_PATCHES in the environment. */
+export const patchedKeepgateInGuest =
+  'LD_LIBRARY_PATH=/app/lib /app/node --import /app/keepgate/test/tool/patch-register.mjs /app/keepgate/dist/src/cli/main.js';
 
 export async function makeRuntimeImage(imagePath: string): Promise<void> {
   const folder = await mkdtemp(join(tmpdir(), 'keepgate-runtime-'));
@@ -34,6 +37,10 @@ export async function makeRuntimeImage(imagePath: string): Promise<void> {
       await cp(path, inApp(path), { recursive: true });
     }
     await cp(join(projectDirectory, 'dist/src'), join(app, 'dist/src'), { recursive: true });
+    await cp(join(projectDirectory, 'test/tool'), join(app, 'test/tool'), {
+      recursive: true,
+      filter: (path) => !path.endsWith('.ts'),
+    });
     const bytes = Number((await run('du', ['-sb', folder])).split('\t')[0]);
     const sizeMiB = Math.ceil((bytes * 1.5) / 1024 / 1024) + 64; // Small files take whole blocks.
     const args = ['-q', '-F', '-O', '^has_journal', '-m', '0', '-N', '40000', '-d', folder, imagePath, `${sizeMiB}M`];

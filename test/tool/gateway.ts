@@ -159,6 +159,14 @@ export class TestGateway {
     await this.service?.ended;
   }
 
+  /** Waits until the process ends by itself; its exit status. */
+  async untilEnded(): Promise<number | undefined> {
+    const service = this.service;
+    if (service === undefined) return undefined;
+    await eventually('the gateway ends by itself', () => !service.isRunning(), { explain: () => service.output() });
+    return service.status();
+  }
+
   /** SIGTERM and an orderly end, which must not take long. */
   async stop(): Promise<void> {
     const service = this.service;

@@ -88,6 +88,8 @@ export interface Service {
   readonly output: () => string;
   /** Settles when the process is gone, with the signal that ended it, if one did. */
   readonly ended: Promise<NodeJS.Signals | null>;
+  /** Its exit status once it ended by itself; undefined while it runs, and when a signal ended it. */
+  readonly status: () => number | undefined;
   isRunning(): boolean;
   signal(signal: NodeJS.Signals): void;
   /** Ends the process: the signal first, SIGKILL after five seconds. */
@@ -109,12 +111,16 @@ export function startService(program: Program | string, args: readonly string[],
   child.stdout.on('data', append);
   child.stderr.on('data', append);
   let running = true;
+  let exitStatus: number | undefined;
   const ended = new Promise<NodeJS.Signals | null>((resolve) => {
     const done = (by: NodeJS.Signals | null): void => {
       running = false;
       resolve(by);
     };
-    child.once('close', (_status, by) => done(by));
+    child.once('close', (status: number | null, by: NodeJS.Signals | null) => {
+      exitStatus = status ?? undefined;
+      done(by);
+    });
     child.once('error', (error) => {
       text += `${error.message}\n`;
       done(null);
@@ -127,6 +133,7 @@ export function startService(program: Program | string, args: readonly string[],
     pid: child.pid ?? -1,
     output: () => text,
     ended,
+    status: () => exitStatus,
     isRunning: () => running,
     signal,
     async stop(name = 'SIGTERM') {

@@ -246,7 +246,7 @@ export class Transmission implements SlotOwner, ReplySender, LargeReadHost {
       case command.write:
       case command.trim:
       case command.writeZeroes:
-        if (this.device.writable) return true;
+        if (type === command.write ? this.device.writable : this.device.zeroable) return true;
         if (!this.#waitsForWritable) {
           this.#waitsForWritable = true;
           this.device.onceWritable(this.#onWritable);

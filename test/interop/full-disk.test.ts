@@ -1,0 +1,288 @@
+/**
+ * A real gateway on a disk that is full, or fails: what clients, the API and the metrics see, and that it goes on by
+ * itself when there is space, or ends and recovers. Full both ways: a small file system that is really full, where one
+ * may be mounted, and calls that are made to fail.
+ */
+import assert from 'node:assert/strict';
+import { mkdir, mkdtemp, open, rm, stat } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { it } from 'node:test';
+import { IscsiClient, ScsiStatusError } from '../crash/iscsi-client.js';
+import { NbdClient, NbdRequestError } from '../crash/nbd-client.js';
+import { FaultyDisk, type FaultRule } from '../tool/disk-fault.js';
+import { TestGateway, keepgatePath, targetPrefix } from '../tool/gateway.js';
+import { attempt, eventually } from '../tool/process.js';
+import { suite } from '../tool/suite.js';
+
+const mib = 1024 * 1024;
+const name = 'disk';
+const errnoNoSpace = 28;
+const volume = {
+  name,
+  size: '96MiB',
+  buffer: { size: '64MiB' },
+  access: 'shared',
+  fullTimeout: '1s',
+  replicate: { enabled: false },
+};
+const imageIsFull: readonly FaultRule[] = [
+  { errno: 'ENOSPC', call: 'allocate', path: `/${name}/image` },
+  { errno: 'ENOSPC', call: 'allocate', path: `/${name}/log/new` },
+];
+
+/** A pattern that tells which megabyte it is. */
+const megabyte = (n: number): Buffer => Buffer.alloc(mib, Buffer.from(`megabyte ${n} `));
+
+interface Space {
+  fill(): Promise<void>;
+  free(): Promise<void>;
+}
+
+suite('a full disk', ['cc'], () => {
+  it('stalls writes, then refuses them, and nothing else; and goes on by itself when there is space', async () => {
+    const disk = await FaultyDisk.make();
+    const gateway = await TestGateway.start({ volumes: [volume], env: disk.env });
+    const space = {
+      fill: () => Promise.resolve(disk.set(imageIsFull)),
+      free: () => Promise.resolve(disk.set([])),
+    };
+    try {
+      await fillAndFree(gateway, space);
+    } finally {
+      await gateway.dispose();
+      await disk.dispose();
+    }
+  });
+
+  it('does so on a small file system that is really full', async (t) => {
+    const folder = await mkdtemp(join(tmpdir(), 'keepgate-full-'));
+    const mounted = await attempt('mount', ['-t', 'tmpfs', '-o', 'size=96m', 'keepgate-test', folder]);
+    try {
+      if (mounted.status !== 0) return t.skip(`this user may not mount: ${mounted.stderr.trim()}`);
+      const gateway = await TestGateway.start({ volumes: [volume], folder });
+      try {
+        await fillAndFree(gateway, ballast(join(folder, 'ballast')));
+      } finally {
+        await gateway.dispose();
+      }
+    } finally {
+      if (mounted.status === 0) await attempt('umount', [folder]);
+      await rm(folder, { recursive: true, force: true });
+    }
+  });
+
+  it('lets a gateway start, and serve what is there', async () => {
+    const disk = await FaultyDisk.make();
+    const gateway = await TestGateway.start({ volumes: [volume], env: disk.env });
+    try {
+      const client = await NbdClient.connect(gateway.nbdPort, name);
+      await client.write(0, megabyte(1));
+      await gateway.kill();
+      disk.set([...imageIsFull, { errno: 'ENOSPC', call: 'open', path: '/log/new' }]);
+      await gateway.startAgain();
+      const again = await NbdClient.connect(gateway.nbdPort, name);
+      assert.deepEqual(await again.read(0, mib), megabyte(1));
+      again.destroy();
+    } finally {
+      await gateway.dispose();
+      await disk.dispose();
+    }
+  });
+});
+
+/** A file that takes all the space that is left. */
+function ballast(path: string): Space {
+  return {
+    async fill() {
+      const file = await open(path, 'w');
+      const chunk = Buffer.alloc(64 * 1024, 1);
+      try {
+        for (;;) await file.write(chunk);
+      } catch (error) {
+        assert.equal((error as NodeJS.ErrnoException).code, 'ENOSPC');
+      } finally {
+        await file.close();
+      }
+    },
+    free: () => rm(path),
+  };
+}
+
+async function fillAndFree(gateway: TestGateway, space: Space): Promise<void> {
+  const first = await NbdClient.connect(gateway.nbdPort, name);
+  const kept = 4;
+  for (let n = 0; n < kept; n += 1) await first.write(n * mib, megabyte(n));
+  await first.flush();
+  await space.fill();
+  const acknowledged = await writeUntilRefused(first, kept);
+
+  await eventually('the volume is stalled', async () => (await stateOf(gateway)) === 'stalled');
+  assert.equal(await gateway.metric('keepgate_volume_state', 'state="stalled"'), 1);
+  assert.equal((await fetch(`${gateway.apiUrl}/healthz`)).status, 503);
+
+  const scsi = await IscsiClient.connect(gateway.iscsiPort, `${targetPrefix}:${name}`, 'iqn.2026-11.test:full');
+  await assert.rejects(scsi.write(90 * mib, Buffer.alloc(4096, 7)), (error) => {
+    assert(error instanceof ScsiStatusError);
+    assert.deepEqual(error.sense, { key: 0x7, code: 0x27, qualifier: 0x07 });
+    return true;
+  });
+  assert.deepEqual(await first.read(mib, mib), megabyte(1));
+  assert.deepEqual(await scsi.read(2 * mib, 4096), megabyte(2).subarray(0, 4096));
+  await first.flush();
+  await scsi.flush();
+  await first.trim(0, 2 * mib);
+  await scsi.writeZeroes(3 * mib, 4096);
+  assert.deepEqual(await first.read(0, mib), Buffer.alloc(mib));
+  scsi.destroy();
+
+  await space.free();
+  await eventually('the volume goes on by itself', async () => (await stateOf(gateway)) === 'online');
+  await first.write(90 * mib, megabyte(90));
+  await first.flush();
+  assert.equal(await gateway.metric('keepgate_volume_state', 'state="stalled"'), 0);
+  first.destroy();
+  await gateway.kill();
+  await gateway.startAgain();
+  const again = await NbdClient.connect(gateway.nbdPort, name);
+  assert.deepEqual(await again.read(0, 2 * mib), Buffer.alloc(2 * mib));
+  for (const n of [...acknowledged, 90]) assert.deepEqual(await again.read(n * mib, mib), megabyte(n), `megabyte ${n}`);
+  again.destroy();
+}
+
+/** Megabytes that were acknowledged before the first refusal. */
+async function writeUntilRefused(client: NbdClient, from: number): Promise<number[]> {
+  const acknowledged: number[] = [];
+  for (let n = from; n < 88; n += 1) {
+    try {
+      await client.write(n * mib, megabyte(n));
+      acknowledged.push(n);
+    } catch (error) {
+      assert(error instanceof NbdRequestError);
+      assert.equal(error.errorNumber, errnoNoSpace);
+      return acknowledged;
+    }
+  }
+  assert.fail('a full disk took everything');
+}
+
+async function stateOf(gateway: TestGateway): Promise<string> {
+  return ((await gateway.api(`/v1/volumes/${name}`)) as { state: string }).state;
+}
+
+suite('a failing disk', ['cc'], () => {
+  const endings: readonly { readonly what: string; readonly rule: FaultRule; readonly says: RegExp }[] = [
+    {
+      what: 'fdatasync of the log',
+      rule: { errno: 'EIO', call: 'sync', path: `/${name}/log/` },
+      says: /ends at once: fdatasync of the log failed/,
+    },
+    {
+      what: 'appending to the log',
+      rule: { errno: 'EIO', call: 'write', path: `/${name}/log/` },
+      says: /ends at once: a batch could not be appended/,
+    },
+    {
+      what: 'writing into the image',
+      rule: { errno: 'EIO', call: 'write', path: `/${name}/image` },
+      says: /ends at once: moving records into the image failed: writing into the image failed: .*EIO/,
+    },
+    {
+      what: 'writing a superblock',
+      rule: { errno: 'EIO', call: 'write', path: `/${name}/super.` },
+      says: /ends at once: .*writing a superblock failed: .*EIO/,
+    },
+  ];
+  for (const { what, rule, says } of endings) {
+    it(`${what} ends the process; nothing is acknowledged falsely, and what was is there again`, async () => {
+      const disk = await FaultyDisk.make();
+      const gateway = await TestGateway.start({ volumes: [volume], env: disk.env });
+      try {
+        const client = await NbdClient.connect(gateway.nbdPort, name);
+        for (let n = 0; n < 3; n += 1) await client.write(n * mib, megabyte(n));
+        await client.flush();
+        disk.set([rule]);
+        const acknowledged = [0, 1, 2];
+        // Without a flush only the destager, within seconds, meets the fault.
+        const flushed = writeAndFlush(client, acknowledged);
+        const status = await gateway.untilEnded();
+        assert.equal(status, 1, gateway.log());
+        assert.match(gateway.log(), says);
+        if (rule.path.endsWith('/log/')) assert.equal(await flushed, false, 'a flush was acknowledged falsely');
+        else await flushed;
+        disk.set([]);
+        await gateway.startAgain();
+        const again = await NbdClient.connect(gateway.nbdPort, name);
+        for (const n of acknowledged) assert.deepEqual(await again.read(n * mib, mib), megabyte(n));
+        again.destroy();
+      } finally {
+        await gateway.dispose();
+        await disk.dispose();
+      }
+    });
+  }
+});
+
+/** True when both were acknowledged. */
+async function writeAndFlush(client: NbdClient, acknowledged: number[]): Promise<boolean> {
+  try {
+    await client.write(3 * mib, megabyte(3));
+    acknowledged.push(3);
+    await client.flush();
+    return true;
+  } catch {
+    return false; // The connection ends with the process.
+  }
+}
+
+suite('commands on a full or failing disk', ['cc'], () => {
+  const cases: readonly { what: string; rule: FaultRule; args: (folder: string) => string[]; says: RegExp }[] = [
+    {
+      what: 'init without space for the key',
+      rule: { errno: 'ENOSPC', call: 'write', path: '/made/key' },
+      args: (folder) => ['init', join(folder, 'made')],
+      says: /^keepgate: \S+made\/key cannot be written: no space left on device \(ENOSPC\)\. Free space.*\n$/,
+    },
+    {
+      what: 'key generate on a failing disk',
+      rule: { errno: 'EIO', call: 'sync', path: '/made/key' },
+      args: (folder) => ['key', 'generate', join(folder, 'made', 'key')],
+      says: /^keepgate: \S+made\/key cannot be written: i\/o error \(EIO\)\. The disk.*\n$/,
+    },
+    {
+      what: 'serve with a configuration that cannot be read',
+      rule: { errno: 'EIO', call: 'read', path: '/made/keepgate.yaml' },
+      args: (folder) => ['serve', '--config', join(folder, 'made', 'keepgate.yaml')],
+      says: /^keepgate: \S+made\/keepgate.yaml cannot be read: i\/o error \(EIO\)\. The disk.*\n$/,
+    },
+    {
+      what: 'serve with a key that cannot be read',
+      rule: { errno: 'EIO', call: 'read', path: '/made/key' },
+      args: (folder) => ['serve', '--config', join(folder, 'made', 'keepgate.yaml')],
+      says: /keepgate: \S+made\/key cannot be read: i\/o error \(EIO\)\. The disk.*\n$/,
+    },
+  ];
+  for (const { what, rule, args, says } of cases) {
+    it(`${what}: one line, exit code 1, and nothing half-made`, async () => {
+      const disk = await FaultyDisk.make();
+      const folder = await mkdtemp(join(tmpdir(), 'keepgate-commands-'));
+      try {
+        const made = join(folder, 'made');
+        if (rule.call === 'read') {
+          const ended = await attempt(process.execPath, [keepgatePath, 'init', made]);
+          assert.equal(ended.status, 0, ended.stderr);
+        } else {
+          await mkdir(made);
+        }
+        disk.set([rule]);
+        const ended = await attempt(process.execPath, [keepgatePath, ...args(folder)], { env: disk.env });
+        assert.equal(ended.status, 1, ended.stderr);
+        assert.match(ended.stderr, says);
+        if (rule.call !== 'read') await assert.rejects(stat(join(made, 'key')), { code: 'ENOENT' });
+      } finally {
+        await disk.dispose();
+        await rm(folder, { recursive: true, force: true });
+      }
+    });
+  }
+});
