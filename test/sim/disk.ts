@@ -54,8 +54,20 @@ export class SimDisk {
     misdirect: () => false,
   };
   onAppend: AppendObserver = () => undefined;
-  /** Called before every operation that changes or reads something. */
+  /** Called before every operation. */
   onOperation: (operation: DiskOperation, path: string) => void = () => undefined;
+
+  /** Calls back once at the next operation that fits: a place where order matters is rarely met by chance. */
+  atNext(fits: (operation: DiskOperation, path: string) => boolean, run: () => void): void {
+    const before = this.onOperation;
+    this.onOperation = (operation, path) => {
+      before(operation, path);
+      if (!fits(operation, path)) return;
+      this.onOperation = before;
+      run();
+    };
+  }
+
   private readonly random: SeededRandom;
   private entries = new Map<string, Inode>();
   private durable = new Map<string, Inode>();

@@ -2,7 +2,7 @@
  * A machine that runs the gateway's own volume code (engine, replicator, and what ties them together) on a simulated
  * disk, over and over: it can be killed, lose its power, stop in order, and start again.
  */
-import { GatewayError } from '../../src/base/errors.js';
+import { GatewayError, type ErrorCode } from '../../src/base/errors.js';
 import type { VolumeConfiguration } from '../../src/config/configuration.js';
 import { LOG_DIRECTORY } from '../../src/engine/volume-directory-format.js';
 import { LogReader } from '../../src/engine/log-reader.js';
@@ -19,7 +19,7 @@ import { RecordedLog } from '../fake/log.js';
 import type { SeededRandom } from '../fake/random.js';
 import { SimDisk } from './disk.js';
 import { Life, type Scheduler } from './scheduler.js';
-import { Shadow, Violation } from './shadow.js';
+import { BLOCK, Shadow, Violation } from './shadow.js';
 import type { SimBucket } from './store.js';
 
 export const checksums = nativeChecksums();
@@ -230,15 +230,24 @@ export class SimHost {
     }
   }
 
-  /** The whole volume, read as a client does. */
-  async readAll(): Promise<Uint8Array> {
+  /** The whole volume, read as a client does; blocks that it refuses with one of `mayFail` are named. */
+  async readAll(mayFail: readonly ErrorCode[]): Promise<{ contents: Uint8Array; unreadable: Set<number> }> {
     const { device } = this;
     if (device === undefined) throw new GatewayError('volume-closed', 'the volume is not served');
     const contents = new Uint8Array(device.sizeBytes);
+    const unreadable = new Set<number>();
+    const readPart = async (at: number, lengthBytes: number): Promise<void> => {
+      try {
+        await this.read(device, at, contents.subarray(at, at + lengthBytes));
+      } catch (error) {
+        if (!(error instanceof GatewayError) || !mayFail.includes(error.code)) throw error;
+        if (lengthBytes === BLOCK) unreadable.add(at / BLOCK);
+        else for (let block = at; block < at + lengthBytes; block += BLOCK) await readPart(block, BLOCK);
+      }
+    };
     const step = 64 * KIB;
-    for (let at = 0; at < contents.length; at += step)
-      await this.read(device, at, contents.subarray(at, Math.min(contents.length, at + step)));
-    return contents;
+    for (let at = 0; at < contents.length; at += step) await readPart(at, Math.min(step, contents.length - at));
+    return { contents, unreadable };
   }
 
   read(device: Volume, offset: number, target: Uint8Array): Promise<void> {

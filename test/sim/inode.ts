@@ -159,9 +159,9 @@ export class Inode {
       for (let s = 0; s < SECTORS && together >= 0.7; s++) {
         if ((mask & (1 << s)) === 0) continue;
         const fate = random.fraction();
-        if (fate < 0.45) kept |= 1 << s;
-        else if (fate > 0.95) this.garble(index, s, random);
-        else if (fate > 0.9) this.unreadable.add(index * SECTORS + s);
+        if (fate < 0.4) kept |= 1 << s;
+        else if (fate > 0.9) this.garble(index, s, random);
+        else if (fate > 0.8) this.unreadable.add(index * SECTORS + s);
       }
       this.persist(index, page, kept);
     }

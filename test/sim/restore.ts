@@ -12,6 +12,8 @@ import type { SimBucket } from './store.js';
 export interface RestoredDisk extends Restored {
   readonly disk: SimDisk;
   readonly contents: Uint8Array;
+  /** Blocks that rotted before they were uploaded: they read as an error. */
+  readonly lost: ReadonlySet<number>;
 }
 
 /** Rejects with the refusal. */
@@ -50,5 +52,16 @@ export async function restoreFrom(
   });
   life.end();
   const contents = disk.file('image')?.contents() ?? new Uint8Array(0);
-  return { ...restored, disk, contents };
+  return { ...restored, disk, contents, lost: lostBlocks(disk.file('sums')?.contents() ?? new Uint8Array(0)) };
+}
+
+/** docs/formats.md: 127 sums in a sector of 512 bytes; 1 stands for a block that is not there. */
+function lostBlocks(sums: Uint8Array): Set<number> {
+  const view = new DataView(sums.buffer, sums.byteOffset, sums.length);
+  const lost = new Set<number>();
+  for (let at = 0; at + 4 <= sums.length; at += 4) {
+    if (at % 512 === 508 || view.getUint32(at, true) !== 1) continue;
+    lost.add(Math.floor(at / 512) * 127 + (at % 512) / 4);
+  }
+  return lost;
 }

@@ -194,7 +194,9 @@ export class Shadow {
       else if (kind === kinds.resize) this.sizes.push({ lsn: firstLsn + i, sizeBytes: u64(d + 16) });
     }
     const lastLsn = firstLsn + count - 1;
-    if (!failed) this.highestLsn = lastLsn;
+    // An epoch that was lost before it counted may begin at the same place again.
+    const data = Object.values(kinds).some((kind) => kind === view.getUint8(64));
+    if (!failed && data) this.highestLsn = lastLsn;
     this.appendedLsn = lastLsn;
     this.cuts.push(lastLsn);
     this.undurable.push({ file, path: this.options.pathOf(file), position, lengthBytes: bytes.length, lastLsn });
@@ -281,7 +283,11 @@ export class Shadow {
    * never was. `keeps`: what a process kill keeps: everything; after a failed sync only what was flushed; where bits
    * rot, what a later durable record says to be durable (a rotten last one looks as if it was never finished).
    */
-  judgeRecovery(contents: Uint8Array, keeps: 'all' | 'flushed' | 'claimed'): void {
+  judgeRecovery(
+    contents: Uint8Array,
+    keeps: 'all' | 'flushed' | 'claimed',
+    unreadable: ReadonlySet<number> = new Set(),
+  ): void {
     const { atLsn, powerLost } = this.death ?? { atLsn: this.appendedLsn, powerLost: false };
     this.death = undefined;
     const flushedLsn = keeps === 'claimed' ? this.claimedLsn() : this.durableLsn;
@@ -290,7 +296,7 @@ export class Shadow {
     const grown = this.sizes.some(({ lsn, sizeBytes }) => lsn > atLsn && sizeBytes === contents.length);
     const fitsSize = (sizeBytes: number): boolean =>
       grown ? sizeBytes < contents.length : sizeBytes === contents.length;
-    const lsn = this.match('the recovered volume', contents, leastLsn, atLsn, fitsSize);
+    const lsn = this.match('the recovered volume', contents, leastLsn, atLsn, fitsSize, unreadable);
     const lasts = (entry: { readonly lsn: number }): boolean => entry.lsn <= lsn || entry.lsn > atLsn;
     for (const [block, versions] of this.versions) this.versions.set(block, versions.filter(lasts));
     this.cuts = this.cuts.filter((cut) => cut <= lsn || cut > atLsn);
@@ -307,9 +313,9 @@ export class Shadow {
   }
 
   /** A restore gave these contents and said that they are the state at `lsn`. */
-  judgeRestore(contents: Uint8Array, lsn: number): void {
+  judgeRestore(contents: Uint8Array, lsn: number, lost: ReadonlySet<number> = new Set()): void {
     this.checkDurable(Math.min(lsn, this.appendedLsn), 'the bucket');
-    this.match('what the bucket gives back', contents, lsn, lsn, (size) => size === contents.length);
+    this.match('what the bucket gives back', contents, lsn, lsn, (size) => size === contents.length, lost);
   }
 
   /** Of a machine that is cloned while it is off. */
@@ -333,6 +339,7 @@ export class Shadow {
     leastLsn: number,
     mostLsn: number,
     fitsSize: (sizeBytes: number) => boolean,
+    unknown: ReadonlySet<number>,
   ): number {
     let candidates = this.cuts.filter((cut) => cut >= leastLsn && cut <= mostLsn && fitsSize(this.sizeAt(cut)));
     const explain = (why: string): Violation =>
@@ -341,6 +348,7 @@ export class Shadow {
       );
     if (candidates.length === 0) throw explain('none has this size');
     for (let block = 0; block * BLOCK < contents.length; block++) {
+      if (unknown.has(block)) continue;
       const found = contents.subarray(block * BLOCK, (block + 1) * BLOCK);
       const versions = this.versions.get(block) ?? [];
       const before = candidates;

@@ -5,18 +5,31 @@
  */
 import { GatewayError, type ErrorCode } from '../../src/base/errors.js';
 import { SeededRandom } from '../fake/random.js';
+import type { DiskOperation } from './disk.js';
 import { SimHost } from './host.js';
 import { drawProfile, type Profile } from './profile.js';
 import { restoreFrom, type RestoredDisk } from './restore.js';
 import { Scheduler } from './scheduler.js';
-import { Shadow, Violation } from './shadow.js';
+import { BLOCK, Shadow, Violation } from './shadow.js';
 import { SimBucket } from './store.js';
 import { resetIds, runLoad } from './workload.js';
 
 const MIB = 1024 * 1024;
-const BLOCK = 4096;
 /** Virtual time in which a healthy gateway must have drained and opened. */
 const patienceMs = 3_600_000;
+
+/** Operations of the disk before and after which crashes tell most. */
+const turningPoints: readonly { readonly operation: DiskOperation; readonly path: string }[] = [
+  { operation: 'sync', path: 'log/' },
+  { operation: 'write', path: 'super.' },
+  { operation: 'sync', path: 'super.' },
+  { operation: 'write', path: 'sums' },
+  { operation: 'sync', path: 'sums' },
+  { operation: 'sync', path: 'image' },
+  { operation: 'rename', path: 'log/' },
+  { operation: 'syncDirectory', path: 'log' },
+  { operation: 'write', path: 'map' },
+];
 
 export interface SimulationResult {
   readonly seed: number;
@@ -169,7 +182,8 @@ class Simulation {
     const others = this.hosts.filter((other) => other !== host && other.alive).map((other) => this.someLoad(other));
     const choice = random.fraction();
     if (choice < 0.62) {
-      await Promise.race([this.scheduler.sleep(random.below(operations * (quick ? 2 : 80))), load]);
+      const untilMs = operations * (quick ? 2 : 80);
+      await Promise.race([new Promise<void>((resolve) => this.sometime(host, untilMs, resolve)), load]);
       await this.disturb(host);
     }
     await Promise.race([load, this.scheduler.sleep(patienceMs)]);
@@ -178,6 +192,26 @@ class Simulation {
     if (random.fraction() < 0.15) await this.maybeDrain(host);
     if (random.fraction() < 0.3) await this.scheduler.sleep(random.below(9000));
     if (this.profile.twoOwners && this.hosts.length < 3 && random.fraction() < 0.25) await this.addOwner(host);
+  }
+
+  /** At a random moment within so many milliseconds, or where the order of things matters, soon after. */
+  private sometime(host: SimHost, withinMs: number, run: () => void): void {
+    const { random, scheduler } = this;
+    let done = false;
+    const once = (): void => {
+      if (!done) run();
+      done = true;
+    };
+    if (random.fraction() < 0.5) {
+      const { operation, path } = turningPoints[random.below(turningPoints.length)] ?? { operation: 'sync', path: '' };
+      host.disk.atNext(
+        (found, where) => found === operation && where.startsWith(path),
+        () => scheduler.at(random.fraction() < 0.5 ? 0 : random.below(10), once),
+      );
+      scheduler.at(20 * withinMs, once);
+      return;
+    }
+    scheduler.at(random.below(withinMs), once);
   }
 
   private async someLoad(host: SimHost): Promise<void> {
@@ -231,7 +265,7 @@ class Simulation {
           // A crash in the middle of recovery, or right after it.
           const { life } = host;
           const power = this.random.fraction() < 0.5;
-          this.scheduler.at(this.random.below(40), () => {
+          this.sometime(host, 40, () => {
             if (host.life === life || !host.alive) return;
             if (power) host.powerLoss();
             else host.kill();
@@ -254,16 +288,16 @@ class Simulation {
 
   /** False: the process ended meanwhile. */
   private async judgeServed(host: SimHost): Promise<boolean> {
-    const contents = await this.readAll(host);
-    if (contents === undefined) return false;
-    host.guard(() => host.shadow.judgeRecovery(contents, this.profile.keeps));
+    const found = await this.readAll(host);
+    if (found === undefined) return false;
+    host.guard(() => host.shadow.judgeRecovery(found.contents, this.profile.keeps, found.unreadable));
     this.check();
     return true;
   }
 
-  private async readAll(host: SimHost): Promise<Uint8Array | undefined> {
+  private async readAll(host: SimHost): Promise<Awaited<ReturnType<SimHost['readAll']>> | undefined> {
     const gone = new Promise<undefined>((resolve) => host.life?.onDeath(() => resolve(undefined)));
-    return Promise.race([host.readAll(), gone]);
+    return Promise.race([host.readAll(this.profile.rots ? this.profile.requestErrors : []), gone]);
   }
 
   /** The machine is lost: its volume goes on elsewhere, from the bucket. */
@@ -337,14 +371,15 @@ class Simulation {
     });
   }
 
-  private judgeRestored({ contents, recoveryPoint }: RestoredDisk): void {
+  private judgeRestored({ contents, recoveryPoint, lost }: RestoredDisk): void {
     const { lsn } = recoveryPoint;
+    if (lost.size > 0 && !this.profile.rots) throw new Violation(`${lost.size} blocks are lost in the bucket`);
     if (lsn < this.restoredLsn) throw new Violation(`the bucket went back from LSN ${this.restoredLsn} to ${lsn}`);
     this.restoredLsn = lsn;
     const problems: Error[] = [];
     const admitting = this.lineages.filter((host) => {
       try {
-        host.shadow.judgeRestore(contents, lsn);
+        host.shadow.judgeRestore(contents, lsn, lost);
         return true;
       } catch (error) {
         problems.push(error as Error);
@@ -421,14 +456,24 @@ class Simulation {
     const restored = await this.judgeBucket();
     const now = await this.readAll(host);
     if (now === undefined) return false;
-    if (restored === undefined || Buffer.compare(restored.contents, now) !== 0)
+    if (restored === undefined || !this.isSame(restored, now))
       throw new Violation(`the drained bucket is not what ${host.name} holds`);
+    return true;
+  }
+
+  private isSame({ contents, lost }: RestoredDisk, now: Awaited<ReturnType<SimHost['readAll']>>): boolean {
+    if (contents.length !== now.contents.length) return false;
+    for (let block = 0; block * BLOCK < contents.length; block++) {
+      if (lost.has(block) || now.unreadable.has(block)) continue;
+      const [from, to] = [block * BLOCK, (block + 1) * BLOCK];
+      if (Buffer.compare(contents.subarray(from, to), now.contents.subarray(from, to)) !== 0) return false;
+    }
     return true;
   }
 
   private admitsError(host: SimHost, error: GatewayError): boolean {
     if (error.code === 'volume-closed') return true;
-    if (error.code === 'read-only') return this.profile.twoOwners;
+    if (error.code === 'read-only') return this.profile.twoOwners || this.profile.rots;
     return host.alive && this.profile.requestErrors.includes(error.code);
   }
 

@@ -1,0 +1,241 @@
+/**
+ * Deliberate faults: each one breaks a rule that docs/durability.md rests on, by changing a line of the compiled
+ * program as it is loaded. The simulation must find every one of them; where it does not, it is blind.
+ */
+import type { SourcePatch } from '../tool/source-patch.js';
+
+export interface Mutation {
+  readonly name: string;
+  readonly patches: readonly SourcePatch[];
+  /** Kinds of history (profile.ts) in which it can show: the seeds are taken from these. */
+  readonly kinds: readonly number[];
+}
+
+const engine = (file: string, find: string, replace: string): SourcePatch => ({
+  file: `src/engine/${file}.js`,
+  find,
+  replace,
+});
+const remote = (file: string, find: string, replace: string): SourcePatch => ({
+  file: `src/remote/${file}.js`,
+  find,
+  replace,
+});
+
+const crashes = [0, 1, 2];
+const failing = [5];
+const rotting = [7];
+const owners = [8, 9];
+
+export const mutations: readonly Mutation[] = [
+  {
+    name: 'skip the fdatasync of the log',
+    kinds: crashes,
+    patches: [
+      engine(
+        'log',
+        'Promise.all(files.map((file) => this.files.handle(file).sync())).then(() => undefined)',
+        'Promise.resolve()',
+      ),
+    ],
+  },
+  {
+    name: 'acknowledge before the batch is written',
+    kinds: crashes,
+    patches: [
+      engine(
+        'log',
+        'this.durables[i] = durable ? 1 : 0;',
+        'const early = completion; if (early) queueMicrotask(() => early.done(undefined)); this.durables[i] = 0;',
+      ),
+    ],
+  },
+  {
+    name: 'count as durable what was appended while the sync ran',
+    kinds: crashes,
+    patches: [engine('sync-queue', 'this.durableLsn = captured;', 'this.durableLsn = this.appendedLsn;')],
+  },
+  {
+    name: 'use log space again before it is in the image',
+    kinds: crashes,
+    patches: [engine('log-files', 'while (this.oldest < oldestNeeded && ', 'while (')],
+  },
+  {
+    name: 'let one superblock alone free log space',
+    kinds: crashes,
+    patches: [
+      engine('superblock', 'return Math.min(...this.tails);', 'return Math.max(...this.tails);'),
+      engine('superblock', "await synced('fdatasync of a superblock', this.files[slot].sync());", ''),
+    ],
+  },
+  {
+    name: 'follow a batch by its place alone, whatever its epoch and chain',
+    kinds: crashes,
+    patches: [
+      engine(
+        'log-format',
+        'if (claim.chain !== cursor.chain)\n        return false;',
+        'return claim.firstLsn >= cursor.lsn;',
+      ),
+    ],
+  },
+  {
+    name: 'destage before it is durable',
+    kinds: crashes,
+    patches: [
+      engine(
+        'reclaimer',
+        'return await destager.step(log.durableLsn);',
+        'return await destager.step(log.appendedLsn);',
+      ),
+      engine('reclaimer', 'return destager.step(log.durableLsn);', 'return destager.step(log.appendedLsn);'),
+    ],
+  },
+  {
+    name: 'destage the newest version instead of the newest durable one',
+    kinds: crashes,
+    patches: [
+      engine(
+        'destager',
+        '        return cursor;\n    }',
+        `        for (let ahead = cursor; cursor.lsn !== this.cursor.lsn; ) {
+            const batch = await this.reader.next(ahead);
+            if (batch === undefined || used + batch.sums.length > this.stepBlocks) break;
+            await this.take(batch, used);
+            used += batch.sums.length;
+            ahead = batch.next;
+        }
+        return cursor;
+    }`,
+      ),
+    ],
+  },
+  {
+    name: 'forget the overlay’s entry although a newer write came',
+    kinds: crashes,
+    patches: [
+      engine(
+        'destager',
+        'this.overlay.table.deleteThrough(block, through);',
+        'this.overlay.table.deleteThrough(block, Infinity);',
+      ),
+    ],
+  },
+  {
+    name: 'move the superblock on before the image is synced',
+    kinds: crashes,
+    patches: [engine('destager', "synced('fdatasync of the image', this.image.file.sync())", 'Promise.resolve()')],
+  },
+  {
+    name: 'write checksums in place without a copy',
+    kinds: crashes,
+    patches: [engine('sums', 'await this.redo?.write(numbers, bytes);', '')],
+  },
+  {
+    name: 'write both superblocks to one place',
+    kinds: crashes,
+    patches: [engine('superblock', 'const slot = generation % 2 === 0 ? 0 : 1;', 'const slot = 0;')],
+  },
+  {
+    name: 'forget the fsync of the log directory',
+    kinds: crashes,
+    patches: [
+      engine(
+        'log-files',
+        "if (renamed)\n            await synced('fsync of the log directory', this.disk.syncDirectory(LOG_DIRECTORY));",
+        '',
+      ),
+    ],
+  },
+  {
+    name: 'trust a second fdatasync after a failed one',
+    kinds: failing,
+    patches: [
+      engine(
+        'sync-queue',
+        'if (!this.stopped)\n                this.options.onFatal(cause);\n            return;',
+        'for (const file of files) this.touched.add(file); queueMicrotask(() => this.start()); return;',
+      ),
+    ],
+  },
+  {
+    name: 'skip the rewrite after recovery',
+    kinds: failing,
+    patches: [engine('recovery', 'await rewrite(options, batch);', '')],
+  },
+  {
+    name: 'merge a sub-block write without its lock',
+    kinds: [...crashes, 6],
+    patches: [engine('block-lock', 'if (firstBlock < end && first < endBlock)', 'if (false)')],
+  },
+  {
+    name: 'take this boot’s id before the epoch record is durable',
+    kinds: crashes,
+    patches: [engine('volume-open', 'bootId: boot.id,', 'bootId: options.bootId,')],
+  },
+  {
+    name: 'serve a block of the image without its checksum',
+    kinds: rotting,
+    patches: [
+      engine(
+        'image',
+        'const bad = this.checksums.verifyBlocks(target, targetStart + done * BLOCK_BYTES, run, block, sums, at);',
+        'const bad = -1;',
+      ),
+      engine(
+        'image',
+        'if (this.checksums.verifyBlocks(target, targetStart + done * BLOCK_BYTES, run, block, sums, at) >= 0)\n                return false;',
+        '',
+      ),
+    ],
+  },
+  {
+    name: 'replicate beyond the durable LSN',
+    kinds: [0, 1],
+    patches: [
+      engine(
+        'volume',
+        'durableLsn: log.durableLsn,\n            sizeBytes',
+        'durableLsn: log.appendedLsn,\n            sizeBytes',
+      ),
+    ],
+  },
+  {
+    name: 'take an incomplete group for a recovery point',
+    kinds: [0, 1, 3],
+    patches: [remote('chain', 'if (!facts.groupEnd) {', 'if (false) {')],
+  },
+  {
+    name: 'commit a group before the one in front of it',
+    kinds: [0, 1, 3],
+    patches: [
+      remote('upload-pipeline', 'group?.end !== undefined && group.pending === 0;', 'group?.end !== undefined;'),
+    ],
+  },
+  {
+    name: 'upload a payload that has rotted',
+    kinds: rotting,
+    patches: [
+      remote(
+        'group-sealer',
+        'return this.#options.checksums.verifyLogBlocks(this.#raw, at * BLOCK_BYTES, 1, block, lsn, this.#sums, at) < 0;',
+        'return true;',
+      ),
+    ],
+  },
+  {
+    name: 'accept a foreign object after 412',
+    kinds: owners,
+    patches: [remote('upload', "return { outcome: 'other', kind: header.kind };", "return { outcome: 'mine' };")],
+  },
+  {
+    name: 'own without fencing the epoch before',
+    kinds: owners,
+    patches: [remote('ownership', "return { phase: 'fencing', epoch, local, chain };", 'return owned(epoch, chain);')],
+  },
+  {
+    name: 'take another history for one’s own',
+    kinds: owners,
+    patches: [remote('ownership', 'if (event.same)', 'if (true)')],
+  },
+];
