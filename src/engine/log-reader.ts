@@ -97,6 +97,14 @@ export class LogReader {
     }
   }
 
+  /** A batch that `next` returned, as it lies in the file. */
+  async whole(batch: LogBatch): Promise<Uint8Array> {
+    const bytes = new Uint8Array(batch.lengthBytes);
+    const source = await this.open(batch.file);
+    if (source !== undefined) await readTolerantly(source, bytes, bytes.length, batch.offset);
+    return bytes;
+  }
+
   /** Every header from a place on that is valid by itself, whatever it follows; for recovery's search for claims. */
   async *claims(file: number, offset: number): AsyncGenerator<{ claim: BatchClaim; file: number; offset: number }> {
     for (let at = offset; await this.hold(file, at, HEADER_PAGES_MAX * BLOCK_BYTES); at += BLOCK_BYTES) {
@@ -148,35 +156,12 @@ export class LogReader {
     this.readBytes = Math.min(this.window.length, sequential ? 2 * this.readBytes : WINDOW_BYTES_FIRST);
     const wanted = Math.min(this.window.length, Math.max(this.readBytes, lengthBytes));
     this.windowFile = -1;
-    const length = await this.readWindow(source, wanted, offset);
+    const length = await readTolerantly(source, this.window, wanted, offset);
     this.windowFile = file;
     this.windowStart = offset;
     this.windowEnd = offset + length;
     this.windowAtEnd = length < wanted;
     return length > 0;
-  }
-
-  /**
-   * A page that cannot be read counts as damaged, like any other that holds no batch: where the power went, sectors may
-   * be unreadable until they are written again, behind the log's end and where a file was left early.
-   */
-  private async readWindow(source: DiskFile, lengthBytes: number, offset: number): Promise<number> {
-    try {
-      return await source.read(this.window, 0, lengthBytes, offset);
-    } catch (error) {
-      if (!isReadFailure(error)) throw error;
-    }
-    let length = 0;
-    for (let at = 0; at < lengthBytes && length === at; at += BLOCK_BYTES) {
-      try {
-        length += await source.read(this.window, at, BLOCK_BYTES, offset + at);
-      } catch (error) {
-        if (!isReadFailure(error)) throw error;
-        this.window.fill(0, at, at + BLOCK_BYTES);
-        length += BLOCK_BYTES;
-      }
-    }
-    return length;
   }
 
   private async open(file: number): Promise<DiskFile | undefined> {
@@ -199,4 +184,32 @@ export class LogReader {
 
 function isReadFailure(error: unknown): boolean {
   return error instanceof GatewayError && error.code === 'disk-failed';
+}
+
+/**
+ * A page that cannot be read counts as damaged, like any other that holds no batch: where the power went, sectors may
+ * be unreadable until they are written again, behind the log's end and where a file was left early.
+ */
+async function readTolerantly(
+  source: DiskFile,
+  target: Uint8Array,
+  lengthBytes: number,
+  offset: number,
+): Promise<number> {
+  try {
+    return await source.read(target, 0, lengthBytes, offset);
+  } catch (error) {
+    if (!isReadFailure(error)) throw error;
+  }
+  let length = 0;
+  for (let at = 0; at < lengthBytes && length === at; at += BLOCK_BYTES) {
+    try {
+      length += await source.read(target, at, BLOCK_BYTES, offset + at);
+    } catch (error) {
+      if (!isReadFailure(error)) throw error;
+      target.fill(0, at, at + BLOCK_BYTES);
+      length += BLOCK_BYTES;
+    }
+  }
+  return length;
 }

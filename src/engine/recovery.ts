@@ -4,8 +4,9 @@
  * Two walks. The first follows the chain of headers from the superblock's tail to its end and collects every claim of
  * durability on the way. The second begins where the image, as the superblock knows it, ends: what lies before is only
  * kept for the bucket, and a large buffer is not read twice for it. It reads into the overlay what is not in the image yet; of
- * what no claim covers it verifies the payload too, cuts the log before the first batch that fails, and writes the rest
- * again, because a page that an earlier, failed fsync left clean may differ from the disk: recovered is not durable.
+ * what no claim covers it verifies the payload too, and cuts the log before the first batch that fails. The rest is
+ * written again, because a page that an earlier, failed fsync left clean may differ from the disk: recovered is not
+ * durable. And since some of it may have been durable and acknowledged as such, a copy comes first (log-copy.ts).
  *
  * A bad batch at or below a claim is rot, not a torn tail: log-damaged, and nothing is served. In the boot that the
  * log's epoch began in, the page cache is intact, so only the very last, never acknowledged batch may be bad.
@@ -17,6 +18,7 @@ import type { Disk } from '../ports/disk.js';
 import type { LogCursor } from '../ports/replication.js';
 import type { BatchClaim, LogBatch } from './log-format.js';
 import type { LogFiles } from './log-files.js';
+import { LogCopy, repairFromCopy } from './log-copy.js';
 import { logFileName, LogReader } from './log-reader.js';
 import type { Overlay } from './overlay.js';
 import type { Superblock } from './superblock.js';
@@ -58,21 +60,26 @@ interface Recovery extends RecoveryOptions {
 
 export async function recover(options: RecoveryOptions): Promise<Recovered> {
   const { disk, checksums, files } = options;
+  const { generation } = options.superblock;
+  await repairFromCopy(disk, checksums, generation, files).catch(failStop);
   const reader = new LogReader({ disk, checksums, directory: LOG_DIRECTORY, windowBytes: files.fileBytes });
   try {
-    return await recoverWith({ ...options, reader });
+    const unproven: LogBatch[] = [];
+    const recovered = await recoverWith({ ...options, reader }, unproven);
+    const rewrittenBytes = await rewrite({ ...options, reader }, unproven);
+    await files.removeStrays();
+    return { ...recovered, rewrittenBytes };
   } finally {
     await reader.close();
   }
 }
 
-async function recoverWith(options: Recovery): Promise<Recovered> {
-  const { superblock, reader, files } = options;
+/** Both walks; collects the batches that no claim covers. */
+async function recoverWith(options: Recovery, unproven: LogBatch[]): Promise<Omit<Recovered, 'rewrittenBytes'>> {
+  const { superblock, reader } = options;
   const found = new Findings(superblock);
   const walked = await walkHeaders(options, found);
   let head = walked.end;
-  let rewrittenBytes = 0;
-  const touched = new Set<number>();
   reader.refresh();
   let cursor = superblock.destageCursor;
   while (cursor.lsn < walked.end.lsn) {
@@ -85,23 +92,15 @@ async function recoverWith(options: Recovery): Promise<Recovered> {
         head = cursor;
         break;
       }
-      await rewrite(options, batch);
-      touched.add(batch.file);
-      rewrittenBytes += batch.lengthBytes;
+      unproven.push(batch);
     }
     options.overlay.replay(batch);
     found.note(batch);
     cursor = batch.next;
   }
-  try {
-    await Promise.all([...touched].map((file) => files.handle(file).sync()));
-  } catch (cause) {
-    throw new DurabilityLostError('fdatasync of the log failed during recovery', { cause });
-  }
-  await files.removeStrays();
   const firstLsn = superblock.clean ? head.lsn : head.lsn + LSN_GAP;
   const { sizeBytes, dataLsn, batches, oldestMs } = found;
-  return { head, firstLsn, sizeBytes, rewrittenBytes, dataLsn, batches, oldestMs };
+  return { head, firstLsn, sizeBytes, dataLsn, batches, oldestMs };
 }
 
 /** What the batches of the log say, each noted once and in order. */
@@ -184,10 +183,30 @@ function payloadIsWhole(options: Recovery, batch: LogBatch): boolean {
   );
 }
 
-async function rewrite(options: Recovery, batch: LogBatch): Promise<void> {
-  const { bytes, start } = options.reader.payload(batch);
-  const from = start + batch.sums.length * BLOCK_BYTES - batch.lengthBytes;
-  await options.files.handle(batch.file).write([bytes.subarray(from, from + batch.lengthBytes)], batch.offset);
+/** Writes batches again, so that the disk surely has them; a copy of them is durable before. */
+async function rewrite(options: Recovery, batches: readonly LogBatch[]): Promise<number> {
+  const { disk, checksums, superblock, files, reader } = options;
+  if (batches.length === 0) return 0;
+  const copy = await LogCopy.create(disk, checksums, superblock.generation);
+  try {
+    for (const batch of batches) await copy.add(batch.file, batch.offset, await reader.whole(batch));
+    await copy.finish().catch(failStop);
+  } finally {
+    await copy.close();
+  }
+  const touched = new Set<number>();
+  let rewrittenBytes = 0;
+  for (const batch of batches) {
+    await files.handle(batch.file).write([await reader.whole(batch)], batch.offset);
+    touched.add(batch.file);
+    rewrittenBytes += batch.lengthBytes;
+  }
+  await Promise.all([...touched].map((file) => files.handle(file).sync())).catch(failStop);
+  return rewrittenBytes;
+}
+
+function failStop(cause: unknown): never {
+  throw new DurabilityLostError('fdatasync of the log failed during recovery', { cause });
 }
 
 function damaged(at: LogCursor, why: string): GatewayError {

@@ -303,6 +303,8 @@ class DiskOfLife implements Disk {
     lane: string | undefined,
     effect: () => Result,
     partly?: () => void,
+    /** What may be done when nobody waits for it any more; default: a part, or all. */
+    orphaned = partly,
   ): Promise<Result> {
     // What a dead process still runs has no effect, and hears of nothing.
     if (!this.life.alive) return new Promise(() => undefined);
@@ -326,7 +328,7 @@ class DiskOfLife implements Disk {
         // Nobody waits for it any more: a part of it, or all.
         try {
           if (fault === undefined && this.random.fraction() < 0.5) effect();
-          else partly?.();
+          else orphaned?.();
         } catch {
           // What would have failed has no effect.
         }
@@ -420,6 +422,7 @@ class FileOfLife implements DiskFile {
       `${this.lane} syncs`,
       () => this.inode.commit(capture),
       () => this.inode.commitFailed(capture, this.random),
+      () => undefined,
     );
   }
 

@@ -92,6 +92,7 @@ export class Inode {
     for (let index = Math.floor(position / PAGE_BYTES); index * PAGE_BYTES < position + lengthBytes; index++) {
       const page = this.cache.get(index) ?? zeroPage;
       const below = this.platter.get(index) ?? zeroPage;
+      if (this.dirty.has(index)) return false;
       if (page !== below && Buffer.compare(page.bytes, below.bytes) !== 0) return false;
     }
     return true;

@@ -142,7 +142,7 @@ export const mutations: readonly Mutation[] = [
     patches: [
       engine(
         'log-files',
-        "if (renamed)\n            await synced('fsync of the log directory', this.disk.syncDirectory(LOG_DIRECTORY));",
+        "if (changed)\n            await synced('fsync of the log directory', this.disk.syncDirectory(LOG_DIRECTORY));",
         '',
       ),
     ],
@@ -161,7 +161,16 @@ export const mutations: readonly Mutation[] = [
   {
     name: 'skip the rewrite after recovery',
     kinds: failing,
-    patches: [engine('recovery', 'await rewrite(options, batch);', '')],
+    patches: [engine('recovery', 'await rewrite({ ...options, reader }, unproven)', '0')],
+  },
+  {
+    name: 'rewrite after recovery without a copy',
+    kinds: crashes,
+    patches: [
+      engine('log-copy', 'await this.file.sync();', ''),
+      engine('log-copy', 'return entries.length;', 'return 0;'),
+      engine('log-copy', 'entries.push({ entry, at: at + BLOCK_BYTES });', ''),
+    ],
   },
   {
     name: 'merge a sub-block write without its lock',
