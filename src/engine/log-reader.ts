@@ -24,6 +24,7 @@ export type { LogBatch, LogRecord } from './log-format.js';
 const WINDOW_BYTES = 3 * MIB;
 /** Read first at a new place; doubled while reading goes on in sequence, so that a short tail costs a short read. */
 const WINDOW_BYTES_FIRST = 128 * KIB;
+const PAGE_ATTEMPTS_MAX = 3;
 
 /** Name of a log file below the log directory. */
 export function logFileName(file: number): string {
@@ -203,13 +204,20 @@ async function readTolerantly(
   }
   let length = 0;
   for (let at = 0; at < lengthBytes && length === at; at += BLOCK_BYTES) {
-    try {
-      length += await source.read(target, at, BLOCK_BYTES, offset + at);
-    } catch (error) {
-      if (!isReadFailure(error)) throw error;
-      target.fill(0, at, at + BLOCK_BYTES);
-      length += BLOCK_BYTES;
-    }
+    length += await readPage(source, target, at, offset + at);
   }
   return length;
+}
+
+/** A failure that passes must not make a sound batch look torn: only what fails again and again counts as unreadable. */
+async function readPage(source: DiskFile, target: Uint8Array, at: number, offset: number): Promise<number> {
+  for (let attemptsLeft = PAGE_ATTEMPTS_MAX; attemptsLeft > 0; attemptsLeft--) {
+    try {
+      return await source.read(target, at, BLOCK_BYTES, offset);
+    } catch (error) {
+      if (!isReadFailure(error)) throw error;
+    }
+  }
+  target.fill(0, at, at + BLOCK_BYTES);
+  return BLOCK_BYTES;
 }

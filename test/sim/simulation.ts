@@ -20,15 +20,23 @@ const patienceMs = 3_600_000;
 
 /** Operations of the disk before and after which crashes tell most. */
 const turningPoints: readonly { readonly operation: DiskOperation; readonly path: string }[] = [
-  { operation: 'sync', path: 'log/' },
+  { operation: 'sync', path: 'log/0' },
   { operation: 'write', path: 'super.' },
   { operation: 'sync', path: 'super.' },
   { operation: 'write', path: 'sums' },
   { operation: 'sync', path: 'sums' },
   { operation: 'sync', path: 'image' },
-  { operation: 'rename', path: 'log/' },
+  { operation: 'rename', path: 'log/0' },
   { operation: 'syncDirectory', path: 'log' },
   { operation: 'write', path: 'map' },
+];
+
+const recoveryPoints: typeof turningPoints = [
+  { operation: 'write', path: 'log/0' },
+  { operation: 'sync', path: 'log/0' },
+  { operation: 'sync', path: 'log/copy' },
+  { operation: 'sync', path: 'super.' },
+  { operation: 'sync', path: 'sums' },
 ];
 
 export interface SimulationResult {
@@ -195,7 +203,7 @@ class Simulation {
   }
 
   /** At a random moment within so many milliseconds, or where the order of things matters, soon after. */
-  private sometime(host: SimHost, withinMs: number, run: () => void): void {
+  private sometime(host: SimHost, withinMs: number, run: () => void, points = turningPoints): void {
     const { random, scheduler } = this;
     let done = false;
     const once = (): void => {
@@ -203,7 +211,7 @@ class Simulation {
       done = true;
     };
     if (random.fraction() < 0.5) {
-      const { operation, path } = turningPoints[random.below(turningPoints.length)] ?? { operation: 'sync', path: '' };
+      const { operation, path } = points[random.below(points.length)] ?? { operation: 'sync', path: '' };
       host.disk.atNext(
         (found, where) => found === operation && where.startsWith(path),
         () => scheduler.at(random.fraction() < 0.5 ? 0 : random.below(10), once),
@@ -261,15 +269,20 @@ class Simulation {
     for (let tries = 0; ; tries++) {
       if (tries > 3) this.profile.calmDisk([host.disk]);
       try {
-        if (this.random.fraction() < 0.25) {
+        if (this.random.fraction() < 0.4) {
           // A crash in the middle of recovery, or right after it.
           const { life } = host;
           const power = this.random.fraction() < 0.5;
-          this.sometime(host, 40, () => {
-            if (host.life === life || !host.alive) return;
-            if (power) host.powerLoss();
-            else host.kill();
-          });
+          this.sometime(
+            host,
+            40,
+            () => {
+              if (host.life === life || !host.alive) return;
+              if (power) host.powerLoss();
+              else host.kill();
+            },
+            recoveryPoints,
+          );
         }
         await host.start();
         if (!(await this.waitUntilServed(host))) throw new GatewayError('disk-failed', 'the process ended');
