@@ -93,7 +93,7 @@ export async function repairFromCopy(
   files: LogFiles,
 ): Promise<number> {
   if (!(await disk.exists(COPY_FILE))) return 0;
-  const copy = await disk.open(COPY_FILE, { mode: 'read' });
+  const copy = await disk.open(COPY_FILE, { mode: 'write', lane: 'log' });
   try {
     const entries: { readonly entry: Entry; readonly at: number }[] = [];
     for (let at = 0; ;) {
@@ -103,12 +103,14 @@ export async function repairFromCopy(
       entries.push({ entry, at: at + BLOCK_BYTES });
       at += BLOCK_BYTES + entry.lengthBytes;
     }
+    // Whoever made it may have been killed before it was durable.
+    if (entries.length > 0) await copy.sync();
     const touched = new Set<number>();
     for (const { entry, at } of entries) {
       const batch = new Uint8Array(entry.lengthBytes);
-      await copy.read(batch, 0, batch.length, at);
-      // A complete copy that rotted is no reason to refuse: what is in the log may be sound.
-      if (checksums.crc32c(0, batch, 0, batch.length) !== entry.crc) continue;
+      // A copy that another one was about to replace may be torn: then what is in the log is sound.
+      const got = await copy.read(batch, 0, batch.length, at).catch(() => 0);
+      if (got !== batch.length || checksums.crc32c(0, batch, 0, got) !== entry.crc) continue;
       await files.handle(entry.file).write([batch], entry.offset);
       touched.add(entry.file);
     }

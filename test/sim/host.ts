@@ -201,8 +201,14 @@ export class SimHost {
 
   /** SIGTERM, and an orderly end. */
   async stop(): Promise<void> {
-    await Promise.race([this.gateway?.close(), this.ended]);
-    this.end('stop');
+    // A disk that fails meanwhile makes it an ordinary death.
+    const closed = this.gateway?.close().then(
+      () => 'stop',
+      () => 'kill',
+    );
+    const how = await Promise.race([closed, this.ended]);
+    if (how === 'stop') this.end(how);
+    else this.kill();
   }
 
   private end(how: string): void {

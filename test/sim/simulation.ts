@@ -64,6 +64,7 @@ class Simulation {
   private readonly hosts: SimHost[] = [];
   private operations = 0;
   private crashes = 0;
+  private ending = false;
   private restores = 0;
   /** Recovery point of the last restore: the next one may not be older. */
   private restoredLsn = 0;
@@ -207,7 +208,7 @@ class Simulation {
     const { random, scheduler } = this;
     let done = false;
     const once = (): void => {
-      if (!done) run();
+      if (!done && !this.ending) run();
       done = true;
     };
     if (random.fraction() < 0.5) {
@@ -417,6 +418,7 @@ class Simulation {
   /** All troubles end; what is promised must come true. */
   private async end(): Promise<void> {
     const { profile, bucket } = this;
+    this.ending = true;
     profile.calmDisk(this.hosts.map(({ disk }) => disk));
     if (bucket !== undefined) profile.calmStore(bucket);
     for (const host of [...this.hosts]) if (!host.alive) await this.bringBack(host);
