@@ -168,6 +168,11 @@ export class SuperblockWriter {
       await Promise.all(files.map((file) => file.close()));
       throw new GatewayError('superblock-damaged', 'neither super.0 nor super.1 can be read');
     }
+    // It may be in the page cache only, left by a process that was killed before its sync, or whose sync failed: before
+    // the other slot is written it must be on the disk. Until it is, the other one suffices.
+    const slot = newest === a ? 0 : 1;
+    await written('writing a superblock', files[slot].write([encodeSuperblock(newest, checksums)], 0));
+    await synced('fdatasync of a superblock', files[slot].sync());
     // The slot of a damaged superblock is written first, and until then it holds no log file back: its tail counts as the newest one's.
     const tails: [number, number] = [a?.tail.file ?? newest.tail.file, b?.tail.file ?? newest.tail.file];
     const writer = new SuperblockWriter(files, checksums, newest.generation, tails);
