@@ -71,6 +71,8 @@ export class LogFiles {
     const strays = [...numbers].filter((number) => number < oldest || number > newest).sort((a, b) => a - b);
     const files = new LogFiles(disk, bufferBytes, oldest, newest, strays);
     for (let number = oldest; number <= newest; number++) await files.openFile(number);
+    // What a killed process renamed is here, and may not be durable: a flushed batch in it would not be found again.
+    await synced('fsync of the log directory', disk.syncDirectory(LOG_DIRECTORY));
     return files;
   }
 

@@ -12,7 +12,7 @@ import type { Random } from '../ports/random.js';
 import type { RemoteCopy } from '../ports/remote-copy.js';
 import type { LogCursor } from '../ports/replication.js';
 import { Destager } from './destager.js';
-import { isDiskFull } from './disk-outcome.js';
+import { isDiskFull, synced } from './disk-outcome.js';
 import { Healer } from './healer.js';
 import { Image } from './image.js';
 import { Log } from './log.js';
@@ -97,6 +97,8 @@ async function openLocked(
   const identity = await readIdentity(disk);
   if (identity === undefined)
     throw new GatewayError('not-found', `there is no volume in the directory of ${options.name}`);
+  // What is seen was perhaps named by a process that was killed before it was durable.
+  await synced('fsync of the volume directory', disk.syncDirectory('.'));
   const { writer: superblock, newest } = await SuperblockWriter.open(disk, checksums);
   opened.push(superblock);
   if (newest.volumeUuid !== identity.uuid) {

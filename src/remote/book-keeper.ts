@@ -142,7 +142,9 @@ export class BookKeeper {
     await readChain(chainAt(book.position, book.sizeBytes), {
       ...this.#options,
       visit: (group) => {
-        if (group.point.number <= head().number) book.apply(group);
+        // The head moves on meanwhile: behind a group that was left out nothing is taken.
+        const follows = group.segments[0]?.key.number === book.position.number + 1;
+        if (follows && group.point.number <= head().number) book.apply(group);
       },
     });
   }

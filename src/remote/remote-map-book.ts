@@ -2,6 +2,7 @@
  * Everything that a checkpoint says, kept up to date: the map, the segment table, the epochs and the volume's size as of
  * the last group that was applied. The owner keeps one to write checkpoints from, a restore builds one to read by.
  */
+import { assert } from '../base/assert.js';
 import type { Checksums } from '../ports/checksum.js';
 import type { Disk } from '../ports/disk.js';
 import type { ObjectStore, StoreRequest } from '../ports/object-store.js';
@@ -74,6 +75,7 @@ export class RemoteBook {
   }
 
   apply(group: BookGroup): void {
+    assert(group.segments[0]?.key.number === this.#position.number + 1, 'a book leaves no group out');
     for (const { key, index, header, link } of group.segments) {
       this.table.add(segmentRow(key, { index, header }), index.payloadBlocks);
       this.map.apply(key.number, index);
