@@ -1,15 +1,13 @@
 /**
- * Reads a volume's history from a known point to its end, and looks behind that end: what was lost is told from what was
- * in flight. One ranged GET per segment.
- *
- *   in flight   segments behind the first absent key whose owner did not know that key to be committed: void
- *   loss        anything that proves that more was committed than the walk can reach: remote-gap
+ * Reads a volume's history from a known point to its end, and looks behind that end for what proves that more was
+ * committed than the walk reached (chain-evidence.ts): remote-gap. One ranged GET per segment.
  */
-import { equalBytes } from '../base/bytes.js';
 import { GatewayError } from '../base/errors.js';
 import type { ObjectStore, StoreRequest } from '../ports/object-store.js';
-import { extend, followFence, keyText, samePoint } from './chain.js';
+import { extend, followFence, keyText } from './chain.js';
 import type { ChainState } from './chain.js';
+import { evidenceOf } from './chain-evidence.js';
+import type { Evidence } from './chain-evidence.js';
 import type { SegmentKey } from './name.js';
 import type { BookGroup } from './remote-map-book.js';
 import { isDamage, listCheckpoints, readCheckpoint } from './restore-checkpoint.js';
@@ -44,20 +42,14 @@ export async function walkChain(start: ChainState, options: WalkOptions): Promis
   for (;;) {
     await walk.toEnd();
     const found = await walk.lookBehind();
-    if (found.takeover === undefined) return { chain: walk.chain, gap: found.gap };
-    walk.follow(found.takeover);
+    if (found.takeover !== undefined) walk.follow(found.takeover);
+    else if (found.gap === undefined || (await walk.endIsAbsent())) return { chain: walk.chain, gap: found.gap };
   }
 }
 
 /** Visits the complete groups that can be reached, without asking whether more was lost. */
 export async function readChain(start: ChainState, options: ReadOptions): Promise<void> {
   await new ChainWalk(start, { ...options, knownEpochs: [] }).toEnd();
-}
-
-interface Behind {
-  readonly gap?: string;
-  /** Where no fence can hold: the next epoch's own word for it. */
-  readonly takeover?: Fence;
 }
 
 class ChainWalk {
@@ -104,7 +96,16 @@ class ChainWalk {
     this.#open = [];
   }
 
-  async lookBehind(): Promise<Behind> {
+  /**
+   * Asked before a gap is believed: an owner that lives may have filled the end of the walk since it was read, and then
+   * have committed and said so. What still is absent now was lost.
+   */
+  async endIsAbsent(): Promise<boolean> {
+    const { store, sealer, request } = this.#options;
+    return (await readSegmentHead(store, sealer, this.chain.nextKey, request)).kind === 'absent';
+  }
+
+  async lookBehind(): Promise<Evidence> {
     const { store, sealer, request } = this.#options;
     const { names } = sealer;
     const end = this.chain.nextKey;
@@ -120,7 +121,7 @@ class ChainWalk {
     return this.#inspectCheckpoints();
   }
 
-  async #inspect(epoch: number, after: string | undefined): Promise<Behind> {
+  async #inspect(epoch: number, after: string | undefined): Promise<Evidence> {
     const { store, sealer, request } = this.#options;
     const { names } = sealer;
     const prefix = names.segmentsOfEpochPrefix(epoch);
@@ -133,24 +134,11 @@ class ChainWalk {
     return {};
   }
 
-  async #inspectOne(key: SegmentKey): Promise<Behind> {
+  async #inspectOne(key: SegmentKey): Promise<Evidence> {
     const { store, sealer, request } = this.#options;
-    const { lastGroup, nextKey } = this.chain;
-    const missing = `segment ${keyText(nextKey)} is missing`;
     try {
       const head = await readSegmentHead(store, sealer, key, request);
-      if (head.kind === 'absent') return {};
-      if (head.kind === 'fence') {
-        const later = head.fence.lastGroup.number > lastGroup.number;
-        return later ? { gap: `${missing}: the fence at ${keyText(key)} knows it` } : {};
-      }
-      const { committed, takeover, previousLink } = head.index;
-      if (takeover !== undefined && samePoint(takeover.lastGroup, lastGroup)) return { takeover };
-      if (committed.number > lastGroup.number) {
-        return { gap: `${missing}: the owner of ${keyText(key)} knew ${keyText(committed)} to be committed` };
-      }
-      const continues = key.epoch !== nextKey.epoch && equalBytes(previousLink, lastGroup.link);
-      return continues ? { gap: `a fence is missing: ${keyText(key)} continues from ${keyText(lastGroup)}` } : {};
+      return head.kind === 'absent' ? {} : evidenceOf(this.chain, head);
     } catch (error) {
       if (!isDamage(error)) throw error;
       // What cannot be opened proves nothing, and what lies behind an absent key is void anyway.
@@ -158,7 +146,7 @@ class ChainWalk {
     }
   }
 
-  async #inspectCheckpoints(): Promise<Behind> {
+  async #inspectCheckpoints(): Promise<Evidence> {
     const { store, sealer, request } = this.#options;
     const { lastGroup, nextKey } = this.chain;
     for (const key of await listCheckpoints(store, sealer, request)) {

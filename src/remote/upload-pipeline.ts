@@ -1,13 +1,11 @@
 /**
- * Uploads of one epoch: several segments in flight at once, groups committed in order. A group is committed when every
- * key of its epoch up to its end is acknowledged, so a later group whose segments arrive first waits.
+ * Uploads of one epoch: several segments in flight at once, groups committed in order (upload-rules.ts).
  *
  * Frozen means frozen: what is in flight is repeated with the same bytes until it is answered, whatever is written
  * meanwhile. A refused PUT is recognised: one's own object (by salt) is success, a fence ends this owner, anything else
  * is another writer's and fatal (P7).
  */
 import { assert } from '../base/assert.js';
-import { GatewayError } from '../base/errors.js';
 import type { Lsn } from '../base/units.js';
 import type { ObjectStore } from '../ports/object-store.js';
 import type { LogCursor } from '../ports/replication.js';
@@ -19,6 +17,7 @@ import type { ObjectSealer } from './seal.js';
 import type { ChainPoint } from './segment-point.js';
 import { readSegmentHead } from './segment-reader.js';
 import { putOnce } from './upload.js';
+import { committedCount, conflictOf } from './upload-rules.js';
 import type { Fencing } from './upload.js';
 
 /** What is kept of a segment once it is stored. */
@@ -51,6 +50,11 @@ class InflightGroup {
   readonly segments: StoredSegment[] = [];
   end: Omit<CommittedGroup, 'segments'> | undefined;
   pending = 0;
+
+  /** All its segments are sent. */
+  get ended(): boolean {
+    return this.end !== undefined;
+  }
 }
 
 export class UploadPipeline {
@@ -119,41 +123,25 @@ export class UploadPipeline {
   }
 
   async #upload(segment: KeyedSegment): Promise<void> {
-    const { store, retry, fencing } = this.#options;
+    const { store, sealer, retry, fencing } = this.#options;
     const put = await retry.run(`upload ${segment.name}`, (request) =>
       putOnce(store, fencing, segment.name, segment, request),
     );
     if (put.outcome === 'mine') return;
-    throw await this.#conflict(segment);
-  }
-
-  /** Another object lies at our key: believed only after its authentication. */
-  async #conflict(segment: KeyedSegment): Promise<GatewayError> {
-    const { store, sealer, retry } = this.#options;
+    // Believed only after its authentication.
     const head = await retry.run('read a conflicting object', (request) =>
       readSegmentHead(store, sealer, segment.key, request),
     );
-    if (head.kind === 'fence') {
-      const { successorEpoch } = head.fence;
-      return new GatewayError(
-        'fenced',
-        `epoch ${segment.key.epoch} was ended by the owner of epoch ${successorEpoch}`,
-        {
-          context: { epoch: segment.key.epoch, successor: successorEpoch },
-        },
-      );
-    }
-    return new GatewayError('remote-forked', `${segment.name}: another writer’s segment lies there`);
+    throw conflictOf(segment.key, head);
   }
 
   #commit(): void {
     if (this.#options.incarnation.stopped) return;
-    for (let group = this.#groups[0]; group?.end !== undefined && group.pending === 0; group = this.#groups[0]) {
-      assert(group.segments.length > 0, 'a group has a segment');
-      this.#groups.shift();
-      const { epoch, number } = group.end.point;
+    for (const { end, segments } of this.#groups.splice(0, committedCount(this.#groups))) {
+      assert(end !== undefined && segments.length > 0, 'a committed group has ended and has a segment');
+      const { epoch, number } = end.point;
       this.#committed = { epoch, number };
-      this.#options.committed({ ...group.end, segments: group.segments });
+      this.#options.committed({ ...end, segments });
     }
   }
 }

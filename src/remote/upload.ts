@@ -1,21 +1,13 @@
-/**
- * Puts one sealed object where nothing may be yet, and says whose object lies there afterwards. Replies get lost and
- * requests arrive twice: one's own object is recognised by its salt, never by guessing (P7).
- */
-import { equalBytes } from '../base/bytes.js';
+/** Puts one sealed object where nothing may be yet, and says whose object lies there afterwards (P7). */
 import { GatewayError } from '../base/errors.js';
 import type { ObjectStore, StoreRequest } from '../ports/object-store.js';
 import { decodeHeader, HEADER_BYTES } from './seal-header.js';
-import type { ObjectKind } from './seal-header.js';
 import type { SealedObject } from './seal.js';
+import { outcomeOf } from './upload-rules.js';
+import type { PutOutcome } from './upload-rules.js';
 
 /** `none`: the store ignores If-None-Match; then one gateway alone must use the prefix (docs/threat-model.md). */
 export type Fencing = 'conditional' | 'none';
-
-export type PutOutcome =
-  | { readonly outcome: 'mine' }
-  /** Another object is there; `kind` is what its clear header claims. */
-  | { readonly outcome: 'other'; readonly kind: ObjectKind };
 
 /** One attempt; store errors are thrown and the caller repeats it with the same object. */
 export async function putOnce(
@@ -46,7 +38,5 @@ export async function recognise(
       cause: error,
     });
   }
-  const header = decodeHeader(name, found);
-  if (equalBytes(header.salt, object.header.salt)) return { outcome: 'mine' };
-  return { outcome: 'other', kind: header.kind };
+  return outcomeOf(decodeHeader(name, found), object.header);
 }

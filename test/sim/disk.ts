@@ -105,6 +105,27 @@ export class SimDisk {
     for (const inode of new Set(names.values())) inode.settle(this.random);
   }
 
+  /** How many things a power loss would decide on: unsynced pages, and changes of directories. */
+  get unsynced(): number {
+    const pages = [...new Set(this.entries.values())].reduce((sum, inode) => sum + inode.unsyncedPages.length, 0);
+    return pages + this.changes.length;
+  }
+
+  /** The machine dies, and `keeps(i)` says of each unsynced thing whether it is there afterwards. */
+  powerLossKeeping(keeps: (thing: number) => boolean): void {
+    this.pending.clear();
+    let thing = 0;
+    const names = new Map(this.durable);
+    for (const change of this.changes) if (keeps(thing++)) applyChange(names, change);
+    for (const inode of new Set(this.entries.values())) {
+      const kept = new Map(inode.unsyncedPages.map((page) => [page, keeps(thing++)]));
+      inode.settleKeeping((page) => kept.get(page) === true);
+    }
+    this.changes = [];
+    this.entries = names;
+    this.durable = new Map(names);
+  }
+
   /** The kernel needs memory: clean pages are dropped. */
   dropCache(): void {
     for (const inode of this.entries.values()) inode.evict(this.random, 0.7);
@@ -310,6 +331,7 @@ class DiskOfLife implements Disk {
     if (!this.life.alive) return new Promise(() => undefined);
     return new Promise((resolve, reject) => {
       const fault = this.faultOf(operation, path);
+      if (!this.life.alive) return;
       const run = (): void => {
         if (fault !== undefined) {
           if (fault.kind === 'partly') partly?.();
@@ -378,6 +400,8 @@ class FileOfLife implements DiskFile {
   writeNow(parts: readonly Uint8Array[], position: number): void {
     if (!this.disk.life.alive) throw new GatewayError('disk-failed', 'this process is dead');
     const fault = this.disk.faultOf('write', this.path);
+    // It may have died of being counted.
+    if (!this.disk.life.alive) throw new GatewayError('disk-failed', 'this process is dead');
     const bytes = Buffer.concat(parts);
     if (fault !== undefined) {
       // A part may be all that counts: what is missing may have been there already.

@@ -199,6 +199,14 @@ export class SimHost {
     this.bootId = this.options.random.uuid();
   }
 
+  /** A power loss of which is decided what reached the disk (disk.ts). */
+  powerLossKeeping(keeps: (thing: number) => boolean): void {
+    if (this.alive) this.end('power');
+    else this.shadow.died(true);
+    this.disk.powerLossKeeping(keeps);
+    this.bootId = this.options.random.uuid();
+  }
+
   /** SIGTERM, and an orderly end. */
   async stop(): Promise<void> {
     // A disk that fails meanwhile makes it an ordinary death.

@@ -172,6 +172,21 @@ export class Inode {
     for (const index of new Set([...this.cache.keys(), ...this.platter.keys()])) this.reload(index);
   }
 
+  /** Pages that were written and not synced. */
+  get unsyncedPages(): number[] {
+    return [...this.dirty.keys()];
+  }
+
+  /** Power loss of which is decided, page by page, what reached the platter. */
+  settleKeeping(keeps: (page: number) => boolean): void {
+    for (const [index, mask] of [...this.dirty]) {
+      if (keeps(index)) this.persist(index, this.cache.get(index) ?? zeroPage, mask);
+    }
+    this.dirty.clear();
+    this.durableSizeBytes = this.sizeBytes;
+    for (const index of new Set([...this.cache.keys(), ...this.platter.keys()])) this.reload(index);
+  }
+
   /** Flips one bit on the platter and in the cache: rot, or a writer that went astray. */
   flip(position: number, bit: number): void {
     const index = Math.floor(position / PAGE_BYTES);

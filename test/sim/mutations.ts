@@ -219,7 +219,7 @@ export const mutations: readonly Mutation[] = [
     name: 'commit a group before the one in front of it',
     kinds: [0, 1, 3],
     patches: [
-      remote('upload-pipeline', 'group?.end !== undefined && group.pending === 0;', 'group?.end !== undefined;'),
+      remote('upload-rules', 'findIndex(({ ended, pending }) => !ended || pending > 0)', 'findIndex(({ ended }) => !ended)'),
     ],
   },
   {
@@ -236,7 +236,7 @@ export const mutations: readonly Mutation[] = [
   {
     name: 'accept a foreign object after 412',
     kinds: owners,
-    patches: [remote('upload', "return { outcome: 'other', kind: header.kind };", "return { outcome: 'mine' };")],
+    patches: [remote('upload-rules', "{ outcome: 'other', kind: found.kind }", "{ outcome: 'mine' }")],
   },
   {
     name: 'own without fencing the epoch before',
