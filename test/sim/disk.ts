@@ -398,9 +398,8 @@ class FileOfLife implements DiskFile {
   }
 
   writeNow(parts: readonly Uint8Array[], position: number): void {
-    if (!this.disk.life.alive) throw new GatewayError('disk-failed', 'this process is dead');
     const fault = this.disk.faultOf('write', this.path);
-    // It may have died of being counted.
+    // Dead before, or because that was counted.
     if (!this.disk.life.alive) throw new GatewayError('disk-failed', 'this process is dead');
     const bytes = Buffer.concat(parts);
     if (fault !== undefined) {

@@ -219,7 +219,11 @@ export const mutations: readonly Mutation[] = [
     name: 'commit a group before the one in front of it',
     kinds: [0, 1, 3],
     patches: [
-      remote('upload-rules', 'findIndex(({ ended, pending }) => !ended || pending > 0)', 'findIndex(({ ended }) => !ended)'),
+      remote(
+        'upload-rules',
+        'findIndex(({ ended, pending }) => !ended || pending > 0)',
+        'findIndex(({ ended }) => !ended)',
+      ),
     ],
   },
   {
