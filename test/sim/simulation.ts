@@ -65,6 +65,8 @@ class Simulation {
   private operations = 0;
   private crashes = 0;
   private ending = false;
+  /** There was more than one owner; what an earlier one had sent may arrive after it is gone. */
+  private contested: boolean;
   private restores = 0;
   /** Recovery point of the last restore: the next one may not be older. */
   private restoredLsn = 0;
@@ -79,6 +81,7 @@ class Simulation {
   ) {
     this.random = new SeededRandom(seed);
     this.profile = drawProfile(seed, this.random.fork(), this.scheduler);
+    this.contested = this.profile.twoOwners;
     this.bucket = this.profile.replicated ? new SimBucket(this.scheduler, this.random.fork()) : undefined;
   }
 
@@ -213,8 +216,9 @@ class Simulation {
     };
     if (random.fraction() < 0.5) {
       const { operation, path } = points[random.below(points.length)] ?? { operation: 'sync', path: '' };
+      let passes = random.below(3);
       host.disk.atNext(
-        (found, where) => found === operation && where.startsWith(path),
+        (found, where) => found === operation && where.startsWith(path) && passes-- === 0,
         () => scheduler.at(random.fraction() < 0.5 ? 0 : random.below(10), once),
       );
       scheduler.at(20 * withinMs, once);
@@ -329,6 +333,7 @@ class Simulation {
   }
 
   private async takeOver(name: string): Promise<void> {
+    this.contested = true;
     const restored = await this.judgeBucket(true);
     if (restored === undefined) {
       // Nothing was ever committed.
@@ -434,7 +439,7 @@ class Simulation {
       if (await this.drainAtLast(host)) owners++;
       this.check();
     }
-    if (bucket !== undefined && owners === 0 && !profile.twoOwners && !profile.rots)
+    if (bucket !== undefined && owners === 0 && !this.contested && !profile.rots)
       throw new Violation('nobody could drain at the end');
     await this.judgeBucket();
     for (const host of [...this.hosts]) {
@@ -453,7 +458,7 @@ class Simulation {
       .then(
         () => true,
         (error: unknown) => {
-          const codes: readonly ErrorCode[] = this.profile.twoOwners
+          const codes: readonly ErrorCode[] = this.contested
             ? ['fenced', 'remote-ahead', 'remote-forked']
             : this.profile.rots
               ? ['log-damaged', 'checksum-mismatch', 'remote-ahead', 'remote-forked']
@@ -488,7 +493,7 @@ class Simulation {
 
   private admitsError(host: SimHost, error: GatewayError): boolean {
     if (error.code === 'volume-closed') return true;
-    if (error.code === 'read-only') return this.profile.twoOwners || this.profile.rots;
+    if (error.code === 'read-only') return this.contested || this.profile.rots;
     return host.alive && this.profile.requestErrors.includes(error.code);
   }
 
