@@ -30,7 +30,7 @@ export function drawProfile(seed: number, random: SeededRandom, scheduler: Sched
   const twoOwners = kind === 8 || kind === 9;
   const trouble: DiskTrouble = kind === 5 ? 'failing' : kind === 6 ? 'full' : kind === 7 ? 'rotting' : 'none';
   const troubledStore = kind === 3 || kind === 4 || kind === 7 || kind === 8;
-  const replicated = kind !== 2 || random.fraction() < 0.5;
+  const replicated = kind !== 2;
   const name = [trouble, troubledStore ? 'troubled store' : 'good store', twoOwners ? 'two owners' : 'one owner'].join(
     ', ',
   );

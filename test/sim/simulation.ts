@@ -35,8 +35,9 @@ const recoveryPoints: typeof turningPoints = [
   { operation: 'write', path: 'log/0' },
   { operation: 'sync', path: 'log/0' },
   { operation: 'sync', path: 'log/copy' },
+  { operation: 'write', path: 'super.' },
   { operation: 'sync', path: 'super.' },
-  { operation: 'sync', path: 'sums' },
+  { operation: 'sync', path: 'super.' },
 ];
 
 export interface SimulationResult {
@@ -214,7 +215,7 @@ class Simulation {
       if (!done && !this.ending) run();
       done = true;
     };
-    if (random.fraction() < 0.5) {
+    if (random.fraction() < (points === recoveryPoints ? 0.8 : 0.5)) {
       const { operation, path } = points[random.below(points.length)] ?? { operation: 'sync', path: '' };
       let passes = random.below(3);
       host.disk.atNext(
@@ -274,7 +275,7 @@ class Simulation {
     for (let tries = 0; ; tries++) {
       if (tries > 3) this.profile.calmDisk([host.disk]);
       try {
-        if (this.random.fraction() < 0.4) {
+        if (this.random.fraction() < 0.5) {
           // A crash in the middle of recovery, or right after it.
           const { life } = host;
           const power = this.random.fraction() < 0.5;
@@ -458,11 +459,12 @@ class Simulation {
       .then(
         () => true,
         (error: unknown) => {
-          const codes: readonly ErrorCode[] = this.contested
-            ? ['fenced', 'remote-ahead', 'remote-forked']
-            : this.profile.rots
-              ? ['log-damaged', 'checksum-mismatch', 'remote-ahead', 'remote-forked']
-              : [];
+          const codes: readonly ErrorCode[] = [
+            ...(this.contested ? (['fenced', 'remote-ahead', 'remote-forked'] as const) : []),
+            ...(this.profile.rots
+              ? (['log-damaged', 'checksum-mismatch', 'remote-ahead', 'remote-forked'] as const)
+              : []),
+          ];
           this.mustBe(error, codes);
           return false;
         },
