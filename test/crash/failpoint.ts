@@ -83,26 +83,27 @@ export const failpointsUnderLoad: readonly Failpoint[] = [
   {
     name: 'a superblock is written, and not synced',
     file: 'engine/superblock.js',
-    before: 'await this.files[slot].sync();',
+    before: "await synced('fdatasync of a superblock', this.files[slot].sync());",
     passagesMax: 12,
   },
   {
     name: 'one superblock lets a log file go, and the other does not yet',
     file: 'engine/reclaimer.js',
-    before: 'if (this.superblockHoldsFiles())\n            await this.writeSuperblock(false);',
+    before: 'if (fencedNow || this.superblockHoldsFiles())\n            await this.writeSuperblock(false);',
     when: 'this.superblockHoldsFiles()',
   },
   {
     name: 'one log file is renamed, and the next is not',
     file: 'engine/log-files.js',
-    after: 'await this.disk.rename(this.path(this.oldest), this.path(next));',
+    after: "await written('recycling a log file', change);",
     passagesMax: 3,
   },
   {
     name: 'log files are renamed, and their directory is not synced',
     file: 'engine/log-files.js',
-    before: 'if (renamed)\n            await this.disk.syncDirectory(LOG_DIRECTORY);',
-    when: 'renamed',
+    before:
+      "if (changed)\n            await synced('fsync of the log directory', this.disk.syncDirectory(LOG_DIRECTORY));",
+    when: 'changed',
   },
   {
     name: 'the store has acknowledged a segment, and its commit is not recorded',
@@ -236,5 +237,5 @@ export const failpointsInRestore: readonly RestoreFailpoint[] = [
 export const failpointAfterRestore: Failpoint = {
   name: 'volume.json is there',
   file: 'remote/restore.js',
-  before: 'return { uuid, name, sizeBytes, recoveryPoint: lastGroup, detached: !takeOver, loss };',
+  before: 'return { uuid, name, sizeBytes, recoveryPoint: lastGroup, detached: !takeOver, loss, lostBlocks };',
 };
