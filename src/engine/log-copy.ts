@@ -16,7 +16,8 @@
  *       32    8  byte offset in it
  *       40    8  length in bytes; 0: the end, the copy is complete
  *
- * It counts only while that superblock is the newest: nothing else is written to the log before the next one.
+ * It counts while no newer superblock than that one is there: nothing else is written to the log before the next one. An older
+ * one may be all that can be read, when the newest was torn as it was written again.
  */
 import { BLOCK_BYTES } from '../base/units.js';
 import type { Checksums } from '../ports/checksum.js';
@@ -34,6 +35,10 @@ interface Entry {
   readonly offset: number;
   readonly lengthBytes: number;
   readonly crc: number;
+}
+
+interface FoundEntry extends Entry {
+  readonly generation: number;
 }
 
 export class LogCopy {
@@ -95,10 +100,11 @@ export async function repairFromCopy(
   if (!(await disk.exists(COPY_FILE))) return 0;
   const copy = await disk.open(COPY_FILE, { mode: 'write', lane: 'log' });
   try {
-    const entries: { readonly entry: Entry; readonly at: number }[] = [];
+    const entries: { readonly entry: FoundEntry; readonly at: number }[] = [];
     for (let at = 0; ;) {
-      const entry = await readEntry(copy, at, checksums, generation);
-      if (entry === undefined) return 0;
+      const entry = await readEntry(copy, at, checksums);
+      if (entry === undefined || entry.generation < generation) return 0;
+      if (entry.generation !== (entries[0]?.entry.generation ?? entry.generation)) return 0;
       if (entry.lengthBytes === 0) break;
       entries.push({ entry, at: at + BLOCK_BYTES });
       at += BLOCK_BYTES + entry.lengthBytes;
@@ -121,12 +127,7 @@ export async function repairFromCopy(
   }
 }
 
-async function readEntry(
-  copy: DiskFile,
-  at: number,
-  checksums: Checksums,
-  generation: number,
-): Promise<Entry | undefined> {
+async function readEntry(copy: DiskFile, at: number, checksums: Checksums): Promise<FoundEntry | undefined> {
   const bytes = new Uint8Array(BLOCK_BYTES);
   const view = new DataView(bytes.buffer);
   // What cannot be read was being written, so that nothing in the log had been touched yet.
@@ -134,8 +135,9 @@ async function readEntry(
   if (got !== BLOCK_BYTES || Buffer.from(bytes.subarray(0, 8)).toString('latin1') !== MAGIC) return undefined;
   const own = view.getUint32(CRC_AT, true);
   view.setUint32(CRC_AT, 0, true);
-  if (checksums.crc32c(0, bytes, 0, BLOCK_BYTES) !== own || getU64(view, 16) !== generation) return undefined;
+  const generation = getU64(view, 16);
+  if (checksums.crc32c(0, bytes, 0, BLOCK_BYTES) !== own || generation === undefined) return undefined;
   const [file, offset, lengthBytes] = [getU64(view, 24), getU64(view, 32), getU64(view, 40)];
   if (file === undefined || offset === undefined || lengthBytes === undefined) return undefined;
-  return { file, offset, lengthBytes, crc: view.getUint32(12, true) };
+  return { file, offset, lengthBytes, crc: view.getUint32(12, true), generation };
 }

@@ -54,6 +54,7 @@ export function drawProfile(seed: number, random: SeededRandom, scheduler: Sched
     rotting: [
       'log-damaged',
       'superblock-damaged',
+      'volume-exists',
       'format-unknown',
       'format-newer',
       'disk-failed',

@@ -275,7 +275,7 @@ class Simulation {
     for (let tries = 0; ; tries++) {
       if (tries > 3) this.profile.calmDisk([host.disk]);
       try {
-        if (this.random.fraction() < 0.5) {
+        if (tries < 5 && this.random.fraction() < 0.5) {
           // A crash in the middle of recovery, or right after it.
           const { life } = host;
           const power = this.random.fraction() < 0.5;
