@@ -169,9 +169,11 @@ export class SuperblockWriter {
       throw new GatewayError('superblock-damaged', 'neither super.0 nor super.1 can be read');
     }
     // It may be in the page cache only, left by a process that was killed before its sync, or whose sync failed: before
-    // the other slot is written it must be on the disk. Until it is, the other one suffices.
+    // the other slot is written it must be on the disk, and as long as it is not, the other one suffices. Where the other
+    // one is damaged, this one was on the disk before the write that tore it began, and writing over it would risk the last.
     const slot = newest === a ? 0 : 1;
-    await written('writing a superblock', files[slot].write([encodeSuperblock(newest, checksums)], 0));
+    if (found[1 - slot] !== undefined)
+      await written('writing a superblock', files[slot].write([encodeSuperblock(newest, checksums)], 0));
     await synced('fdatasync of a superblock', files[slot].sync());
     // The slot of a damaged superblock is written first, and until then it holds no log file back: its tail counts as the newest one's.
     const tails: [number, number] = [a?.tail.file ?? newest.tail.file, b?.tail.file ?? newest.tail.file];

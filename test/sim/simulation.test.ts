@@ -4,7 +4,7 @@ import { describe, it } from 'node:test';
 import { simulate } from './simulation.js';
 
 const long = process.env['KEEPGATE_TEST_LONG'] === '1';
-const seeds = long ? 2000 : 50;
+const seeds = long ? 2000 : 200;
 const operationsMin = 500;
 
 describe(`the simulation, ${seeds} seeds`, { timeout: 7_200_000 }, () => {

@@ -234,6 +234,28 @@ describe('volume', () => {
   });
 });
 
+describe('the only superblock that is left', () => {
+  it('is not written over before the other one is whole again', async () => {
+    for (const damaged of ['super.0', 'super.1']) {
+      const h = new VolumeHarness(17);
+      await h.create();
+      h.disk.kill();
+      h.disk.bytesOf(damaged).fill(0xff);
+      const written: string[] = [];
+      h.disk.hook = (operation, path) => {
+        if (path.startsWith('super.') && (operation === 'write' || operation === 'sync'))
+          written.push(`${operation} ${path}`);
+      };
+      await h.open();
+      const other = damaged === 'super.0' ? 'super.1' : 'super.0';
+      const first = written.indexOf(`write ${other}`);
+      const whole = written.lastIndexOf(`sync ${damaged}`, first === -1 ? undefined : first);
+      assert.ok(first === -1 || whole > written.indexOf(`write ${damaged}`), written.join(', '));
+      assert.ok(whole >= 0, written.join(', '));
+    }
+  });
+});
+
 describe('volume under crashes', () => {
   for (let seed = 1; seed <= 25; seed++) {
     it(`equals a prefix that holds everything flushed, seed ${seed}`, { timeout: 120_000 }, async () => {
