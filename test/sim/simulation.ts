@@ -139,7 +139,7 @@ class Simulation {
 
   /** The very first start: whatever a crash leaves of it may be thrown away, since nobody was served. */
   private async startFresh(host: SimHost): Promise<void> {
-    for (;;) {
+    for (let tries = 1; ; tries++) {
       try {
         if (this.random.fraction() < 0.1) {
           const { disk } = host;
@@ -154,7 +154,10 @@ class Simulation {
       }
       host.powerLoss();
       this.crashes++;
-      if (host.disk.file('volume.json') === undefined) host.wipe();
+      // What has rotted by now is refused for good: its owner begins anew.
+      if (host.disk.file('volume.json') === undefined || (this.profile.rots && tries >= 10)) host.wipe();
+      if (tries >= 100)
+        throw new Violation(`a first start of ${host.name} never succeeds: ${host.log.lines.slice(-3).join('; ')}`);
       this.profile.calmDisk([host.disk]);
     }
   }
