@@ -77,12 +77,19 @@ export async function powerLossRounds(options: PowerLossOptions): Promise<void> 
 
 /** True: the disk was cut off before the gateway served; false: it serves. */
 async function diesEarly(machine: PowerMachine, random: () => number): Promise<boolean> {
-  const dead = new Promise<true>((resolve) => {
-    machine.onceDiskWrote(1 + Math.floor(random() * earlyDiskWritesMax), () => resolve(true));
+  const fate = { died: false };
+  const dead = new Promise<void>((resolve) => {
+    machine.onceDiskWrote(1 + Math.floor(random() * earlyDiskWritesMax), () => {
+      fate.died = true;
+      resolve();
+    });
   });
-  const serving = machine.untilServing().then(() => false);
+  const serving = machine.untilServing();
   serving.catch(() => undefined); // A machine without its disk ends as it likes.
-  return Promise.race([dead, serving]);
+  await Promise.race([dead, serving]);
+  // Now it must not come any more: a disk that takes nothing, while its contents are compared, would be waited for in vain.
+  if (!fate.died) machine.onceDiskWrote(Infinity, () => undefined);
+  return fate.died;
 }
 
 async function verify(machine: PowerMachine, ledger: PowerLedger, when: string): Promise<void> {
