@@ -29,5 +29,7 @@ export interface GatewayView {
   volumes(): readonly MeteredVolume[];
   /** @throws GatewayError not-found, volume-closed, not-supported */
   drain(volume: string): Operation;
+  /** A receipt of the newest recovery point as text. @throws GatewayError not-found, not-supported, disk-full */
+  receipt(volume: string): Promise<string>;
   operation(id: string): Operation | undefined;
 }

@@ -30,6 +30,21 @@ const sessionSchema = {
   },
 };
 
+const receiptSchema = {
+  type: 'object',
+  required: ['keepgateReceipt', 'volume', 'epoch', 'segment', 'link', 'lsn', 'time', 'mac'],
+  properties: {
+    keepgateReceipt: { type: 'number' },
+    volume: { type: 'string' },
+    epoch: { type: 'number' },
+    segment: { type: 'number' },
+    link: { type: 'string' },
+    lsn: { type: 'number' },
+    time: { type: 'string' },
+    mac: { type: 'string' },
+  },
+};
+
 const named = (key: string) => ({
   type: 'object',
   required: [key],
@@ -70,6 +85,19 @@ export function addVolumeRoutes(app: FastifyInstance, gateway: GatewayView): voi
       const operation = gateway.drain(params.name);
       return reply.code(202).header('location', `/v1/operations/${operation.id}`).send(reportOperation(operation));
     },
+  );
+
+  app.get<{ Params: { name: string } }>(
+    '/v1/volumes/:name/receipt',
+    {
+      schema: {
+        summary: 'A receipt of the newest recovery point',
+        tags: ['volumes'],
+        params: named('name'),
+        response: { 200: receiptSchema },
+      },
+    },
+    async ({ params }) => JSON.parse(await gateway.receipt(params.name)) as object,
   );
 
   app.get<{ Params: { id: string } }>(

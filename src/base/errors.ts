@@ -119,6 +119,10 @@ export const errorCodes = {
     retryable: false,
     action: 'The bucket is older than, or no descendant of, the receipt: it was rolled back.',
   },
+  'receipt-outlet-failed': {
+    retryable: true,
+    action: 'Check receipts.exportTo: receipts could not be exported or read back; it is tried again.',
+  },
   fenced: { retryable: false, action: 'Another gateway owns the remote volume: stop it, then `keepgate takeover`.' },
 } as const satisfies Record<string, ErrorEntry>;
 

@@ -54,6 +54,7 @@ export const limits = {
   segmentBytesDefault: 8 * MIB,
   segmentBytesMax: 64 * MIB,
   uploadsInflightMax: 4,
+  receiptEveryMsDefault: 3_600_000,
   storeRequestMsMax: 60_000,
   storeRetryMsMax: 30_000,
   listingKeysMax: 1000,

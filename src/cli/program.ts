@@ -62,6 +62,7 @@ export function createProgram(options: ProgramOptions): Command {
     .exitOverride();
   addServe(program, options);
   addClientCommands(program, options);
+  addTrustCommands(program, options);
   addLocalCommands(program, options);
   addRemoteCommands(program, options);
   addLaterCommands(program);
@@ -109,9 +110,10 @@ interface ClientFlags {
   readonly watch?: boolean;
 }
 
+const apiOption = ['--api <url>', 'where the gateway is asked: http://HOST:PORT or unix:/PATH'] as const;
+
 /** Commands that ask a running gateway. */
 function addClientCommands(program: Command, { terminal, exit }: ProgramOptions): void {
-  const apiOption = ['--api <url>', 'where the gateway is asked: http://HOST:PORT or unix:/PATH'] as const;
   const connect = async (flags: ClientFlags) => ApiClient.open(await findConfiguration(flags), flags.api);
   program
     .command('status')
@@ -134,6 +136,25 @@ function addClientCommands(program: Command, { terminal, exit }: ProgramOptions)
     .action(async (volume: string, flags: ClientFlags) => {
       const client = await connect(flags);
       exit(await drain({ volume, client, terminal, clock: new SystemClock(), json: flags.json === true }));
+    });
+}
+
+interface ReceiptFlags extends ClientFlags {
+  readonly out?: string;
+}
+
+/** Commands about who owns a volume's history, and whether it is whole. */
+function addTrustCommands(program: Command, { terminal, exit }: ProgramOptions): void {
+  const connect = async (flags: ClientFlags) => ApiClient.open(await findConfiguration(flags), flags.api);
+  program
+    .command('receipt <volume>')
+    .description('a receipt of the newest recovery point: what shows later that the bucket was rolled back')
+    .option(...configOption)
+    .option(...apiOption)
+    .option('--out <file>', 'write it there, atomically; default: print it')
+    .action(async (volume: string, flags: ReceiptFlags) => {
+      const { receipt } = await import('./receipt.js');
+      exit(await receipt({ volume, out: flags.out, client: await connect(flags), terminal }));
     });
 }
 

@@ -30,6 +30,12 @@ export interface VolumeConfiguration {
   readonly intervalMs: number;
   readonly segmentBytes: number;
   readonly whenFenced: 'readOnly' | 'continue';
+  readonly receipts: {
+    /** An absolute path, or http(s)://…; undefined: receipts are kept in the volume's directory only. */
+    readonly exportTo: string | undefined;
+    readonly method: 'PUT' | 'POST';
+    readonly everyMs: number;
+  };
 }
 
 export interface StoreConfiguration {

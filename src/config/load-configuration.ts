@@ -233,7 +233,16 @@ function volumeOf(volume: Volume, absolute: (path: string) => string): VolumeCon
     intervalMs: volume.replicate.interval,
     segmentBytes: volume.replicate.segmentSize,
     whenFenced: volume.whenFenced,
+    receipts: {
+      exportTo: exportOf(volume.receipts.exportTo, absolute),
+      method: volume.receipts.method,
+      everyMs: volume.receipts.every,
+    },
   };
+}
+
+function exportOf(to: string | undefined, absolute: (path: string) => string): string | undefined {
+  return to === undefined || to.includes('://') ? to : absolute(to);
 }
 
 function chapOf(written: Volume['iscsi']['chap'], absolute: (path: string) => string): ChapConfiguration | undefined {

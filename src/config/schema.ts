@@ -67,6 +67,17 @@ function httpUrl(raw: unknown): string {
   throw new WrongValue(`${shown(raw)} is not an endpoint; write http://HOST:PORT or https://HOST:PORT`);
 }
 
+function pathOrUrl(raw: unknown): string {
+  if (
+    typeof raw === 'string' &&
+    raw !== '' &&
+    (!raw.includes('://') || (/^https?:\/\//.test(raw) && URL.canParse(raw)))
+  ) {
+    return raw;
+  }
+  throw new WrongValue(`${shown(raw)} is no place for receipts; write /PATH/FILE or https://HOST/PATH`);
+}
+
 function iqnPrefix(raw: unknown): string {
   if (typeof raw === 'string' && /^iqn\.\d{4}-\d{2}\.[a-z0-9.-]+(:[a-z0-9.:-]+)?$/.test(raw) && raw.length <= 159) {
     return raw;
@@ -157,6 +168,11 @@ export const volumeSettings = {
     segmentSize: setting('8MiB', sizeBetween(256 * KIB, limits.segmentBytesMax)),
   },
   whenFenced: setting('readOnly', oneOf('readOnly', 'continue')),
+  receipts: {
+    exportTo: optional(pathOrUrl),
+    method: setting('PUT', oneOf('PUT', 'POST')),
+    every: setting('1h', durationBetween(1000, 30 * 86_400_000)),
+  },
   compaction: setting('off', notYet('leave it out: nothing is ever deleted from the store', 'off')),
   snapshots: {
     every: optional(notYet(noSnapshots)),

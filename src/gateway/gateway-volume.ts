@@ -20,15 +20,18 @@ import type { Clock, Timer } from '../ports/clock.js';
 import type { Disk } from '../ports/disk.js';
 import type { Log } from '../ports/log.js';
 import type { Random } from '../ports/random.js';
+import type { ReceiptOutlet } from '../ports/receipt-outlet.js';
 import type { ReplicationState, ReplicationStatus } from '../ports/replication.js';
 import type { ChapSecrets, ServedVolume } from '../ports/volume-directory.js';
 import type { EngineStatus, VolumeState, VolumeStatus } from '../ports/volume-status.js';
 import type { MasterKey } from '../remote/key.js';
 import type { FromReplicator, ReplicationConfig } from '../remote/replication-messages.js';
+import { newestKept } from '../remote/receipt-keeper.js';
 import { isEstablished } from '../remote/replicator-attach.js';
 import { VolumeAccess } from './access.js';
 import type { Drainable } from './drain-operation.js';
 import { FillRate } from './fill-rate.js';
+import { ReceiptLine } from './receipt-line.js';
 import { RemoteCopyLine } from './remote-copy-line.js';
 import type { ReplicationLine, ReplicationListener } from './replication-thread.js';
 import { idleReplication, openingStatus } from './volume-placeholder.js';
@@ -60,6 +63,8 @@ export interface GatewayVolumeOptions {
         readonly fencing: 'auto' | 'none';
         readonly allowNew: boolean;
         readonly owner: string;
+        /** Where receipts are kept off this directory. */
+        readonly outlet?: ReceiptOutlet;
       }
     | undefined;
   /** Removes the volume's directory. */
@@ -79,6 +84,9 @@ export class GatewayVolume implements Drainable {
   #failure: GatewayError | undefined;
   #line: ReplicationLine | undefined;
   readonly #remoteCopy: RemoteCopyLine;
+  readonly #receipts: ReceiptLine;
+  #attached = false;
+  #closed = false;
   #replication: ReplicationStatus | undefined;
   #transfers: Transfers | undefined;
   #durableTimer: Timer | undefined;
@@ -95,6 +103,7 @@ export class GatewayVolume implements Drainable {
     this.name = configuration.name;
     this.#options = options;
     this.#remoteCopy = new RemoteCopyLine(clock);
+    this.#receipts = new ReceiptLine({ outlet: options.replication?.outlet, clock, log });
     this.#access = new VolumeAccess({ volume: this.name, mode: configuration.access, clock, log });
     if (options.replication !== undefined) this.#replication = idleReplication;
   }
@@ -244,14 +253,26 @@ export class GatewayVolume implements Drainable {
       fencing: replication.fencing,
       allowNew: replication.allowNew,
       owner: replication.owner,
+      receiptEveryMs: configuration.receipts.everyMs,
     };
-    this.#line.send({ type: 'start', config, replication: volume.replicationState(), durable: volume.durableState() });
+    if (this.#receipts.publishes) void this.#startKnowing(volume, this.#line, config);
+    else this.#start(volume, this.#line, config);
     volume.onDurable(() => this.#noteDurable(volume));
     this.#remoteCopy.connect((message) => {
       // What is asked for may be durable only since a moment ago.
       this.#line?.send({ type: 'durable', durable: volume.durableState() });
       this.#line?.send(message);
     });
+  }
+
+  /** With the receipt that was kept elsewhere: clients do not wait for that. */
+  async #startKnowing(volume: Volume, line: ReplicationLine, config: ReplicationConfig): Promise<void> {
+    const knownReceipts = await this.#receipts.known();
+    if (!this.#closed) this.#start(volume, line, { ...config, knownReceipts });
+  }
+
+  #start(volume: Volume, line: ReplicationLine, config: ReplicationConfig): void {
+    line.send({ type: 'start', config, replication: volume.replicationState(), durable: volume.durableState() });
   }
 
   #noteDurable(volume: Volume): void {
@@ -265,6 +286,7 @@ export class GatewayVolume implements Drainable {
     const { log } = this.#options;
     switch (message.type) {
       case 'attached':
+        this.#attached = true;
         this.#firstAnswer?.resolve();
         log.info(message.created ? 'remote volume created' : 'remote volume found', { volume: this.name });
         return;
@@ -283,6 +305,9 @@ export class GatewayVolume implements Drainable {
         return;
       case 'fetched':
         this.#remoteCopy.answered(message);
+        return;
+      case 'receipt':
+        this.#receipts.received(message);
         return;
       case 'fenced':
         volume.replicated(message.state);
@@ -311,6 +336,7 @@ export class GatewayVolume implements Drainable {
     log.error(`replication stopped: ${error.message}`, { volume: this.name, code: error.code });
     this.#refusal = error;
     this.#remoteCopy.refuse(error);
+    this.#receipts.refuse(error);
     for (const { reject } of this.#drains.values()) reject(error);
     this.#drains.clear();
     // What was there before replication was asked for goes on being served, with the reason on the API.
@@ -353,6 +379,16 @@ export class GatewayVolume implements Drainable {
     });
   }
 
+  /** A receipt of the newest recovery point; the newest that was kept where the replicator cannot say more. */
+  async receipt(): Promise<string> {
+    const line = this.#line;
+    if (line === undefined) throw new GatewayError('not-supported', `volume ${this.name} does not replicate`);
+    if (this.#attached && this.#refusal === undefined) return this.#receipts.ask((message) => line.send(message));
+    const kept = await newestKept(this.#options.disk);
+    if (kept === undefined) throw new GatewayError('not-found', `volume ${this.name} has no receipt yet`);
+    return kept;
+  }
+
   // Status
 
   status(): VolumeStatus {
@@ -393,7 +429,9 @@ export class GatewayVolume implements Drainable {
 
   /** Refuses new clients, makes everything durable, leaves a clean directory. */
   async close(): Promise<void> {
+    this.#closed = true;
     this.#access.close();
+    this.#receipts.close();
     this.#durableTimer?.cancel();
     this.#line?.send({ type: 'stop' });
     const volume = this.#volume;

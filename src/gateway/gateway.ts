@@ -18,10 +18,12 @@ import { NbdServer } from '../frontends/nbd/server.js';
 import { createMetrics } from '../metrics/registry.js';
 import type { MeteredVolume } from '../metrics/source.js';
 import type { LogLevel } from '../platform/pino-log.js';
+import { openReceiptOutlet } from '../platform/receipt-outlet.js';
 import { listenRefused, NetStreamFactory, removeStaleSocket } from '../platform/socket-listener.js';
 import { ensureWritableDirectory, exists, removeTree, restrictToOwner } from '../platform/text-file.js';
 import type { DiskLock } from '../ports/disk.js';
 import type { Log } from '../ports/log.js';
+import type { ReceiptOutlet } from '../ports/receipt-outlet.js';
 import type { ListenAddress } from '../ports/stream.js';
 import type { ServedVolume, VolumeDirectory } from '../ports/volume-directory.js';
 import type { MasterKey } from '../remote/key.js';
@@ -47,6 +49,10 @@ export interface GatewayOptions {
   readonly allowNew: boolean;
   /** A promise or an invariant is broken: the process must end at once. */
   readonly onFatal: (error: Error) => void;
+}
+
+function outletOf({ exportTo, method }: VolumeConfiguration['receipts']): { readonly outlet?: ReceiptOutlet } {
+  return exportTo === undefined ? {} : { outlet: openReceiptOutlet(exportTo, method) };
 }
 
 export class Gateway implements GatewayView, VolumeDirectory {
@@ -163,6 +169,7 @@ export class Gateway implements GatewayView, VolumeDirectory {
               fencing: store.fencing,
               allowNew,
               owner: hostname(),
+              ...outletOf(volume.receipts),
             }
           : undefined,
       discard: () => removeTree(directory),
@@ -248,6 +255,12 @@ export class Gateway implements GatewayView, VolumeDirectory {
       this.#operations.delete(id);
     }
     return operation.report();
+  }
+
+  async receipt(name: string): Promise<string> {
+    const volume = this.#volumes.find((candidate) => candidate.name === name);
+    if (volume === undefined) throw new GatewayError('not-found', `there is no volume "${name}"`);
+    return volume.receipt();
   }
 
   operation(id: string): Operation | undefined {

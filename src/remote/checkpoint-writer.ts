@@ -21,6 +21,7 @@ import type { ShardKey } from './name.js';
 import type { RemoteBook } from './remote-map-book.js';
 import { MapDoubtError } from './remote-map-file.js';
 import type { MapChange } from './remote-map-file.js';
+import type { ReceiptKeeper } from './receipt-keeper.js';
 import type { Incarnation } from './replicator-incarnation.js';
 import type { ObjectSealer, SealedObject } from './seal.js';
 import { mapPageSum, MAP_PAGE_BYTES, sealMapShard, SHARD_PAGES } from './shard-map.js';
@@ -48,6 +49,7 @@ export interface CheckpointWriterOptions {
   readonly random: Random;
   readonly log: Log;
   readonly incarnation: Incarnation;
+  readonly receipts: Pick<ReceiptKeeper, 'upTo'>;
   /** The book was changed. */
   readonly counted: (book: RemoteBook) => void;
   /** The map file shows everything up to this segment, durably. */
@@ -166,7 +168,7 @@ export class CheckpointWriter {
       wallMs: clock.wallMs(),
       recoveryPoint: position,
       epochs: book.epochs,
-      receipts: [],
+      receipts: this.#options.receipts.upTo(position, book.receipts),
       mapShards: [...mapShards.values()].sort((left, right) => left.shardIndex - right.shardIndex),
       tableShards: table.tableShards,
       tail: table.tail,

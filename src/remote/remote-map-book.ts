@@ -41,6 +41,8 @@ export class RemoteBook {
   readonly table: SegmentTable;
   readonly mapShards: Map<number, MapShardReference>;
   readonly epochs: EpochStart[];
+  /** Issued, as far as the checkpoint knew; ascending. */
+  readonly receipts: readonly ChainPoint[];
   #position: ChainPoint;
   #sizeBytes: number | undefined;
 
@@ -49,6 +51,7 @@ export class RemoteBook {
     this.table = table;
     this.mapShards = new Map(checkpoint?.mapShards.map((shard) => [shard.shardIndex, shard]));
     this.epochs = [...(checkpoint?.epochs ?? [])];
+    this.receipts = checkpoint?.receipts ?? [];
     this.#position = checkpoint?.recoveryPoint ?? chainOrigin;
     this.#sizeBytes = checkpoint?.sizeBytes;
   }

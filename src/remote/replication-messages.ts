@@ -1,8 +1,8 @@
 /**
  * What a volume's main side and its replication worker tell each other. Everything here survives structured clone.
  *
- *   main -> worker   start, then any number of durable, drain and fetch, then stop
- *   worker -> main   attached once the remote volume was found or created; state, status, drained, fetched while it lives;
+ *   main -> worker   start, then any number of durable, drain, fetch and receipt, then stop
+ *   worker -> main   attached once the remote volume was found or created; state, status, drained, fetched, receipt while it lives;
  *                    fenced or fatal at most once, after which nothing more is sent to the bucket; stopped at last
  */
 import type { ErrorCode } from '../base/errors.js';
@@ -24,6 +24,10 @@ export interface ReplicationConfig {
   readonly fencing: 'auto' | 'none';
   /** Create the remote volume even where volumes exist that no given key opens. */
   readonly allowNew: boolean;
+  /** A receipt is issued that often while there is something new. Default: receiptEveryMsDefault. */
+  readonly receiptEveryMs?: number;
+  /** Receipts that were kept off this directory: the bucket must contain the newest of them. */
+  readonly knownReceipts?: readonly string[];
   /** Who claims epochs, for messages of other gateways (a host name). */
   readonly owner: string;
 }
@@ -48,6 +52,8 @@ export type ToReplicator =
    * within limits.healMsMax, or not at all when the replicator ends.
    */
   | { readonly type: 'fetch'; readonly id: number; readonly block: BlockNumber; readonly throughLsn: Lsn }
+  /** A receipt of the newest recovery point; answered with `receipt` (same id, from 1 on). */
+  | { readonly type: 'receipt'; readonly id: number }
   | { readonly type: 'stop' };
 
 export type FromReplicator =
@@ -58,6 +64,8 @@ export type FromReplicator =
   | { readonly type: 'drained'; readonly id: number }
   /** A block's bytes, authenticated, or why they cannot be had. */
   | { readonly type: 'fetched'; readonly id: number; readonly result: Uint8Array | FetchFailure }
+  /** A receipt as text, or why there is none; id 0: it was due. */
+  | { readonly type: 'receipt'; readonly id: number; readonly result: string | FetchFailure }
   /** `state.fenced` is true: to be made durable at once (P7). */
   | { readonly type: 'fenced'; readonly state: ReplicationState; readonly reason: string }
   | { readonly type: 'fatal'; readonly code: ErrorCode; readonly message: string }

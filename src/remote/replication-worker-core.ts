@@ -57,6 +57,9 @@ export class ReplicationWorkerCore {
       case 'fetch':
         this.#replicator?.fetch(message.id, message.block, message.throughLsn);
         return;
+      case 'receipt':
+        this.#replicator?.receipt(message.id);
+        return;
       case 'stop':
         this.#stop();
         return;

@@ -6,18 +6,23 @@
 import { GatewayError } from '../base/errors.js';
 import type { Clock } from '../ports/clock.js';
 import type { Disk } from '../ports/disk.js';
+import type { Log } from '../ports/log.js';
 import type { ObjectStore, StoreRequest } from '../ports/object-store.js';
 import type { Random } from '../ports/random.js';
-import type { ReplicationState } from '../ports/replication.js';
+import type { DurableState, ReplicationState } from '../ports/replication.js';
 import { generateVolumeKey, openVolumeSealer, wrapVolumeKey } from './key.js';
 import type { MasterKey } from './key.js';
 import { headProblem } from './ownership.js';
-import type { LocalHead } from './ownership.js';
+import type { LocalHead, OwnershipEvent } from './ownership.js';
+import { parseReceipt, verifyReceipt } from './receipt.js';
+import { ReceiptKeeper } from './receipt-keeper.js';
+import { historyEnd, proveReceipt } from './receipt-proof.js';
 import type { ReplicationConfig } from './replication-messages.js';
 import type { StoreRetry } from './replicator-retry.js';
 import type { ObjectSealer } from './seal.js';
 import { readSegmentHead } from './segment-reader.js';
 import type { SegmentHead } from './segment-reader.js';
+import type { ChainPoint } from './segment-point.js';
 import { probeConditionalPut } from './store-probe.js';
 import type { Fencing } from './upload.js';
 import { listVolumeUuids, openVolume, sealVolume } from './volume-object.js';
@@ -29,11 +34,13 @@ const MARK_FILE = 'remote.json';
 export interface AttachOptions {
   readonly config: ReplicationConfig;
   readonly state: ReplicationState;
+  readonly durable: DurableState;
   readonly disk: Disk;
   readonly store: ObjectStore;
   readonly retry: StoreRetry;
   readonly clock: Clock;
   readonly random: Random;
+  readonly log: Log;
 }
 
 export interface AttachedRemote {
@@ -43,6 +50,7 @@ export interface AttachedRemote {
   readonly created: boolean;
   /** The newest committed segment that the directory knows, verified; undefined when it knows none. */
   readonly head: Extract<SegmentHead, { kind: 'segment' }> | undefined;
+  readonly receipts: ReceiptKeeper;
 }
 
 /** Whether a volume's directory has had a remote volume: if not, its first start must wait for the store. */
@@ -76,8 +84,38 @@ export async function attachRemote(options: AttachOptions): Promise<AttachedRemo
     const mark = { formatVersion: 1, uuid: config.uuid, keyId: Buffer.from(sealer.keyId).toString('hex') };
     await disk.writeSmall(MARK_FILE, Buffer.from(`${JSON.stringify(mark)}\n`));
   }
-  const head = await readLocalHead(options, sealer);
-  return { sealer, volume, fencing, created, head };
+  const head = await readLocalHead(options, sealer, volume);
+  const receipts = await ReceiptKeeper.open(disk, sealer, options.log);
+  await checkReceipts(options, receipts, { sealer, volume });
+  return { sealer, volume, fencing, created, head, receipts };
+}
+
+/** Refuses a bucket that is older than, or no descendant of, the newest receipt known. */
+async function checkReceipts(
+  options: AttachOptions,
+  receipts: ReceiptKeeper,
+  { sealer, volume }: { readonly sealer: ObjectSealer; readonly volume: RemoteVolume },
+): Promise<void> {
+  const { config, state, durable, store, retry, log } = options;
+  const known = (config.knownReceipts ?? []).map((text) => parseReceipt(text, 'the exported receipt'));
+  for (const receipt of known) {
+    verifyReceipt(sealer, receipt);
+    if (receipt.lsn <= durable.durableLsn) continue;
+    throw new GatewayError(
+      'remote-ahead',
+      `the exported receipt knows this volume up to LSN ${receipt.lsn}, this directory has it up to ${durable.durableLsn}: the directory was rolled back or cloned`,
+    );
+  }
+  if (receipts.newest !== undefined) known.push(receipts.newest);
+  for (const receipt of known) {
+    // This directory went on from there: its head, which was found in the bucket, descends from it.
+    if (receipts.has(receipt) && receipt.number <= state.segmentNumber) continue;
+    const head = { epoch: state.remoteEpoch, number: state.segmentNumber, link: state.chainHead };
+    const { sizeBytes: createdSizeBytes } = volume;
+    await retry.run('hold the bucket to a receipt', (request) =>
+      proveReceipt(receipt, head, { store, sealer, request, log, createdSizeBytes }),
+    );
+  }
 }
 
 export function localHeadOf(state: ReplicationState, durableLsn: number): LocalHead {
@@ -90,20 +128,42 @@ export function localHeadOf(state: ReplicationState, durableLsn: number): LocalH
   };
 }
 
-async function readLocalHead(options: AttachOptions, sealer: ObjectSealer): Promise<AttachedRemote['head']> {
-  const { state, store, retry } = options;
+async function readLocalHead(
+  options: AttachOptions,
+  sealer: ObjectSealer,
+  volume: RemoteVolume,
+): Promise<AttachedRemote['head']> {
+  const { state, store, retry, log } = options;
   if (state.segmentNumber === 0) return undefined;
   const key = { epoch: state.remoteEpoch, number: state.segmentNumber };
   const head = await retry.run('read the newest segment', (request) => readSegmentHead(store, sealer, key, request));
-  const event =
-    head.kind === 'segment'
-      ? { type: 'segment' as const, facts: head.index, link: head.link }
-      : head.kind === 'fence'
-        ? { type: 'fence' as const, fence: head.fence }
-        : { type: 'absent' as const };
-  const problem = headProblem(localHeadOf(state, 0), event);
-  if (problem !== undefined) throw new GatewayError(problem.code, problem.reason);
-  return head.kind === 'segment' ? head : undefined;
+  const problem = headProblem(localHeadOf(state, 0), eventOf(head));
+  if (problem === undefined) return head.kind === 'segment' ? head : undefined;
+  if (problem.code !== 'remote-vanished') throw new GatewayError(problem.code, problem.reason);
+  const end = await retry.run('see what is missing', (request) =>
+    historyEnd({ store, sealer, request, log, createdSizeBytes: volume.sizeBytes }),
+  );
+  const missing = end === undefined ? '' : `; ${lostText(end, state)}`;
+  throw new GatewayError(problem.code, `${problem.reason}${missing}`);
+}
+
+/** What was found at a segment's key, as the ownership machine takes it. */
+export function eventOf(head: SegmentHead): OwnershipEvent {
+  switch (head.kind) {
+    case 'segment':
+      return { type: 'segment', facts: head.index, link: head.link };
+    case 'fence':
+      return { type: 'fence', fence: head.fence };
+    case 'absent':
+      return { type: 'absent' };
+  }
+}
+
+function lostText(end: ChainPoint, state: ReplicationState): string {
+  const lost = `at least ${state.segmentNumber - end.number} segments and ${state.replicatedLsn - end.lsn} LSNs are missing`;
+  return end.number === 0
+    ? `${lost}: nothing is left`
+    : `${lost}: what is left ends ${new Date(end.wallMs).toISOString()}`;
 }
 
 async function chooseFencing(options: AttachOptions, request: StoreRequest): Promise<Fencing> {

@@ -32,16 +32,20 @@ import { GroupCollector } from './group-collector.js';
 import type { LogSource } from './group-collector.js';
 import { compareGroup } from './group-compare.js';
 import { GroupSealer } from './group-sealer.js';
+import { headProblem } from './ownership.js';
 import { takeOwnership } from './ownership-driver.js';
-import type { FromReplicator, ReplicationConfig } from './replication-messages.js';
-import { attachRemote, localHeadOf } from './replicator-attach.js';
+import { ReceiptDesk } from './receipt-desk.js';
+import type { FetchFailure, FromReplicator, ReplicationConfig } from './replication-messages.js';
+import { attachRemote, eventOf, localHeadOf } from './replicator-attach.js';
 import type { AttachedRemote } from './replicator-attach.js';
 import { fetchWithin } from './replicator-fetch.js';
 import { Incarnation, StoppedError } from './replicator-incarnation.js';
 import { StoreRetry } from './replicator-retry.js';
 import { ReplicatorStatus } from './replicator-status.js';
 import { Wake } from './replicator-wake.js';
+import type { ObjectSealer } from './seal.js';
 import type { SegmentFacts } from './segment-index.js';
+import { readSegmentHead } from './segment-reader.js';
 import { chainOrigin } from './segment-point.js';
 import type { ChainPoint } from './segment-point.js';
 import type { StoreCounters } from './store-observe.js';
@@ -109,6 +113,7 @@ export class Replicator {
   #keeper: BookKeeper | undefined;
   readonly #fetcher: Promise<BlockFetcher>;
   #canFetch: (fetcher: BlockFetcher) => void = () => undefined;
+  #desk: ReceiptDesk | undefined;
   #statusTimer: Timer | undefined;
   #statusDue = false;
 
@@ -167,6 +172,12 @@ export class Replicator {
     void fetchWithin(block, throughLsn, options).then((result) => this.#emit({ type: 'fetched', id, result }));
   }
 
+  /** Before the bucket was found there is nothing to make one with. */
+  receipt(id: number): void {
+    const early: FetchFailure = { code: 'store-unreachable', message: 'the bucket was not reached yet' };
+    void Promise.resolve(this.#desk?.ask() ?? early).then((result) => this.#emit({ type: 'receipt', id, result }));
+  }
+
   #replicatedTo(lsn: Lsn, signal: AbortSignal): Promise<void> {
     if (lsn <= this.#state.replicatedLsn) return Promise.resolve();
     return new Promise((resolve) => {
@@ -179,6 +190,7 @@ export class Replicator {
 
   stop(): void {
     this.#statusTimer?.cancel();
+    this.#desk?.stop();
     this.#incarnation.stop();
     this.#wake.notify();
   }
@@ -202,7 +214,28 @@ export class Replicator {
       const { lastLsn: lsn, wallMs } = head.index;
       this.#status.recoveryPoint = { ...head.key, link: head.link, lsn, wallMs };
     }
+    this.#desk = new ReceiptDesk({
+      keeper: remote.receipts,
+      everyMs: this.#options.config.receiptEveryMs ?? limits.receiptEveryMsDefault,
+      clock,
+      incarnation: this.#incarnation,
+      point: () => this.#status.recoveryPoint,
+      watch: (point) => this.#watch(sealer, point),
+      issued: (result) => this.#emit({ type: 'receipt', id: 0, result }),
+      failed: (error) => this.#fail(error),
+      warn: (message) => this.#options.log.warn(message),
+    });
     this.#reportStatus();
+  }
+
+  /** Whether what this life committed last still lies in the bucket. */
+  async #watch(sealer: ObjectSealer, point: ChainPoint): Promise<void> {
+    const { store } = this.#options;
+    const head = await this.#retry.run('look after the newest segment', (request) =>
+      readSegmentHead(store, sealer, point, request),
+    );
+    const problem = headProblem({ ...point, replicatedLsn: point.lsn, durableLsn: point.lsn }, eventOf(head));
+    if (problem !== undefined) throw new GatewayError(problem.code, problem.reason);
   }
 
   /** Collects what is durable, sends a group if one is due, and else waits. */
@@ -353,6 +386,7 @@ export class Replicator {
       epoch,
       createdSizeBytes: volume.sizeBytes,
       incarnation: this.#incarnation,
+      receipts: remote.receipts,
       counted: ({ table }) => {
         this.#status.remoteObjects = table.objects;
         this.#status.remoteBytes = table.bytes;
@@ -393,6 +427,7 @@ export class Replicator {
     this.#emit({ type: 'state', state: this.#state });
     this.#answerDrains(lastLsn);
     this.#reportStatus();
+    this.#desk?.committed();
   }
 
   #draining(): boolean {

@@ -8,20 +8,21 @@
  */
 import { GatewayError } from '../base/errors.js';
 import type { Lsn } from '../base/units.js';
-import { equalBytes } from '../base/bytes.js';
 import type { Checksums } from '../ports/checksum.js';
 import type { Clock } from '../ports/clock.js';
 import type { Disk } from '../ports/disk.js';
 import type { Log } from '../ports/log.js';
 import type { ObjectStore, StoreRequest } from '../ports/object-store.js';
 import type { Random } from '../ports/random.js';
-import { chainAt, keyText, samePoint } from './chain.js';
+import { chainAt, keyText } from './chain.js';
 import type { ChainState } from './chain.js';
 import { walkChain } from './chain-walk.js';
 import { emptyDelta } from './checkpoint.js';
 import type { Checkpoint } from './checkpoint.js';
 import type { MasterKey } from './key.js';
+import { verifyReceipt } from './receipt.js';
 import type { Receipt } from './receipt.js';
+import { isThat, unmet, vouches } from './receipt-proof.js';
 import { RemoteBook } from './remote-map-book.js';
 import type { BookGroup } from './remote-map-book.js';
 import { MAP_FILE } from './remote-map-file.js';
@@ -146,7 +147,7 @@ class Restore {
   async #prove(): Promise<Proved> {
     const { store, log, receipt } = this.#options;
     const { sealer } = this.#found;
-    this.#checkReceiptVolume();
+    this.#checkReceipt();
     for (const key of await listCheckpoints(store, sealer, this.#request)) {
       const damaged = (error: GatewayError): void =>
         log.warn(`checkpoint ${keyText(key)} is passed over: ${error.message}`);
@@ -199,25 +200,25 @@ class Restore {
       });
       if (gap !== undefined && !acceptLoss) throw new GatewayError('remote-gap', gap);
       if (gap !== undefined) log.warn(`restoring what is before a gap: ${gap}`);
+      let loss = gap;
       if (!met && receipt !== undefined) {
-        throw new GatewayError(
-          'receipt-unmet',
-          `the bucket’s history ends at segment ${keyText(chain.lastGroup)} and does not contain the receipt’s ${keyText(receipt)}`,
-        );
+        const refusal = unmet(chain.lastGroup, receipt);
+        // A fork is no gap: the receipt's history is another one.
+        if (!acceptLoss || receipt.number <= chain.lastGroup.number) throw refusal;
+        log.warn(`restoring in spite of a receipt: ${refusal.message}`);
+        loss ??= refusal.message;
       }
       await fold(book);
-      return { book, chain, loss: gap };
+      return { book, chain, loss };
     } catch (error) {
       await book.close();
       throw error;
     }
   }
 
-  #checkReceiptVolume(): void {
+  #checkReceipt(): void {
     const { receipt } = this.#options;
-    const { uuid } = this.#found.sealer.names;
-    if (receipt === undefined || receipt.volume === uuid) return;
-    throw new GatewayError('receipt-unmet', `the receipt is for volume ${receipt.volume}, not for ${uuid}`);
+    if (receipt !== undefined) verifyReceipt(this.#found.sealer, receipt);
   }
 }
 
@@ -227,17 +228,4 @@ async function fold(book: RemoteBook): Promise<void> {
   await book.map.stage(change);
   await book.map.file.commit(change, book.position);
   book.map.staged(emptyDelta);
-}
-
-/** Whether a checkpoint itself proves that its history contains a receipt. */
-function vouches(checkpoint: Checkpoint, receipt: Receipt): boolean {
-  return (
-    samePoint(checkpoint.recoveryPoint, receipt) ||
-    checkpoint.receipts.some((issued) => samePoint(issued, receipt)) ||
-    checkpoint.epochs.some(({ epoch, firstNumber, link }) => isThat(receipt, { epoch, number: firstNumber }, link))
-  );
-}
-
-function isThat(receipt: Receipt, key: { readonly epoch: number; readonly number: number }, link: Uint8Array): boolean {
-  return receipt.epoch === key.epoch && receipt.number === key.number && equalBytes(receipt.link, link);
 }

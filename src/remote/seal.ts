@@ -145,6 +145,12 @@ export class ObjectSealer {
     return this.#opener(identity, header);
   }
 
+  /** The key that receipts are authenticated with (receipt.ts); no object is sealed with it. */
+  receiptKey(): Uint8Array {
+    const info = Buffer.concat([Buffer.from('keepgate receipt'), this.#uuid]);
+    return new Uint8Array(hkdfSync('sha256', this.#key, new Uint8Array(0), info, KEY_BYTES));
+  }
+
   #check(identity: ObjectIdentity, header: ClearHeader): void {
     if (header.kind !== identity.kind) damaged(identity, `it is a ${header.kind}, not a ${identity.kind}`);
     if (!equalBytes(header.keyId, this.keyId)) damaged(identity, 'it is sealed with another key');

@@ -55,5 +55,6 @@ export const errorSense: Readonly<Record<ErrorCode, Sense>> = {
   'remote-gap': sense.unrecoveredReadError,
   'receipt-invalid': failed,
   'receipt-unmet': failed,
+  'receipt-outlet-failed': failed,
   fenced: sense.writeProtected,
 };

@@ -18,6 +18,7 @@ import type { FromReplicator, ReplicationConfig } from '../../src/remote/replica
 import { ReplicationWorkerCore } from '../../src/remote/replication-worker-core.js';
 import { emptyChain, extend, followFence } from '../../src/remote/chain.js';
 import type { ChainState } from '../../src/remote/chain.js';
+import type { ObjectSealer } from '../../src/remote/seal.js';
 import { readPayload, readSegmentHead } from '../../src/remote/segment-reader.js';
 import type { OpenedSegment } from '../../src/remote/segment-reader.js';
 import { ObservedStore, StoreCounters } from '../../src/remote/store-observe.js';
@@ -139,6 +140,28 @@ export class Rig {
 
   ended(): FromReplicator | undefined {
     return this.messages.find((message) => message.type === 'fatal' || message.type === 'fenced');
+  }
+
+  /** Opens the volume's objects. */
+  sealer(): Promise<ObjectSealer> {
+    const { uuid, masters } = this.config;
+    return openVolumeSealer(this.store, { uuid, masters, random: new SeededRandom(77) });
+  }
+
+  /** A receipt of the newest recovery point. */
+  async receipt(): Promise<string> {
+    const id = 1 + this.random.below(1e9);
+    this.core?.receive({ type: 'receipt', id });
+    let text = '';
+    await this.until(() =>
+      this.messages.some((message) => {
+        if (message.type !== 'receipt' || message.id !== id) return false;
+        if (typeof message.result !== 'string') throw new Error(message.result.message);
+        text = message.result;
+        return true;
+      }),
+    );
+    return text;
   }
 
   /** Lets everything run, moving time on whenever nothing else happens. */

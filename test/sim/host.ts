@@ -289,4 +289,5 @@ const defaults: VolumeConfiguration = {
   intervalMs: 2000,
   segmentBytes: 64 * KIB,
   whenFenced: 'readOnly',
+  receipts: { exportTo: undefined, method: 'PUT', everyMs: 5000 },
 };

@@ -66,6 +66,7 @@ export const nbdAnswers: Readonly<Record<ErrorCode, NbdAnswer>> = {
   'remote-vanished': failed,
   'remote-gap': failed,
   'receipt-unmet': failed,
+  'receipt-outlet-failed': failed,
   'receipt-invalid': failed,
   fenced: { request: errno.EPERM, option: 'errPolicy' },
 };

@@ -56,6 +56,16 @@ function volume(state: VolumeState): MeteredVolume {
   };
 }
 
+const receiptFields = {
+  keepgateReceipt: 2,
+  volume: '00000000-0000-4000-8000-000000000000',
+  epoch: 3,
+  segment: 41,
+  link: 'ab'.repeat(32),
+  lsn: 7,
+  time: '2026-01-01T00:00:00.000Z',
+  mac: 'cd'.repeat(32),
+};
 const none = { logins: 0, rejections: new Map<string, number>() };
 
 class FakeGateway implements GatewayView {
@@ -73,6 +83,10 @@ class FakeGateway implements GatewayView {
     if (name !== 'disk0') throw new GatewayError('not-found', `there is no volume "${name}"`);
     this.drained.push(name);
     return this.operation('op-1');
+  }
+  receipt(name: string): Promise<string> {
+    if (name !== 'disk0') return Promise.reject(new GatewayError('not-found', `there is no volume "${name}"`));
+    return Promise.resolve(`${JSON.stringify(receiptFields)}\n`);
   }
   operation(id: string): Operation {
     return {

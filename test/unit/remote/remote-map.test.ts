@@ -74,6 +74,7 @@ class MapRig {
       random: this.random.fork(),
       log: this.log,
       incarnation: this.incarnation,
+      receipts: { upTo: (_, before) => before },
       counted: () => undefined,
       applied: (number) => this.applied.push(number),
       failed: (error) => {

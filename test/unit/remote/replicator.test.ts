@@ -41,6 +41,7 @@ describe('replicator', () => {
     await rig.until(() => rig.messages.some(({ type }) => type === 'attached'));
     rig.write([{ kind: 'write', firstBlock: 1, data: filled(1, 9) }]);
     await rig.drain();
+    await rig.until(() => rig.messages.some(({ type }) => type === 'receipt'));
     const calls = rig.store.calls.length;
     for (let round = 0; round < 5; round++) {
       rig.write([{ kind: 'mark' }]);

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { GatewayError } from '../../../src/base/errors.js';
 import { openVolumeSealer } from '../../../src/remote/key.js';
+import { issueReceipt } from '../../../src/remote/receipt.js';
 import { listRemoteVolumes } from '../../../src/remote/remote-list.js';
 import { restoreFull } from '../../../src/remote/restore.js';
 import type { Restored, RestoreOptions } from '../../../src/remote/restore.js';
@@ -312,14 +313,23 @@ describe('restore --full', () => {
     await rig.drain();
     const newest = (await restore(rig)).recoveryPoint;
     await rig.kill();
-    const volume = rig.config.uuid;
-    await restore(rig, { receipt: { volume, ...first } });
-    await restore(rig, { receipt: { volume, ...newest } });
-    const forged = { volume, ...first, link: new Uint8Array(32).fill(1) };
-    await assert.rejects(restore(rig, { receipt: forged }), code('receipt-unmet'));
-    await assert.rejects(restore(rig, { receipt: { volume: newVolume, ...first } }), code('receipt-unmet'));
+    const sealer = await rig.sealer();
+    await restore(rig, { receipt: issueReceipt(sealer, first) });
+    const receipt = issueReceipt(sealer, newest);
+    await restore(rig, { receipt });
+    const other = issueReceipt(sealer, { ...first, link: new Uint8Array(32).fill(1) });
+    await assert.rejects(restore(rig, { receipt: other }), code('receipt-unmet'));
+    await assert.rejects(restore(rig, { receipt: other, acceptLoss: true }), code('receipt-unmet'));
+    await assert.rejects(restore(rig, { receipt: { ...receipt, volume: newVolume } }), code('receipt-unmet'));
+    await assert.rejects(restore(rig, { receipt: { ...receipt, lsn: receipt.lsn - 1 } }), code('receipt-invalid'));
     rig.store.restore(old);
-    await assert.rejects(restore(rig, { receipt: { volume, ...newest } }), code('receipt-unmet'));
+    await assert.rejects(restore(rig, { receipt }), (error) => {
+      assert.ok(error instanceof GatewayError && error.code === 'receipt-unmet');
+      assert.match(error.message, /at least 1 segment \(\d+ LSNs, \d+ s\) are missing/);
+      return true;
+    });
+    const { loss } = await restore(rig, { receipt, acceptLoss: true });
+    assert.match(loss ?? '', /older than the receipt/);
   });
 
   it('says which key or name is wrong', async () => {
