@@ -59,7 +59,8 @@ export function parseReceipt(text: string, where: string): Receipt {
     !isCount(lsn) ||
     link === undefined ||
     mac === undefined ||
-    Number.isNaN(wallMs)
+    Number.isNaN(wallMs) ||
+    timeText({ wallMs }) !== time
   ) {
     return invalid(where, 'a field is missing or malformed');
   }
