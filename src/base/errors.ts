@@ -101,6 +101,10 @@ export const errorCodes = {
     retryable: false,
     action: 'The bucket already holds a volume of this name: restore it, or choose another name or prefix.',
   },
+  'remote-in-use': {
+    retryable: false,
+    action: 'A gateway may own this volume: stop it and take the volume out of its configuration, then give --force.',
+  },
   'remote-ahead': {
     retryable: false,
     action: 'The bucket is newer than this directory (rolled back or cloned): restore or take over.',

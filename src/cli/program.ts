@@ -17,6 +17,7 @@ import { findConfiguration } from './find-configuration.js';
 import type { ConfigurationChoice } from './find-configuration.js';
 import { generateKey, init } from './init.js';
 import { addLaterCommands, refuseLater } from './later-command.js';
+import type { RemoveFlags, VerifyFlags } from './remote-verify.js';
 import type { RestoreFlags } from './restore.js';
 import { status } from './status.js';
 import type { Terminal } from './terminal.js';
@@ -225,13 +226,30 @@ function addRemoteCommands(program: Command, { terminal, exit }: ProgramOptions)
       });
       exit(exitCodes.done);
     });
-  for (const name of ['verify', 'rm']) {
-    remote
-      .command(`${name} [arguments...]`)
-      .description('not supported by this version')
-      .allowUnknownOption()
-      .action(() => refuseLater(`keepgate remote ${name}`, 'restore verifies everything that it reads'));
-  }
+  const given = (url: string, volume: string) => ({
+    url,
+    volume,
+    terminal,
+    random: new SystemRandom(),
+    clock: new SystemClock(),
+  });
+  storeOptions(remote.command('verify <url> <volume>'))
+    .description('read everything that a bucket holds of a volume; exit 1 if anything is missing or damaged')
+    .option('--receipt <file>', 'the history must contain this receipt')
+    .option('--rate <rate>', 'read no faster, such as 20MB/s; default: bandwidth.download of the configuration')
+    .option('--json', 'as JSON')
+    .action(async (url: string, volume: string, flags: VerifyFlags) => {
+      const { verify } = await import('./remote-verify.js');
+      exit(await verify({ ...given(url, volume), flags }));
+    });
+  storeOptions(remote.command('rm <url> <volume>'))
+    .description('remove a volume from a bucket for good; asks for its name again')
+    .option('--confirm <name>', 'its name again, where nobody can type it')
+    .option('--force', 'also one that was written within a day, and, by uuid, one that the key does not open')
+    .action(async (url: string, volume: string, flags: RemoveFlags) => {
+      const { remove } = await import('./remote-verify.js');
+      exit(await remove({ ...given(url, volume), flags }));
+    });
   storeOptions(program.command('restore <volume>'))
     .description('bring a volume back from its bucket into a stopped gateway’s data directory')
     .requiredOption('--from <url>', 's3://BUCKET/PREFIX or file:///DIRECTORY')

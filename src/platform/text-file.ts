@@ -1,6 +1,6 @@
 /** Small text files outside a volume: the configuration, run.json, what `init` writes, and the machine's own files. */
 import { constants } from 'node:fs';
-import { access, chmod, mkdir, open, readFile, rename, rm, stat, statfs } from 'node:fs/promises';
+import { access, chmod, mkdir, open, readdir, readFile, rename, rm, stat, statfs } from 'node:fs/promises';
 import { GatewayError } from '../base/errors.js';
 import { fileError } from './disk-error.js';
 
@@ -83,6 +83,17 @@ export async function exists(path: string): Promise<boolean> {
     () => true,
     () => false,
   );
+}
+
+/** Names in a directory; none when there is no such directory. */
+export async function listDirectory(path: string): Promise<readonly string[]> {
+  try {
+    return await readdir(path);
+  } catch (error) {
+    const code = errnoOf(error);
+    if (code === 'ENOENT' || code === 'ENOTDIR') return [];
+    throw fileError(path, 'cannot be read', error);
+  }
 }
 
 /** Lets only this user connect to a Unix socket that was made with other rights. */

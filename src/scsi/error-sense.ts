@@ -54,6 +54,7 @@ export const errorSense: Readonly<Record<ErrorCode, Sense>> = {
   'remote-vanished': failed,
   'remote-gap': sense.unrecoveredReadError,
   'receipt-invalid': failed,
+  'remote-in-use': failed,
   'receipt-unmet': failed,
   'receipt-outlet-failed': failed,
   fenced: sense.writeProtected,

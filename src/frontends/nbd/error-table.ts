@@ -65,6 +65,7 @@ export const nbdAnswers: Readonly<Record<ErrorCode, NbdAnswer>> = {
   'remote-forked': failed,
   'remote-vanished': failed,
   'remote-gap': failed,
+  'remote-in-use': failed,
   'receipt-unmet': failed,
   'receipt-outlet-failed': failed,
   'receipt-invalid': failed,

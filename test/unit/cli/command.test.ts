@@ -68,7 +68,6 @@ describe('the command', () => {
     ['resize', 'demo', '2GiB'],
     ['volume', 'add', 'x'],
     ['key', 'rotate', 'demo'],
-    ['remote', 'verify', 'file:///x'],
     ['completion', 'bash'],
     ['doctor', '--cost'],
     ['restore', 'demo', '--from', 'file:///x'],
