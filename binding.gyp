@@ -17,6 +17,7 @@
         'native/core/file.cc',
         'native/core/lane.cc',
         'native/core/process-rights.cc',
+        'native/core/tcp-delay.cc',
         'native/binding/addon.cc',
         'native/binding/arguments.cc',
         'native/binding/buffer-binding.cc',
@@ -26,6 +27,7 @@
         'native/binding/instance.cc',
         'native/binding/outcome.cc',
         'native/binding/process-binding.cc',
+        'native/binding/tcp-binding.cc',
       ],
       'defines': ['NAPI_VERSION=8', 'NAPI_DISABLE_CPP_EXCEPTIONS', '_GNU_SOURCE', '_FILE_OFFSET_BITS=64'],
       # As system headers, which the warnings leave alone; the compiler runs in build/.

@@ -28,7 +28,7 @@ static Napi::Object Init(Napi::Env env, Napi::Object exports) {
   static_cast<void>(
       keepgate::DefineChecksums(env, exports, instance) && keepgate::DefineBuffers(env, exports, instance) &&
       keepgate::DefineFiles(env, exports, instance) && keepgate::DefineDirectories(env, exports, instance) &&
-      keepgate::DefineProcess(env, exports, instance));
+      keepgate::DefineProcess(env, exports, instance) && keepgate::DefineTcp(env, exports, instance));
   return exports;
 }
 

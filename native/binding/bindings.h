@@ -21,6 +21,7 @@ bool DefineBuffers(napi_env env, napi_value exports, Instance* instance);
 bool DefineFiles(napi_env env, napi_value exports, Instance* instance);
 bool DefineDirectories(napi_env env, napi_value exports, Instance* instance);
 bool DefineProcess(napi_env env, napi_value exports, Instance* instance);
+bool DefineTcp(napi_env env, napi_value exports, Instance* instance);
 
 }  // namespace keepgate
 

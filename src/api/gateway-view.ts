@@ -1,4 +1,5 @@
 /** What the API shows and does; the gateway implements it. */
+import type { BandwidthChange, BandwidthReports } from '../ports/bandwidth.js';
 import type { MeteredVolume } from '../metrics/source.js';
 
 /** Work that a request began and that goes on by itself. */
@@ -32,4 +33,6 @@ export interface GatewayView {
   /** A receipt of the newest recovery point as text. @throws GatewayError not-found, not-supported, disk-full */
   receipt(volume: string): Promise<string>;
   operation(id: string): Operation | undefined;
+  bandwidth(): BandwidthReports;
+  changeBandwidth(change: BandwidthChange): void;
 }

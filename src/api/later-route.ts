@@ -11,8 +11,6 @@ const laterRoutes: readonly (readonly [HTTPMethods, string, string])[] = [
   ['GET', '/v1/volumes/:name/snapshots', 'snapshots; the newest recovery point is kept'],
   ['POST', '/v1/volumes/:name/snapshots', 'snapshots; the newest recovery point is kept'],
   ['DELETE', '/v1/volumes/:name/snapshots/:snapshot', 'snapshots; the newest recovery point is kept'],
-  ['GET', '/v1/bandwidth', 'bandwidth over the API; see keepgate_upload_limit_bytes_per_second in /metrics'],
-  ['PUT', '/v1/bandwidth', 'bandwidth over the API; set bandwidth.upload in the configuration and send SIGHUP'],
   ['DELETE', '/v1/sessions/:id', 'ending sessions; detach the volume on its client'],
   ['GET', '/v1/events', 'events; poll GET /v1/volumes'],
 ];

@@ -10,6 +10,7 @@ import { limits } from '../base/limits.js';
 import type { ListenAddress } from '../config/listen-address.js';
 import type { MetricsRegistry } from '../metrics/registry.js';
 import type { Log } from '../ports/log.js';
+import { addBandwidthRoutes } from './bandwidth-route.js';
 import type { GatewayView } from './gateway-view.js';
 import { isAllowedHost, needsToken } from './guard.js';
 import { addHealthRoutes } from './health-route.js';
@@ -49,6 +50,7 @@ export async function createApi(options: ApiOptions): Promise<ApiServer> {
   addErrors(app, log);
   addHealthRoutes(app, gateway, metrics);
   addVolumeRoutes(app, gateway);
+  addBandwidthRoutes(app, gateway);
   addLaterRoutes(app);
   return app;
 }

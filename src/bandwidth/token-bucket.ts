@@ -1,15 +1,14 @@
 /**
  * A token bucket: the gateway's budget of bytes per second, with a bounded burst, changeable while in use.
  *
- * Waiters are served in the order in which they came (of one lane; lanes take turns), so that no volume starves
- * another. A request larger than the burst is granted when the bucket is full and leaves it in debt, which later
+ * Waiters of one lane (a volume) are served in the order in which they came. Among lanes the one that got the fewest
+ * bytes comes first (start-time fair queueing, Goyal et al. 1996): lanes that ask all the time get equal bytes per second
+ * however large their requests are, one that was idle saves nothing up, and nothing is kept from whoever asks. A request larger than the burst is granted when the bucket is full and leaves it in debt, which later
  * requests wait off: the average stays right and nothing waits for ever. Time comes from the Clock port alone.
  */
 import { assert } from '../base/assert.js';
+import { UNLIMITED } from '../ports/bandwidth.js';
 import type { Clock, Timer } from '../ports/clock.js';
-
-/** No limit. */
-export const UNLIMITED = Infinity;
 
 interface Waiter {
   readonly bytes: number;
@@ -23,18 +22,26 @@ export interface TokenBucketOptions {
   readonly clock: Clock;
   /** UNLIMITED, or more than 0. */
   readonly bytesPerSecond: number;
-  /** How much may pass at once after a pause; default: what a second allows, between 64 KiB and 16 MiB. */
-  readonly burstBytes?: number;
+  /** How much may pass at once after a pause. Default: what a second allows, between 64 KiB and 16 MiB. */
+  readonly burstBytes?: number | ((bytesPerSecond: number) => number);
 }
 
 const BURST_BYTES_MIN = 64 * 1024;
 const BURST_BYTES_MAX = 16 * 1024 * 1024;
 
+function burstOfASecond(bytesPerSecond: number): number {
+  return Math.min(BURST_BYTES_MAX, Math.max(BURST_BYTES_MIN, bytesPerSecond));
+}
+
 export class TokenBucket {
   readonly #clock: Clock;
-  readonly #fixedBurst: number | undefined;
-  /** Waiters by lane; a Map keeps the order in which lanes take turns. */
+  readonly #burst: (bytesPerSecond: number) => number;
+  /** Waiters by lane; among equals the one that has waited longest is first. */
   readonly #lanes = new Map<string, Waiter[]>();
+  /** Where each lane's next request begins in virtual time, bytes; without an entry it begins now. */
+  readonly #starts = new Map<string, number>();
+  /** Virtual time: the start of what was granted last. */
+  #virtualBytes = 0;
   #rate: number;
   #tokens: number;
   #refilledMs: number;
@@ -43,7 +50,8 @@ export class TokenBucket {
   constructor(options: TokenBucketOptions) {
     assert(options.bytesPerSecond > 0, 'a rate is more than 0 bytes per second');
     this.#clock = options.clock;
-    this.#fixedBurst = options.burstBytes;
+    const { burstBytes = burstOfASecond } = options;
+    this.#burst = typeof burstBytes === 'number' ? () => burstBytes : burstBytes;
     this.#rate = options.bytesPerSecond;
     this.#tokens = this.burstBytes;
     this.#refilledMs = options.clock.nowMs();
@@ -54,7 +62,7 @@ export class TokenBucket {
   }
 
   get burstBytes(): number {
-    return this.#fixedBurst ?? Math.min(BURST_BYTES_MAX, Math.max(BURST_BYTES_MIN, this.#rate));
+    return this.#burst(this.#rate);
   }
 
   get waiting(): number {
@@ -83,7 +91,10 @@ export class TokenBucket {
     const { lane = '', signal } = options;
     signal?.throwIfAborted();
     this.#refill();
-    if (this.#lanes.size === 0 && this.#grant(bytes)) return undefined;
+    if (this.#lanes.size === 0 && this.#grant(bytes)) {
+      this.#account(lane, bytes);
+      return undefined;
+    }
     return new Promise<void>((resolve, reject) => {
       const onAbort = (): void => this.#forget(lane, waiter);
       const waiter: Waiter = { bytes, resolve, reject, signal, onAbort };
@@ -129,9 +140,9 @@ export class TokenBucket {
     this.#timer = undefined;
     this.#refill();
     for (;;) {
-      const next = this.#lanes.entries().next();
-      if (next.done === true) return;
-      const [lane, waiters] = next.value;
+      const next = this.#next();
+      if (next === undefined) return;
+      const [lane, waiters] = next;
       const [waiter] = waiters;
       assert(waiter !== undefined, 'a lane of the token bucket has a waiter');
       if (!this.#grant(waiter.bytes)) {
@@ -142,12 +153,36 @@ export class TokenBucket {
         return;
       }
       waiters.shift();
-      // Behind the other lanes.
+      this.#account(lane, waiter.bytes);
+      // Behind the other lanes that got as much.
       this.#lanes.delete(lane);
       if (waiters.length > 0) this.#lanes.set(lane, waiters);
       waiter.signal?.removeEventListener('abort', waiter.onAbort);
       waiter.resolve();
     }
+  }
+
+  /** The lane that waits and has had least. */
+  #next(): [string, Waiter[]] | undefined {
+    let best: [string, Waiter[]] | undefined;
+    let bestStart = Infinity;
+    for (const entry of this.#lanes) {
+      const start = this.#start(entry[0]);
+      if (start < bestStart) [best, bestStart] = [entry, start];
+    }
+    return best;
+  }
+
+  #start(lane: string): number {
+    return Math.max(this.#virtualBytes, this.#starts.get(lane) ?? 0);
+  }
+
+  #account(lane: string, bytes: number): void {
+    const start = this.#start(lane);
+    this.#virtualBytes = start;
+    this.#starts.set(lane, start + bytes);
+    // A lane that is not ahead of virtual time is as one that was never here.
+    for (const [name, at] of this.#starts) if (at <= start) this.#starts.delete(name);
   }
 
   #forget(lane: string, waiter: Waiter): void {

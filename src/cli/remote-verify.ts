@@ -3,12 +3,14 @@ import { hostname } from 'node:os';
 import { createInterface } from 'node:readline/promises';
 import { join, resolve } from 'node:path';
 import { GatewayError } from '../base/errors.js';
-import { TokenBucket, UNLIMITED } from '../bandwidth/token-bucket.js';
+import { TokenBucket } from '../bandwidth/token-bucket.js';
 import { WrongValue } from '../config/problem.js';
-import { formatBytes, formatDuration, parseRate } from '../config/quantity.js';
+import { formatBytes, formatDuration, parseRateLimit } from '../config/quantity.js';
 import { createSystemPorts } from '../gateway/system-ports.js';
 import { createLog } from '../platform/pino-log.js';
 import { listDirectory, readTextFile } from '../platform/text-file.js';
+import { UNLIMITED } from '../ports/bandwidth.js';
+import type { RateLimit } from '../ports/bandwidth.js';
 import type { Clock } from '../ports/clock.js';
 import type { Random } from '../ports/random.js';
 import { parseReceipt } from '../remote/receipt.js';
@@ -52,7 +54,7 @@ export async function verify(options: RemoteCommand<VerifyFlags>): Promise<ExitC
   if (flags.receipt !== undefined && receiptText === undefined) {
     throw new GatewayError('config-invalid', `--receipt: there is no file ${flags.receipt}`);
   }
-  const bytesPerSecond = rateOf(flags.rate) ?? configuration.downloadBytesPerSecond ?? UNLIMITED;
+  const bytesPerSecond = rateOf(flags.rate) ?? fixed(configuration.bandwidth.download) ?? UNLIMITED;
   const { store, master } = await openRemote({ ...options, configuration });
   const bucket = new TokenBucket({ clock, bytesPerSecond });
   const progress = new Progress({ title: `verifying ${volume}`, terminal, clock });
@@ -81,11 +83,16 @@ export async function verify(options: RemoteCommand<VerifyFlags>): Promise<ExitC
 
 function rateOf(text: string | undefined): number | undefined {
   try {
-    return text === undefined ? undefined : parseRate(text);
+    if (text === 'auto') throw new WrongValue('auto is for a running gateway; write a rate such as 20MB/s');
+    return text === undefined ? undefined : fixed(parseRateLimit(text));
   } catch (error) {
     if (!(error instanceof WrongValue)) throw error;
     throw new GatewayError('config-invalid', `--rate: ${error.message}`);
   }
+}
+
+function fixed(limit: RateLimit): number | undefined {
+  return limit === 'auto' ? undefined : limit;
 }
 
 function lines({ name, uuid, objects, bytes, recoveryPoint, findings, strangers }: Verified): string[] {

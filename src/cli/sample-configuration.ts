@@ -31,7 +31,11 @@ store:
   #fencing: auto                    # none: the store ignores If-None-Match, and one gateway only uses it
 
 bandwidth:
-  upload: unlimited                 # 20MB/s, 5Mbit/s
+  upload: unlimited                 # 20MB/s, 5Mbit/s, or auto: what others leave of the line
+  #download: unlimited
+  #timezone: Europe/Paris           # of the schedule; default: the machine's
+  #schedule:                        # the first window that holds decides
+  #  - { days: [mon, tue, wed, thu, fri], from: "08:00", to: "18:00", upload: 5Mbit/s }
 
 volumes:
   - name: disk0                     # a-z, 0-9 and -

@@ -2,6 +2,7 @@
  * The configuration as the program uses it: bytes, bytes per second, milliseconds, absolute paths. Made by
  * load-configuration.ts, which has checked all of it.
  */
+import type { BandwidthPlan } from '../ports/bandwidth.js';
 import type { ListenAddress } from './listen-address.js';
 
 export interface ChapConfiguration {
@@ -66,9 +67,7 @@ export interface Configuration {
   readonly api: { readonly listen: ListenAddress; readonly tokenFile: string };
   /** undefined only when no volume replicates. */
   readonly store: StoreConfiguration | undefined;
-  /** undefined: unlimited. */
-  readonly uploadBytesPerSecond: number | undefined;
-  readonly downloadBytesPerSecond: number | undefined;
+  readonly bandwidth: BandwidthPlan;
   readonly volumes: readonly VolumeConfiguration[];
   /** Things worth a log line, such as an environment variable that no key has. */
   readonly warnings: readonly string[];

@@ -203,8 +203,10 @@ function assemble(
       tokenFile: absolute('api.tokenFile', gateway.api.tokenFile ?? resolve(dataDir, 'api-token')),
     },
     store: url === undefined ? undefined : storeOf(gateway, url),
-    uploadBytesPerSecond: gateway.bandwidth.upload,
-    downloadBytesPerSecond: gateway.bandwidth.download,
+    bandwidth: {
+      ...gateway.bandwidth,
+      timezone: gateway.bandwidth.timezone ?? new Intl.DateTimeFormat().resolvedOptions().timeZone,
+    },
     volumes: volumes.map((volume) => volumeOf(volume, (path) => absolute('volumes', path))),
     warnings: overrides.unknown.map((name) => `environment ${name} is no configuration key and was ignored`),
   };

@@ -3,6 +3,8 @@
  * its unit is refused, because 5 may be meant as bits or bytes, seconds or minutes; sizes alone may be bare bytes.
  */
 import { GIB, KIB, MIB, TIB } from '../base/units.js';
+import { UNLIMITED } from '../ports/bandwidth.js';
+import type { RateLimit } from '../ports/bandwidth.js';
 import { WrongValue, shown } from './problem.js';
 
 const sizeUnits = new Map<string, number>([
@@ -57,10 +59,13 @@ export function parseSize(raw: unknown): number {
   return bytes;
 }
 
-/** Bytes per second of "20MB/s" or "5Mbit/s"; undefined for "unlimited". */
-export function parseRate(raw: unknown): number | undefined {
-  if (raw === 'unlimited') return undefined;
-  const refusal = new WrongValue(`${shown(raw)} is not a rate; write unlimited, or a rate such as 20MB/s or 5Mbit/s`);
+/** Bytes per second of "20MB/s" or "5Mbit/s"; also "unlimited" and "auto". */
+export function parseRateLimit(raw: unknown): RateLimit {
+  if (raw === 'unlimited') return UNLIMITED;
+  if (raw === 'auto') return raw;
+  const refusal = new WrongValue(
+    `${shown(raw)} is not a rate; write unlimited, auto, or a rate such as 20MB/s or 5Mbit/s`,
+  );
   if (typeof raw !== 'string') throw refusal;
   const match = /^(.*?)\s*\/\s*s$/.exec(raw.trim());
   if (match?.[1] === undefined) throw refusal;
@@ -90,6 +95,20 @@ export function formatBytes(lengthBytes: number): string {
     if (lengthBytes >= unit) return `${Number((lengthBytes / unit).toPrecision(3))} ${name}`;
   }
   return `${Math.round(lengthBytes)} B`;
+}
+
+/** As a configuration writes it: "20MB/s", "1500B/s", "unlimited", "auto". */
+export function formatLimit(limit: RateLimit): string {
+  if (limit === 'auto') return limit;
+  if (limit === UNLIMITED) return 'unlimited';
+  for (const [unit, name] of [
+    [1e9, 'GB'],
+    [1e6, 'MB'],
+    [1e3, 'kB'],
+  ] as const) {
+    if (limit >= unit && limit % (unit / 1000) === 0) return `${limit / unit}${name}/s`;
+  }
+  return `${limit}B/s`;
 }
 
 /** "3s", "2min 5s", "1h 4min": two units at most. */

@@ -4,9 +4,10 @@
  */
 import { limits } from '../base/limits.js';
 import { BLOCK_BYTES, KIB } from '../base/units.js';
+import { bandwidthSchedule } from './bandwidth-schedule.js';
 import { parseListenAddress } from './listen-address.js';
 import { NotSupportedValue, WrongValue, shown } from './problem.js';
-import { formatBytes, formatDuration, parseDuration, parseRate, parseSize } from './quantity.js';
+import { formatBytes, formatDuration, parseDuration, parseRateLimit, parseSize } from './quantity.js';
 import { flag, list, notYet, oneOf, optional, required, setting, structure, text, withEnvironment } from './setting.js';
 
 function volumeName(raw: unknown): string {
@@ -45,13 +46,6 @@ function durationBetween(durationMsMin: number, durationMsMax: number): (raw: un
     }
     return durationMs;
   };
-}
-
-function uploadRate(raw: unknown): number | undefined {
-  if (raw === 'auto') {
-    throw new NotSupportedValue('"auto" is not supported by this version; write unlimited, or a rate such as 20MB/s');
-  }
-  return parseRate(raw);
 }
 
 function storeUrl(raw: unknown): string {
@@ -223,10 +217,10 @@ export const gatewaySettings = withEnvironment(
       expectedBucketOwner: optional(notYet('limit the credentials to the bucket')),
     },
     bandwidth: {
-      upload: setting('unlimited', uploadRate),
-      download: setting('unlimited', uploadRate),
+      upload: setting('unlimited', parseRateLimit),
+      download: setting('unlimited', parseRateLimit),
       timezone: optional(timeZone),
-      schedule: structure([], unsupportedList('set bandwidth.upload')),
+      schedule: structure([], bandwidthSchedule),
     },
     volumes: structure(null, (raw) => {
       if (raw === null) return undefined;

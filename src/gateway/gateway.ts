@@ -10,9 +10,11 @@ import { join } from 'node:path';
 import type { GatewayView, Operation } from '../api/gateway-view.js';
 import { createApi, listenApi } from '../api/server.js';
 import type { ApiServer } from '../api/server.js';
+import { BandwidthGovernor } from '../bandwidth/governor.js';
 import { GatewayError } from '../base/errors.js';
 import type { Configuration, VolumeConfiguration } from '../config/configuration.js';
 import { formatListenAddress } from '../config/listen-address.js';
+import { formatLimit } from '../config/quantity.js';
 import { IscsiTarget } from '../frontends/iscsi/target.js';
 import { NbdServer } from '../frontends/nbd/server.js';
 import { createMetrics } from '../metrics/registry.js';
@@ -21,6 +23,8 @@ import type { LogLevel } from '../platform/pino-log.js';
 import { openReceiptOutlet } from '../platform/receipt-outlet.js';
 import { listenRefused, NetStreamFactory, removeStaleSocket } from '../platform/socket-listener.js';
 import { ensureWritableDirectory, exists, removeTree, restrictToOwner } from '../platform/text-file.js';
+import { UNLIMITED } from '../ports/bandwidth.js';
+import type { BandwidthChange, BandwidthReport, BandwidthReports, RateLimits } from '../ports/bandwidth.js';
 import type { DiskLock } from '../ports/disk.js';
 import type { Log } from '../ports/log.js';
 import type { ReceiptOutlet } from '../ports/receipt-outlet.js';
@@ -65,7 +69,7 @@ export class Gateway implements GatewayView, VolumeDirectory {
   readonly #nbd: NbdServer;
   /** Made when its secrets are read. */
   #iscsi: IscsiTarget | undefined;
-  #uploadBytesPerSecond: number | undefined;
+  readonly #bandwidth: BandwidthGovernor;
   #lock: DiskLock | undefined;
   #thread: ReplicationThread | undefined;
   #api: ApiServer | undefined;
@@ -76,7 +80,14 @@ export class Gateway implements GatewayView, VolumeDirectory {
     this.version = version;
     this.#options = options;
     this.#ports = createSystemPorts();
-    this.#uploadBytesPerSecond = configuration.uploadBytesPerSecond;
+    this.#bandwidth = new BandwidthGovernor({
+      clock: this.#ports.clock,
+      plan: configuration.bandwidth,
+      onChange: (limits) => {
+        this.#thread?.setLimits(limits);
+        log.info('bandwidth changed', { upload: formatLimit(limits.upload), download: formatLimit(limits.download) });
+      },
+    });
     this.#streams = new NetStreamFactory({ log });
     const streams = this.#streams;
     const { clock } = this.#ports;
@@ -136,10 +147,10 @@ export class Gateway implements GatewayView, VolumeDirectory {
 
   #startReplication(createStore: boolean): void {
     const { configuration, logLevel, onFatal } = this.#options;
-    const { store, uploadBytesPerSecond, downloadBytesPerSecond } = configuration;
+    const { store } = configuration;
     if (store === undefined) return;
     this.#thread = new ReplicationThread({
-      data: { store, createStore, logLevel, uploadBytesPerSecond, downloadBytesPerSecond },
+      data: { store, createStore, logLevel, limits: this.#bandwidth.limits },
       clock: this.#ports.clock,
       onFatal,
     });
@@ -203,7 +214,7 @@ export class Gateway implements GatewayView, VolumeDirectory {
       version: this.version,
       volumes: () => this.volumes(),
       sessions: () => ({ nbd: this.#nbd, iscsi: this.#iscsi ?? noSessions }),
-      uploadLimit: () => this.#uploadBytesPerSecond,
+      uploadLimit: () => this.bandwidth().upload.bytesPerSecond,
     });
     this.#api = await createApi({ gateway: this, metrics, listen, token, log: log.child('api') });
     if (listen.kind === 'unix') await removeStaleSocket(listen.path, 'api.listen');
@@ -267,16 +278,26 @@ export class Gateway implements GatewayView, VolumeDirectory {
     return this.#operations.get(id)?.report();
   }
 
+  bandwidth(): BandwidthReports {
+    const { limits } = this.#bandwidth;
+    const report = (direction: keyof RateLimits): BandwidthReport => {
+      const limit = limits[direction];
+      const found = limit === 'auto' ? (this.#thread?.foundRate(direction) ?? UNLIMITED) : limit;
+      return { limit, by: this.#bandwidth.by(direction), bytesPerSecond: found };
+    };
+    return { upload: report('upload'), download: report('download') };
+  }
+
+  changeBandwidth(change: BandwidthChange): void {
+    this.#bandwidth.change(change);
+  }
+
   // Life
 
   /** Takes over what can change while running; says what cannot. */
   reconfigure(fresh: Configuration): void {
     const { configuration, log } = this.#options;
-    if (fresh.uploadBytesPerSecond !== this.#uploadBytesPerSecond) {
-      this.#uploadBytesPerSecond = fresh.uploadBytesPerSecond;
-      this.#thread?.setUploadLimit(fresh.uploadBytesPerSecond);
-      log.info('upload limit changed', { bytesPerSecond: fresh.uploadBytesPerSecond ?? 'unlimited' });
-    }
+    this.#bandwidth.setPlan(fresh.bandwidth);
     for (const key of ['dataDir', 'keyFile', 'nbd', 'iscsi', 'api', 'store', 'volumes'] as const) {
       if (JSON.stringify(fresh[key]) !== JSON.stringify(configuration[key])) {
         log.warn(`${key} changed in the configuration; restart the gateway for it`);
@@ -287,6 +308,7 @@ export class Gateway implements GatewayView, VolumeDirectory {
   /** Everything acknowledged is durable once this resolved. Never waits for the store. */
   async stop(): Promise<void> {
     this.#listening = false;
+    this.#bandwidth.close();
     await Promise.all([this.#nbd.close(), this.#iscsi?.close()]);
     const closed = await Promise.allSettled(this.#volumes.map((volume) => volume.close()));
     await this.#thread?.end();

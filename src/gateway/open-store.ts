@@ -2,6 +2,7 @@
 import type { StoreConfiguration } from '../config/configuration.js';
 import { FileStore } from '../platform/file-store.js';
 import type { ObjectStore, StoredObject } from '../ports/object-store.js';
+import type { Paces } from '../ports/pace.js';
 import type { Random } from '../ports/random.js';
 
 export interface OpenStoreOptions {
@@ -9,13 +10,22 @@ export interface OpenStoreOptions {
   /** Make the directory of a file store. Otherwise a missing one is refused: its disk may just not be mounted. */
   readonly create: boolean;
   readonly random: Random;
+  /** Spreads bodies over time, where they cross a network. */
+  readonly paces?: Paces;
 }
 
 /** Opens on first use, and again after a failure, so that an absent store is a failed request and no failed start. */
 export function openStore(options: OpenStoreOptions): ObjectStore {
   const { url, endpoint, region, forcePathStyle } = options.store;
+  const { paces } = options;
   if (url.startsWith('s3:')) {
-    const target = { url, region, forcePathStyle, ...(endpoint === undefined ? {} : { endpoint }) };
+    const target = {
+      url,
+      region,
+      forcePathStyle,
+      ...(endpoint === undefined ? {} : { endpoint }),
+      ...(paces === undefined ? {} : { paces }),
+    };
     // The SDK costs 40 MiB and a third of a second: loaded only where it is needed.
     return new LateStore(url, async () => new (await import('../platform/s3-store.js')).S3Store(target));
   }

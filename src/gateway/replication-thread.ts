@@ -5,6 +5,7 @@
 import { Worker } from 'node:worker_threads';
 import { InvariantError } from '../base/assert.js';
 import type { Transfers } from '../metrics/source.js';
+import type { RateLimits } from '../ports/bandwidth.js';
 import type { Clock } from '../ports/clock.js';
 import type { FromReplicator, ToReplicator } from '../remote/replication-messages.js';
 import type { FromReplicationThread, ReplicationThreadData, ToReplicationThread } from './replication-channel.js';
@@ -28,6 +29,7 @@ export class ReplicationThread {
   readonly #worker: Worker;
   readonly #clock: Clock;
   readonly #listeners = new Map<string, ReplicationListener>();
+  readonly #foundRates: { upload?: number; download?: number } = {};
   #ending = false;
   readonly #exited: Promise<void>;
 
@@ -37,9 +39,10 @@ export class ReplicationThread {
       workerData: options.data,
       resourceLimits: { maxYoungGenerationSizeMb: 8 },
     });
-    this.#worker.on('message', ({ volume, message, transfers }: FromReplicationThread) =>
-      this.#listeners.get(volume)?.(message, transfers),
-    );
+    this.#worker.on('message', (said: FromReplicationThread) => {
+      if ('direction' in said) this.#foundRates[said.direction] = said.bytesPerSecond;
+      else this.#listeners.get(said.volume)?.(said.message, said.transfers);
+    });
     this.#worker.on('error', (error) => options.onFatal(error instanceof Error ? error : new Error(String(error))));
     this.#exited = new Promise((resolve) => {
       this.#worker.once('exit', (code) => {
@@ -56,8 +59,13 @@ export class ReplicationThread {
     return { send: (message) => this.#post({ type: 'to', volume, message }) };
   }
 
-  setUploadLimit(uploadBytesPerSecond: number | undefined): void {
-    this.#post({ type: 'limit', uploadBytesPerSecond });
+  setLimits(limits: RateLimits): void {
+    this.#post({ type: 'limit', limits });
+  }
+
+  /** What `auto` found last. */
+  foundRate(direction: keyof RateLimits): number | undefined {
+    return this.#foundRates[direction];
   }
 
   /** Ends it, politely at first: what is in flight to a slow store is abandoned, and found again at the next start. */

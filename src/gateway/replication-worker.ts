@@ -6,10 +6,12 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import type { MessagePort } from 'node:worker_threads';
 import { assert, assertNever } from '../base/assert.js';
-import { TokenBucket, UNLIMITED } from '../bandwidth/token-bucket.js';
+import { BandwidthBudget } from '../bandwidth/budget.js';
 import { LOG_DIRECTORY } from '../engine/volume-directory-format.js';
 import { LogReader } from '../engine/log-reader.js';
 import type { Transfers } from '../metrics/source.js';
+import { UNLIMITED } from '../ports/bandwidth.js';
+import type { RateLimit, RateLimits } from '../ports/bandwidth.js';
 import { createLog } from '../platform/pino-log.js';
 import { ReplicationWorkerCore } from '../remote/replication-worker-core.js';
 import { LimitedStore } from '../remote/store-limit.js';
@@ -23,9 +25,15 @@ function run(port: MessagePort, data: ReplicationThreadData): void {
   const ports = createSystemPorts();
   const { clock, random, checksums } = ports;
   const log = createLog(data.logLevel).child('replication');
-  const inner = openStore({ store: data.store, create: data.createStore, random });
-  const upload = new TokenBucket({ clock, bytesPerSecond: data.uploadBytesPerSecond ?? UNLIMITED });
-  const download = new TokenBucket({ clock, bytesPerSecond: data.downloadBytesPerSecond ?? UNLIMITED });
+  const budget = (direction: keyof RateLimits): BandwidthBudget =>
+    new BandwidthBudget({
+      clock,
+      limit: limitFor(data, data.limits[direction]),
+      onRate: (bytesPerSecond) => port.postMessage({ direction, bytesPerSecond } satisfies FromReplicationThread),
+    });
+  const paces = { upload: budget('upload'), download: budget('download') };
+  const limits = { upload: paces.upload.admission, download: paces.download.admission };
+  const inner = openStore({ store: data.store, create: data.createStore, random, paces });
   const cores = new Map<string, ReplicationWorkerCore>();
 
   const open = (volume: string, directory: string): void => {
@@ -34,7 +42,7 @@ function run(port: MessagePort, data: ReplicationThreadData): void {
     cores.set(
       volume,
       new ReplicationWorkerCore({
-        store: new LimitedStore(observed, { upload, download, lane: volume }),
+        store: new LimitedStore(observed, { ...limits, lane: volume }),
         counters: observed.counters,
         disk,
         source: new LogReader({ disk, checksums, directory: LOG_DIRECTORY }),
@@ -69,7 +77,8 @@ function run(port: MessagePort, data: ReplicationThreadData): void {
         return;
       }
       case 'limit':
-        upload.setRate(message.uploadBytesPerSecond ?? UNLIMITED);
+        paces.upload.setLimit(limitFor(data, message.limits.upload));
+        paces.download.setLimit(limitFor(data, message.limits.download));
         return;
       case 'end':
         void end();
@@ -78,6 +87,11 @@ function run(port: MessagePort, data: ReplicationThreadData): void {
         assertNever(message);
     }
   });
+}
+
+/** A directory has no delays from which `auto` could learn. */
+function limitFor({ store }: ReplicationThreadData, limit: RateLimit): RateLimit {
+  return limit === 'auto' && store.url.startsWith('file:') ? UNLIMITED : limit;
 }
 
 function transfersOf(counters: StoreCounters): Transfers {

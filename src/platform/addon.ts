@@ -74,6 +74,10 @@ export interface Addon extends Checksums {
   lockMemory(): Result;
   returnFreedMemory(): Result;
   notifyServiceManager(socketPath: string, message: string): Result;
+  /** Of a connected TCP socket's file descriptor. */
+  tcpRoundTripUs(fd: number): Result;
+  /** Written and not acknowledged, sent or not. */
+  tcpOutstandingBytes(fd: number): Result;
   /** The C library's words for a positive errno. */
   errorText(errno: number): string;
 }

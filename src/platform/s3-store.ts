@@ -7,6 +7,8 @@
  * time-out ends a silent connection, never a slow one. Bodies are read to the length that the response promised: a short
  * one is store-failed.
  */
+import { Agent as HttpAgent } from 'node:http';
+import { Agent as HttpsAgent } from 'node:https';
 import {
   DeleteObjectCommand,
   GetObjectCommand,
@@ -17,9 +19,13 @@ import {
 } from '@aws-sdk/client-s3';
 import type { GetObjectCommandOutput } from '@aws-sdk/client-s3';
 import { NodeHttpHandler } from '@smithy/node-http-handler';
+import type { NodeHttpHandlerOptions } from '@smithy/node-http-handler';
 import { GatewayError } from '../base/errors.js';
 import { limits } from '../base/limits.js';
 import type { ByteRange, ObjectStore, StoredObject, StoreRequest } from '../ports/object-store.js';
+import type { Paces } from '../ports/pace.js';
+import { ConnectionDelay } from './connection-delay.js';
+import { PacedHandler, paceReading } from './paced-handler.js';
 import { s3Failure } from './s3-failure.js';
 
 const CONNECT_MS_MAX = 10_000;
@@ -34,11 +40,14 @@ export interface S3StoreOptions {
   readonly forcePathStyle?: boolean;
   /** Milliseconds without a byte after which a request fails. */
   readonly silenceMsMax?: number;
+  /** Spreads bodies over time. */
+  readonly paces?: Paces;
 }
 
 export class S3Store implements ObjectStore {
   readonly description: string;
   readonly #client: S3Client;
+  readonly #paces: Paces | undefined;
   readonly #bucket: string;
   /** "" or ends with '/'. */
   readonly #prefix: string;
@@ -51,6 +60,16 @@ export class S3Store implements ObjectStore {
     const checksums = options.endpoint === undefined ? 'WHEN_SUPPORTED' : 'WHEN_REQUIRED';
     // The SDK's documented switch for its warning about this Node release; which one runs is the package's decision.
     process.env['AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED'] ??= 'true';
+    const agentOptions = { keepAlive: true, maxSockets: SOCKETS_MAX };
+    const httpAgent = new HttpAgent(agentOptions);
+    const httpsAgent = new HttpsAgent(agentOptions);
+    const http: NodeHttpHandlerOptions = {
+      connectionTimeout: CONNECT_MS_MAX,
+      socketTimeout: options.silenceMsMax ?? limits.storeRequestMsMax,
+      httpAgent,
+      httpsAgent,
+    };
+    this.#paces = options.paces;
     this.#client = new S3Client({
       ...(options.endpoint === undefined ? {} : { endpoint: options.endpoint }),
       ...(options.region === undefined ? {} : { region: options.region }),
@@ -59,12 +78,10 @@ export class S3Store implements ObjectStore {
       responseChecksumValidation: checksums,
       maxAttempts: 1,
       expectContinueHeader: false,
-      requestHandler: new NodeHttpHandler({
-        connectionTimeout: CONNECT_MS_MAX,
-        socketTimeout: options.silenceMsMax ?? limits.storeRequestMsMax,
-        httpAgent: { keepAlive: true, maxSockets: SOCKETS_MAX },
-        httpsAgent: { keepAlive: true, maxSockets: SOCKETS_MAX },
-      }),
+      requestHandler:
+        options.paces === undefined
+          ? new NodeHttpHandler(http)
+          : new PacedHandler(http, options.paces, new ConnectionDelay([httpAgent, httpsAgent])),
     });
   }
 
@@ -193,11 +210,13 @@ export class S3Store implements ObjectStore {
   async #readBody(key: string, response: GetObjectCommandOutput, lengthBytes: number): Promise<Uint8Array> {
     const bytes = Buffer.allocUnsafeSlow(lengthBytes);
     let filled = 0;
+    const pass = paceReading(this.#paces?.download);
     const body = (response.Body ?? []) as AsyncIterable<Uint8Array>;
     for await (const piece of body) {
       if (filled + piece.length > lengthBytes) throw this.#failed(key, 'the body is longer than the response said');
       bytes.set(piece, filled);
       filled += piece.length;
+      await pass(piece.length);
     }
     if (filled < lengthBytes) throw this.#failed(key, `the body ended after ${filled} of ${lengthBytes} bytes`);
     return bytes;

@@ -7,6 +7,8 @@ import { GatewayError } from '../../../src/base/errors.js';
 import { IoStats, durationBoundsUs } from '../../../src/base/io-stats.js';
 import type { ListenAddress } from '../../../src/config/listen-address.js';
 import { createMetrics } from '../../../src/metrics/registry.js';
+import { UNLIMITED } from '../../../src/ports/bandwidth.js';
+import type { BandwidthChange, BandwidthReports } from '../../../src/ports/bandwidth.js';
 import type { MeteredVolume } from '../../../src/metrics/source.js';
 import { RecordedLog } from '../../fake/log.js';
 import type { VolumeState } from '../../../src/ports/volume-status.js';
@@ -87,6 +89,16 @@ class FakeGateway implements GatewayView {
   receipt(name: string): Promise<string> {
     if (name !== 'disk0') return Promise.reject(new GatewayError('not-found', `there is no volume "${name}"`));
     return Promise.resolve(`${JSON.stringify(receiptFields)}\n`);
+  }
+  readonly changes: BandwidthChange[] = [];
+  bandwidth(): BandwidthReports {
+    return {
+      upload: { limit: 'auto', by: 'schedule', bytesPerSecond: 123_456 },
+      download: { limit: UNLIMITED, by: 'configuration', bytesPerSecond: UNLIMITED },
+    };
+  }
+  changeBandwidth(change: BandwidthChange): void {
+    this.changes.push(change);
   }
   operation(id: string): Operation {
     return {
@@ -237,13 +249,44 @@ describe('the API on loopback', () => {
     ['POST', '/v1/volumes/disk0/snapshots'],
     ['POST', '/v1/volumes/disk0/scrub'],
     ['POST', '/v1/volumes/disk0/takeover'],
-    ['PUT', '/v1/bandwidth'],
     ['GET', '/v1/events'],
   ] as const) {
     it(`says that ${method} ${url} is not there yet`, async () => {
       const answer = await app.inject({ method, url, headers: { host: 'localhost', authorization } });
       assert.equal(answer.statusCode, 501);
       assert.equal(answer.json<{ code: string }>().code, 'not-supported');
+    });
+  }
+
+  const putBandwidth = (payload: unknown, headers: Record<string, string> = { authorization }) =>
+    app.inject({
+      method: 'PUT',
+      url: '/v1/bandwidth',
+      headers: { host: 'localhost', 'content-type': 'application/json', ...headers },
+      payload: JSON.stringify(payload),
+    });
+
+  it('shows the bandwidth, and changes it with the token', async () => {
+    assert.deepEqual((await get('/v1/bandwidth')).json(), {
+      upload: { limit: 'auto', by: 'schedule', bytesPerSecond: 123_456 },
+      download: { limit: 'unlimited', by: 'configuration', bytesPerSecond: null },
+    });
+    assert.equal((await putBandwidth({ upload: '5Mbit/s', download: null })).statusCode, 200);
+    assert.equal((await putBandwidth({ download: 'unlimited' })).statusCode, 200);
+    assert.equal((await putBandwidth({ upload: 'auto' }, {})).statusCode, 401);
+    assert.deepEqual(gateway.changes, [{ upload: 625_000, download: null }, { download: UNLIMITED }]);
+  });
+
+  for (const [body, detail] of [
+    [{ upload: 'fast' }, 'upload: "fast" is not a rate; write unlimited, auto, or a rate such as 20MB/s or 5Mbit/s'],
+    [{ upload: '0MB/s' }, 'upload: "0MB/s" is not a rate; write unlimited, auto, or a rate such as 20MB/s or 5Mbit/s'],
+    [{ uplaod: 'auto' }, 'uplaod: unknown key; known here are upload, download'],
+    [{}, 'nothing to change; write {"upload": "20MB/s"}'],
+  ] as const) {
+    it(`refuses the bandwidth ${JSON.stringify(body)}`, async () => {
+      const answer = await putBandwidth(body);
+      assert.equal(answer.statusCode, 400);
+      assert.equal(answer.json<{ detail: string }>().detail, detail);
     });
   }
 

@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { InvariantError } from '../../../src/base/assert.js';
-import { TokenBucket, UNLIMITED } from '../../../src/bandwidth/token-bucket.js';
+import { TokenBucket } from '../../../src/bandwidth/token-bucket.js';
+import { UNLIMITED } from '../../../src/ports/bandwidth.js';
 import { ManualClock } from '../../fake/clock.js';
 
 /** A bucket of 1000 bytes per second and a burst of 500, and a record of when each request was granted. */
@@ -82,6 +83,37 @@ describe('token bucket', () => {
       granted.map((line) => line.split(' ')[0]),
       ['first', 'x0', 'y0', 'x1', 'y1', 'x2', 'y2'],
     );
+  });
+
+  it('shares by bytes, not by requests, and leaves to others what a lane does not ask for', async () => {
+    const { clock, bucket } = testBucket(1000, 500);
+    const passed: Record<string, number> = { large: 0, small: 0, late: 0 };
+    const keepAsking = async (lane: string, bytes: number, untilMs: number): Promise<void> => {
+      while (clock.nowMs() < untilMs) {
+        await bucket.take(bytes, { lane });
+        passed[lane] = (passed[lane] ?? 0) + bytes;
+      }
+    };
+    const run = async (untilMs: number): Promise<void> => {
+      while (clock.nowMs() < untilMs) {
+        clock.advance(10);
+        for (let turn = 0; turn < 10; turn++) await settle();
+      }
+    };
+    void keepAsking('large', 400, 1e9);
+    void keepAsking('small', 10, 40_000);
+    await run(20_000);
+    assert.ok(Math.abs((passed['large'] ?? 0) - (passed['small'] ?? 0)) <= 800, JSON.stringify(passed));
+    // One that was idle gets no more than its share afterwards.
+    void keepAsking('late', 100, 40_000);
+    const before = { ...passed };
+    await run(35_000);
+    const gained = ['large', 'small', 'late'].map((lane) => (passed[lane] ?? 0) - (before[lane] ?? 0));
+    for (const bytes of gained) assert.ok(Math.abs(bytes - 5000) <= 1000, gained.join(' '));
+    await run(41_000);
+    const alone = passed['large'] ?? 0;
+    await run(51_000);
+    assert.ok((passed['large'] ?? 0) - alone >= 9_600, 'all of it, once it is alone');
   });
 
   it('changes its rate for those who wait', async () => {

@@ -52,7 +52,7 @@ describe('a good configuration', () => {
       forcePathStyle: true,
       fencing: 'auto',
     });
-    assert.equal(configuration.uploadBytesPerSecond, 625_000);
+    assert.equal(configuration.bandwidth.upload, 625_000);
     const [volume] = configuration.volumes;
     assert.ok(volume);
     assert.equal(volume.sizeBytes, 100 * GIB);
@@ -112,7 +112,7 @@ describe('the environment', () => {
       },
     });
     assert.equal(configuration.store?.forcePathStyle, false);
-    assert.equal(configuration.uploadBytesPerSecond, undefined);
+    assert.equal(configuration.bandwidth.upload, Infinity);
     assert.deepEqual(configuration.nbd.listen, [
       { kind: 'tcp', host: '127.0.0.1', port: 1 },
       { kind: 'tcp', host: '::1', port: 2 },
@@ -230,7 +230,7 @@ describe('a wrong configuration gets one line that says what, where, and what wo
     [
       'a rate without unit',
       `bandwidth: { upload: 5 }\n${base}${volumes}`,
-      'k.yaml:1:14: bandwidth.upload: 5 is not a rate; write unlimited, or a rate such as 20MB/s or 5Mbit/s',
+      'k.yaml:1:14: bandwidth.upload: 5 is not a rate; write unlimited, auto, or a rate such as 20MB/s or 5Mbit/s',
     ],
     [
       'a duration without unit',
@@ -314,14 +314,9 @@ describe('a wrong configuration gets one line that says what, where, and what wo
       'k.yaml:1:8: nbd.tls: "required" is not supported by this version; leave it out, and put TLS in front of the gateway (stunnel, ssh) where the network is not trusted',
     ],
     [
-      'a schedule',
+      'a window without its times',
       `bandwidth:\n  schedule: [{ days: [mon], upload: 1MB/s }]\n${base}${volumes}`,
-      'k.yaml:2:3: bandwidth.schedule: is not supported by this version; set bandwidth.upload',
-    ],
-    [
-      'automatic bandwidth',
-      `bandwidth: { upload: auto }\n${base}${volumes}`,
-      'k.yaml:1:14: bandwidth.upload: "auto" is not supported by this version; write unlimited, or a rate such as 20MB/s',
+      'k.yaml:2:3: bandwidth.schedule: window 1: from: nothing is not a time of day; write "08:00", up to "24:00"',
     ],
     [
       'snapshots',

@@ -1,6 +1,6 @@
 import { describe, it } from 'node:test';
 import assert from 'node:assert/strict';
-import { formatBytes, formatDuration, parseDuration, parseRate, parseSize } from '../../../src/config/quantity.js';
+import { formatBytes, formatDuration, parseDuration, parseRateLimit, parseSize } from '../../../src/config/quantity.js';
 
 describe('sizes', () => {
   const accepted: readonly (readonly [unknown, number])[] = [
@@ -18,15 +18,16 @@ describe('sizes', () => {
 });
 
 describe('rates', () => {
-  const accepted: readonly (readonly [string, number | undefined])[] = [
-    ['unlimited', undefined],
+  const accepted: readonly (readonly [string, number | string])[] = [
+    ['unlimited', Infinity],
+    ['auto', 'auto'],
     ['20MB/s', 20e6],
     ['5Mbit/s', 625_000],
     ['1 GiB / s', 1_073_741_824],
   ];
-  for (const [raw, rate] of accepted) it(`reads ${raw}`, () => assert.equal(parseRate(raw), rate));
+  for (const [raw, rate] of accepted) it(`reads ${raw}`, () => assert.equal(parseRateLimit(raw), rate));
   for (const raw of ['20', 20, '20MB', '0MB/s', '5Mbit/h', 'fast']) {
-    it(`refuses ${JSON.stringify(raw)}`, () => assert.throws(() => parseRate(raw), { name: 'WrongValue' }));
+    it(`refuses ${JSON.stringify(raw)}`, () => assert.throws(() => parseRateLimit(raw), { name: 'WrongValue' }));
   }
 });
 

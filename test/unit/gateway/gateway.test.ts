@@ -113,7 +113,18 @@ describe('a gateway', () => {
     assert.equal(await gateway.metric('keepgate_upload_limit_bytes_per_second'), 1_000_000);
     await reread({ ...content, bandwidth: { upload: 'fast' } }, 'the configuration was not taken over');
     assert.equal(await gateway.metric('keepgate_upload_limit_bytes_per_second'), 1_000_000);
-    await reread(content, '"bytesPerSecond":"unlimited"');
+    const token = (await readFile(join(gateway.dataDir, 'api-token'), 'utf8')).trim();
+    const answer = await fetch(`${gateway.apiUrl}/v1/bandwidth`, {
+      method: 'PUT',
+      headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json' },
+      body: JSON.stringify({ upload: '2MB/s' }),
+    });
+    assert.equal(answer.status, 200);
+    assert.equal(await gateway.metric('keepgate_upload_limit_bytes_per_second'), 2_000_000);
+    // Who spoke last is obeyed.
+    await reread(content, '"upload":"unlimited","download":"unlimited"');
+    const unlimited = { limit: 'unlimited', by: 'configuration', bytesPerSecond: null };
+    assert.deepEqual(await gateway.api('/v1/bandwidth'), { upload: unlimited, download: unlimited });
   });
 
   it('has everything that was acknowledged after SIGKILL, flushed or not', async () => {

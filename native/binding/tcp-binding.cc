@@ -1,0 +1,29 @@
+// What the kernel knows of a TCP connection (src/platform/connection-delay.ts).
+#include "../core/tcp-delay.h"
+#include "arguments.h"
+#include "bindings.h"
+
+namespace keepgate {
+namespace {
+
+constexpr int64_t kDescriptorMax = 0x7fffffff;
+
+template <int64_t (*kAsk)(int)>
+napi_value Ask(napi_env env, napi_callback_info info) {
+  const Arguments arguments(env, info);
+  int64_t descriptor;
+  if (!arguments.Integer(0, "fd", kDescriptorMax, &descriptor)) return nullptr;
+  return arguments.Number(static_cast<double>(kAsk(static_cast<int>(descriptor))));
+}
+
+}  // namespace
+
+bool DefineTcp(napi_env env, napi_value exports, Instance* instance) {
+  constexpr Binding kBindings[] = {
+      {"tcpRoundTripUs", Ask<TcpRoundTripUs>},
+      {"tcpOutstandingBytes", Ask<TcpOutstandingBytes>},
+  };
+  return Define(env, exports, instance, kBindings, sizeof kBindings / sizeof *kBindings);
+}
+
+}  // namespace keepgate

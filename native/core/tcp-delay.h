@@ -1,0 +1,17 @@
+// What the kernel knows of a TCP connection's way: how long it takes, and what waits to be taken.
+#ifndef KEEPGATE_CORE_TCP_DELAY_H_
+#define KEEPGATE_CORE_TCP_DELAY_H_
+
+#include <cstdint>
+
+namespace keepgate {
+
+// The smoothed round-trip time in microseconds, or a negative errno (-ENOTSOCK, -EOPNOTSUPP: no TCP socket).
+int64_t TcpRoundTripUs(int socket);
+
+// Bytes that were written and that the other side has not acknowledged, sent or not; or a negative errno.
+int64_t TcpOutstandingBytes(int socket);
+
+}  // namespace keepgate
+
+#endif  // KEEPGATE_CORE_TCP_DELAY_H_

@@ -1,0 +1,57 @@
+/**
+ * What a store client's connections feel while they send: the kernel's round-trip time of each, and how long what it
+ * still holds will take at the present rate. Both rise within moments when something else fills the line, long before
+ * an object's answer would tell.
+ */
+import type { Agent as HttpAgent } from 'node:http';
+import type { Agent as HttpsAgent } from 'node:https';
+import type { Socket } from 'node:net';
+import type { Pace } from '../ports/pace.js';
+import { loadAddon } from './addon.js';
+
+const SAMPLE_MS_MIN = 100;
+
+export class ConnectionDelay {
+  readonly #agents: readonly (HttpAgent | HttpsAgent)[];
+  #sampledMs = 0;
+
+  constructor(agents: readonly (HttpAgent | HttpsAgent)[]) {
+    this.#agents = agents;
+  }
+
+  /** Called while bodies are sent, as often as one likes. */
+  sample(pace: Pace): void {
+    const nowMs = performance.now();
+    if (nowMs - this.#sampledMs < SAMPLE_MS_MIN || !pace.listens) return;
+    this.#sampledMs = nowMs;
+    const addon = loadAddon();
+    let outstandingBytes = 0;
+    let busy = 0;
+    for (const fd of this.#descriptors()) {
+      const bytes = addon.tcpOutstandingBytes(fd);
+      if (bytes <= 0) continue;
+      const roundTripUs = addon.tcpRoundTripUs(fd);
+      if (roundTripUs > 0) pace.sample('round-trip', roundTripUs / 1000);
+      outstandingBytes += bytes;
+      busy++;
+    }
+    if (busy > 0) pace.sample('outstanding', (outstandingBytes * 1000) / pace.bytesPerSecond);
+  }
+
+  *#descriptors(): Generator<number> {
+    for (const agent of this.#agents) {
+      for (const sockets of Object.values(agent.sockets)) {
+        for (const socket of sockets ?? []) {
+          const fd = descriptorOf(socket);
+          if (fd !== undefined) yield fd;
+        }
+      }
+    }
+  }
+}
+
+/** Node has no public name for it; undefined where there is none (yet). */
+function descriptorOf(socket: Socket): number | undefined {
+  const { _handle: handle } = socket as { readonly _handle?: { readonly fd?: number } | null };
+  return handle?.fd !== undefined && handle.fd >= 0 ? handle.fd : undefined;
+}
