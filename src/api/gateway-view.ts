@@ -5,14 +5,14 @@ import type { MeteredVolume } from '../metrics/source.js';
 /** Work that a request began and that goes on by itself. */
 export interface Operation {
   readonly id: string;
-  readonly kind: 'drain';
+  readonly kind: 'drain' | 'takeover' | 'scrub';
   readonly volume: string;
   readonly state: 'running' | 'done' | 'failed';
   /** Log bytes that were pending when it began, and how many of them are done. */
   readonly totalBytes: number;
   readonly doneBytes: number;
   readonly bytesPerSecond: number;
-  /** Why it failed, or why it does not advance at the moment, as one line. */
+  /** Why it failed, why it does not advance at the moment, or what there is to say of its end, as one line. */
   readonly reason: string | undefined;
 }
 
@@ -30,6 +30,8 @@ export interface GatewayView {
   volumes(): readonly MeteredVolume[];
   /** @throws GatewayError not-found, volume-closed, not-supported */
   drain(volume: string): Operation;
+  /** Becomes the owner again after `fenced`. @throws GatewayError not-found */
+  takeOver(volume: string): Operation;
   /** A receipt of the newest recovery point as text. @throws GatewayError not-found, not-supported, disk-full */
   receipt(volume: string): Promise<string>;
   operation(id: string): Operation | undefined;

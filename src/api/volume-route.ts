@@ -87,6 +87,23 @@ export function addVolumeRoutes(app: FastifyInstance, gateway: GatewayView): voi
     },
   );
 
+  app.post<{ Params: { name: string } }>(
+    '/v1/volumes/:name/takeover',
+    {
+      schema: {
+        summary: 'Become the owner of the remote volume again after `fenced`',
+        tags: ['volumes'],
+        security: [{ token: [] }],
+        params: named('name'),
+        response: { 202: operationSchema },
+      },
+    },
+    ({ params }, reply) => {
+      const operation = gateway.takeOver(params.name);
+      return reply.code(202).header('location', `/v1/operations/${operation.id}`).send(reportOperation(operation));
+    },
+  );
+
   app.get<{ Params: { name: string } }>(
     '/v1/volumes/:name/receipt',
     {

@@ -157,6 +157,22 @@ function addTrustCommands(program: Command, { terminal, exit }: ProgramOptions):
       const { receipt } = await import('./receipt.js');
       exit(await receipt({ volume, out: flags.out, client: await connect(flags), terminal }));
     });
+  program
+    .command('takeover <volume>')
+    .description('make this gateway the owner again after `fenced`; refused where either side would lose something')
+    .option(...configOption)
+    .option(...apiOption)
+    .option('--json', 'the end as JSON')
+    .action(async (volume: string, flags: ClientFlags) => {
+      const { operate } = await import('./operation.js');
+      const path = `/v1/volumes/${encodeURIComponent(volume)}/takeover`;
+      const title = `taking over ${volume}`;
+      const done = `${volume}: this gateway is the owner again`;
+      const json = flags.json === true;
+      exit(
+        await operate({ path, title, done, json, client: await connect(flags), terminal, clock: new SystemClock() }),
+      );
+    });
 }
 
 /** Commands that need no gateway. */

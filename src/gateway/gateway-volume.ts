@@ -25,7 +25,7 @@ import type { ReplicationState, ReplicationStatus } from '../ports/replication.j
 import type { ChapSecrets, ServedVolume } from '../ports/volume-directory.js';
 import type { EngineStatus, VolumeState, VolumeStatus } from '../ports/volume-status.js';
 import type { MasterKey } from '../remote/key.js';
-import type { FromReplicator, ReplicationConfig } from '../remote/replication-messages.js';
+import type { FetchFailure, FromReplicator, ReplicationConfig } from '../remote/replication-messages.js';
 import { newestKept } from '../remote/receipt-keeper.js';
 import { isEstablished } from '../remote/replicator-attach.js';
 import { VolumeAccess } from './access.js';
@@ -86,6 +86,7 @@ export class GatewayVolume implements Drainable {
   readonly #remoteCopy: RemoteCopyLine;
   readonly #receipts: ReceiptLine;
   #attached = false;
+  #takingOver: { readonly resolve: () => void; readonly reject: (error: GatewayError) => void } | undefined;
   #closed = false;
   #replication: ReplicationStatus | undefined;
   #transfers: Transfers | undefined;
@@ -309,6 +310,9 @@ export class GatewayVolume implements Drainable {
       case 'receipt':
         this.#receipts.received(message);
         return;
+      case 'tookOver':
+        this.#tookOver(message.refusal);
+        return;
       case 'fenced':
         volume.replicated(message.state);
         this.#stopWrites();
@@ -337,15 +341,58 @@ export class GatewayVolume implements Drainable {
     this.#refusal = error;
     this.#remoteCopy.refuse(error);
     this.#receipts.refuse(error);
+    this.#takingOver?.reject(error);
+    this.#takingOver = undefined;
     for (const { reject } of this.#drains.values()) reject(error);
     this.#drains.clear();
     // What was there before replication was asked for goes on being served, with the reason on the API.
     if (error.code === 'not-supported') this.#firstAnswer?.resolve();
     else this.#firstAnswer?.reject(error);
-    if (this.#served !== undefined && staleCodes.has(error.code)) {
+    // A refused take-over leaves what was fenced as it is.
+    const fenced = this.#volume?.replicationState().fenced === true;
+    if (this.#served !== undefined && !fenced && staleCodes.has(error.code)) {
       this.#stopWrites();
       this.#fail(error);
     }
+  }
+
+  /**
+   * Makes this gateway the owner again. What the bucket has must be this directory's own, else nothing changes and the
+   * refusal says what would be lost on which side.
+   */
+  takeOver(): Promise<void> {
+    const [volume, line] = [this.#volume, this.#line];
+    if (volume === undefined || line === undefined) {
+      return Promise.reject(new GatewayError('not-supported', `volume ${this.name} does not replicate`));
+    }
+    if (this.#takingOver !== undefined || this.#refusal === undefined) {
+      const why =
+        this.#takingOver === undefined
+          ? 'replicates to its bucket: there is nothing to take over'
+          : 'is being taken over';
+      return Promise.reject(new GatewayError('invalid-request', `volume ${this.name} ${why}`));
+    }
+    this.#refusal = undefined;
+    this.#remoteCopy.revive();
+    return new Promise((resolve, reject) => {
+      this.#takingOver = { resolve, reject };
+      const [replication, durable] = [volume.replicationState(), volume.durableState()];
+      line.send({ type: 'takeOver', id: 1, replication, durable });
+    });
+  }
+
+  /** The state without `fenced` has come before. */
+  #tookOver(refusal: FetchFailure | undefined): void {
+    const waiting = this.#takingOver;
+    this.#takingOver = undefined;
+    if (refusal !== undefined) {
+      waiting?.reject(new GatewayError(refusal.code, refusal.message));
+      return;
+    }
+    this.#failure = undefined;
+    if (!this.#options.configuration.readOnly) this.#volume?.setWritable(true);
+    this.#options.log.info('this gateway owns the remote volume again', { volume: this.name });
+    waiting?.resolve();
   }
 
   #stopWrites(): void {

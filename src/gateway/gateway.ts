@@ -39,6 +39,8 @@ import { removeRunFile, writeRunFile } from './run-file.js';
 import type { RunFile } from './run-file.js';
 import { createSystemPorts } from './system-ports.js';
 import type { SystemPorts } from './system-ports.js';
+import { TaskOperation } from './task-operation.js';
+import type { TaskOptions } from './task-operation.js';
 
 /** Finished and running operations that the API can still show. */
 const operationsMax = 100;
@@ -64,7 +66,7 @@ export class Gateway implements GatewayView, VolumeDirectory {
   readonly #options: GatewayOptions;
   readonly #ports: SystemPorts;
   readonly #volumes: GatewayVolume[] = [];
-  readonly #operations = new Map<string, DrainOperation>();
+  readonly #operations = new Map<string, DrainOperation | TaskOperation>();
   readonly #streams: NetStreamFactory;
   readonly #nbd: NbdServer;
   /** Made when its secrets are read. */
@@ -259,7 +261,22 @@ export class Gateway implements GatewayView, VolumeDirectory {
     if (volume.ready && !volume.replicates) {
       throw new GatewayError('not-supported', `volume ${name} does not replicate: replicate.enabled is false`);
     }
-    const operation = new DrainOperation({ id: this.#ports.random.uuid(), volume, clock: this.#ports.clock });
+    return this.#keep(new DrainOperation({ id: this.#ports.random.uuid(), volume, clock: this.#ports.clock }));
+  }
+
+  takeOver(name: string): Operation {
+    const volume = this.#volumes.find((candidate) => candidate.name === name);
+    if (volume === undefined) throw new GatewayError('not-found', `there is no volume "${name}"`);
+    const work = (): Promise<undefined> => volume.takeOver().then(() => undefined);
+    return this.#begin({ kind: 'takeover', volume: name, work });
+  }
+
+  #begin(task: Pick<TaskOptions, 'kind' | 'volume' | 'work'>): Operation {
+    const { random, clock } = this.#ports;
+    return this.#keep(new TaskOperation({ ...task, id: random.uuid(), clock }));
+  }
+
+  #keep(operation: DrainOperation | TaskOperation): Operation {
     this.#operations.set(operation.id, operation);
     for (const id of this.#operations.keys()) {
       if (this.#operations.size <= operationsMax) break;

@@ -51,6 +51,11 @@ export class RemoteCopyLine implements RemoteCopy {
     else question?.reject(new GatewayError(result.code, result.message));
   }
 
+  /** Another life of the replicator begins. */
+  revive(): void {
+    this.#refusal = undefined;
+  }
+
   /** The replicator has ended. */
   refuse(error: GatewayError): void {
     this.#refusal = error;

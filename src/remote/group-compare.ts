@@ -9,7 +9,7 @@ import type { Checksums } from '../ports/checksum.js';
 import { GroupCollector } from './group-collector.js';
 import type { GroupContent, LogSource } from './group-collector.js';
 import type { LogCursor } from '../ports/replication.js';
-import type { OpenedSegment } from './segment-reader.js';
+import type { StoredSegment } from './upload-pipeline.js';
 
 export interface ComparedGroup {
   readonly same: boolean;
@@ -22,7 +22,7 @@ export async function compareGroup(options: {
   readonly source: LogSource;
   readonly checksums: Checksums;
   readonly cursor: LogCursor;
-  readonly segments: readonly OpenedSegment[];
+  readonly segments: readonly Pick<StoredSegment, 'index'>[];
 }): Promise<ComparedGroup> {
   const { source, checksums, cursor, segments } = options;
   const lastLsn = segments[0]?.index.lastLsn ?? 0;
@@ -33,7 +33,11 @@ export async function compareGroup(options: {
   return { same, cursor: collector.cursor };
 }
 
-export function sameContent(local: GroupContent, segments: readonly OpenedSegment[], checksums: Checksums): boolean {
+export function sameContent(
+  local: GroupContent,
+  segments: readonly Pick<StoredSegment, 'index'>[],
+  checksums: Checksums,
+): boolean {
   const remote = remoteSums(segments);
   const sums = Uint32Array.from(local.logSums);
   const zeroSum = new ZeroSum(checksums);
@@ -68,7 +72,7 @@ interface Range {
   readonly count: number;
 }
 
-function remoteSums(segments: readonly OpenedSegment[]): { sums: Map<number, number>; zeros: Range[] } {
+function remoteSums(segments: readonly Pick<StoredSegment, 'index'>[]): { sums: Map<number, number>; zeros: Range[] } {
   const sums = new Map<number, number>();
   const zeros: Range[] = [];
   for (const { index } of segments) {
@@ -117,7 +121,7 @@ function coveredWhole(ranges: readonly Range[], first: number, count: number): b
   return range !== undefined && range.first <= first && first + count <= range.first + range.count;
 }
 
-function sameResizes(local: GroupContent, segments: readonly OpenedSegment[]): boolean {
+function sameResizes(local: GroupContent, segments: readonly Pick<StoredSegment, 'index'>[]): boolean {
   const remote = segments.flatMap(({ index }) => index.events);
   return (
     remote.length === local.resizes.length &&

@@ -54,6 +54,17 @@ export type ToReplicator =
   | { readonly type: 'fetch'; readonly id: number; readonly block: BlockNumber; readonly throughLsn: Lsn }
   /** A receipt of the newest recovery point; answered with `receipt` (same id, from 1 on). */
   | { readonly type: 'receipt'; readonly id: number }
+  /**
+   * Become the owner again after `fenced` or `fatal`: another life begins, with what the directory has now, and takes an
+   * epoch at once. Answered with `tookOver` (same id), or with `fenced` or `fatal` once more; while a life goes on with
+   * `tookOver` and its refusal.
+   */
+  | {
+      readonly type: 'takeOver';
+      readonly id: number;
+      readonly replication: ReplicationState;
+      readonly durable: DurableState;
+    }
   | { readonly type: 'stop' };
 
 export type FromReplicator =
@@ -66,6 +77,8 @@ export type FromReplicator =
   | { readonly type: 'fetched'; readonly id: number; readonly result: Uint8Array | FetchFailure }
   /** A receipt as text, or why there is none; id 0: it was due. */
   | { readonly type: 'receipt'; readonly id: number; readonly result: string | FetchFailure }
+  /** Owner again: a state with `fenced` false was sent before. Or why not, nothing having changed. */
+  | { readonly type: 'tookOver'; readonly id: number; readonly refusal: FetchFailure | undefined }
   /** `state.fenced` is true: to be made durable at once (P7). */
   | { readonly type: 'fenced'; readonly state: ReplicationState; readonly reason: string }
   | { readonly type: 'fatal'; readonly code: ErrorCode; readonly message: string }

@@ -32,6 +32,9 @@ export class ReplicationWorkerCore {
   #drains = new Map<number, Lsn>();
   /** The life that just ended is followed by another one. */
   #begins = false;
+  #config: ReplicationConfig | undefined;
+  /** The last life has said that it was fenced, or why it ended for good. */
+  #over = false;
 
   constructor(options: WorkerCoreOptions) {
     this.#options = options;
@@ -44,7 +47,11 @@ export class ReplicationWorkerCore {
         assert(this.#running === undefined, 'a replicator is started once');
         this.#state = message.replication;
         this.#durable = message.durable;
-        this.#running = this.#live(message.config);
+        this.#config = message.config;
+        this.#running = this.#live(message.config, undefined);
+        return;
+      case 'takeOver':
+        this.#takeOver(message);
         return;
       case 'durable':
         this.#durable = message.durable;
@@ -84,15 +91,37 @@ export class ReplicationWorkerCore {
     this.#options.emit({ type: 'stopped' });
   }
 
+  /** Only where no life goes on: the one that was fenced has ended, and sends nothing any more. */
+  #takeOver({ id, replication, durable }: Extract<ToReplicator, { type: 'takeOver' }>): void {
+    const [config, before] = [this.#config, this.#running];
+    const refuse = (message: string): void =>
+      this.#options.emit({ type: 'tookOver', id, refusal: { code: 'invalid-request', message } });
+    if (config === undefined || before === undefined || !this.#over) {
+      return refuse('this gateway replicates the volume: there is nothing to take over');
+    }
+    this.#state = replication;
+    this.#durable = durable;
+    this.#drains.clear();
+    this.#over = false;
+    this.#running = before.then(() => this.#live(config, id));
+  }
+
   /** One life after the other, as long as each ends for a reason that may pass. */
-  async #live(config: ReplicationConfig): Promise<void> {
+  async #live(config: ReplicationConfig, takeOver: number | undefined): Promise<void> {
     const { clock } = this.#options;
     for (;;) {
       const { signal } = this.#stopping;
       const [replication, durable] = [this.#state, this.#durable];
       if (signal.aborted || replication === undefined || durable === undefined) return;
       const emit = (message: FromReplicator): void => this.#hear(message);
-      this.#replicator = new Replicator({ ...this.#options, emit, config, replication, durable });
+      this.#replicator = new Replicator({
+        ...this.#options,
+        emit,
+        config,
+        replication,
+        durable,
+        ...(takeOver === undefined ? {} : { takeOver }),
+      });
       for (const [id, lsn] of this.#drains) this.#replicator.drain(id, lsn);
       await this.#replicator.run();
       if (!this.#takeBegins()) return;
@@ -107,13 +136,14 @@ export class ReplicationWorkerCore {
   }
 
   #hear(message: FromReplicator): void {
-    if (message.type === 'state') this.#state = message.state;
+    if (message.type === 'state' || message.type === 'fenced') this.#state = message.state;
     if (message.type === 'drained') this.#drains.delete(message.id);
     if (message.type === 'fatal' && localCodes.has(message.code)) {
       this.#options.log.warn(`replication begins again in ${NEXT_LIFE_MS / 1000} s: ${message.message}`);
       this.#begins = true;
       return;
     }
+    this.#over ||= message.type === 'fenced' || message.type === 'fatal';
     this.#options.emit(message);
   }
 

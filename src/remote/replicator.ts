@@ -42,6 +42,7 @@ import { fetchWithin } from './replicator-fetch.js';
 import { Incarnation, StoppedError } from './replicator-incarnation.js';
 import { StoreRetry } from './replicator-retry.js';
 import { ReplicatorStatus } from './replicator-status.js';
+import { divergenceError, findDivergence } from './takeover.js';
 import { Wake } from './replicator-wake.js';
 import type { ObjectSealer } from './seal.js';
 import type { SegmentFacts } from './segment-index.js';
@@ -79,6 +80,8 @@ export interface ReplicatorOptions extends ReplicatorPorts {
   readonly replication: ReplicationState;
   readonly durable: DurableState;
   readonly emit: (message: FromReplicator) => void;
+  /** This life is to own the remote volume although the directory was fenced; answered with `tookOver` of this id. */
+  readonly takeOver?: number;
 }
 
 /** An epoch that this life owns. */
@@ -136,10 +139,11 @@ export class Replicator {
   /** Lives until `stop`, a fence or a fatal failure; never rejects. */
   async run(): Promise<void> {
     try {
-      if (this.#state.fenced)
+      if (this.#state.fenced && this.#options.takeOver === undefined)
         throw new GatewayError('fenced', 'this directory was fenced: another gateway owns the remote volume');
       const remote = await attachRemote({ ...this.#options, state: this.#state, retry: this.#retry });
       this.#attached(remote);
+      if (this.#options.takeOver !== undefined) await this.#takeOver(remote, this.#options.takeOver);
       for (;;) await this.#step(remote);
     } catch (error) {
       this.#fail(error);
@@ -226,6 +230,31 @@ export class Replicator {
       warn: (message) => this.#options.log.warn(message),
     });
     this.#reportStatus();
+  }
+
+  /** Owns at once, whatever there is to send; `fenced` goes from the state only then. */
+  async #takeOver(remote: AttachedRemote, id: number): Promise<void> {
+    const local = localHeadOf(this.#state, this.#durable.durableLsn);
+    const { cursor } = this.#state;
+    try {
+      this.#owned = await this.#takeOwnership(remote);
+    } catch (error) {
+      if (!(error instanceof GatewayError) || !['remote-ahead', 'remote-forked'].includes(error.code)) throw error;
+      const divergence = await this.#retry.run('compare the two sides', (request) =>
+        findDivergence(local, {
+          ...this.#options,
+          sealer: remote.sealer,
+          request,
+          createdSizeBytes: remote.volume.sizeBytes,
+          cursor,
+        }),
+      );
+      throw divergence === undefined ? error : divergenceError(error, divergence, this.#options.config.name);
+    }
+    this.#collector = this.#newCollector();
+    this.#state = { ...this.#state, fenced: false };
+    this.#emit({ type: 'state', state: this.#state });
+    this.#emit({ type: 'tookOver', id, refusal: undefined });
   }
 
   /** Whether what this life committed last still lies in the bucket. */

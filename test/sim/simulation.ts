@@ -182,6 +182,7 @@ class Simulation {
     const host = this.hosts[random.below(this.hosts.length)];
     if (host === undefined) return;
     if (!host.alive && !(await this.bringBack(host))) return;
+    if (this.profile.twoOwners && random.fraction() < 0.3) await this.maybeTakeOver(host);
     const quick = random.fraction() < 0.5;
     const operations = 10 + random.below(70);
     this.operations += operations;
@@ -422,6 +423,25 @@ class Simulation {
       .then((lsn) => gateway.replicateTo(lsn))
       .catch(() => undefined);
     await Promise.race([gone, drained, this.scheduler.sleep(this.random.below(20_000))]);
+  }
+
+  /** `keepgate takeover` of a host that was fenced: it succeeds, or says why not. */
+  private async maybeTakeOver(host: SimHost): Promise<void> {
+    const { gateway, life } = host;
+    if (!host.alive || gateway?.status().state !== 'fenced') return;
+    const gone = new Promise<void>((resolve) => life?.onDeath(resolve));
+    const admitted: readonly ErrorCode[] = [
+      'fenced',
+      'remote-ahead',
+      'remote-forked',
+      'invalid-request',
+      'disk-failed',
+    ];
+    const taken = gateway.takeOver().catch((error: unknown) => {
+      if (error instanceof GatewayError && [...admitted, ...this.profile.refusals].includes(error.code)) return;
+      host.violation ??= new Violation(`a take-over ended with ${String(error)}`);
+    });
+    await Promise.race([gone, taken, this.scheduler.sleep(this.random.below(60_000))]);
   }
 
   /** All troubles end; what is promised must come true. */
