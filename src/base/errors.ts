@@ -27,6 +27,10 @@ export const errorCodes = {
     retryable: false,
     action: 'The volume was made with another key: give that key, or choose another prefix.',
   },
+  'key-last': {
+    retryable: false,
+    action: 'A volume keeps at least one key that opens it: add another one first, and give that.',
+  },
   'listen-refused': { retryable: false, action: 'Choose a free port, or one that this user may open.' },
   'insecure-listener': {
     retryable: false,

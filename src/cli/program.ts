@@ -17,6 +17,7 @@ import { findConfiguration } from './find-configuration.js';
 import type { ConfigurationChoice } from './find-configuration.js';
 import { generateKey, init } from './init.js';
 import { addLaterCommands, refuseLater } from './later-command.js';
+import type { KeyFlags } from './key-ring.js';
 import type { RemoveFlags, VerifyFlags } from './remote-verify.js';
 import type { RestoreFlags } from './restore.js';
 import { status } from './status.js';
@@ -208,25 +209,54 @@ function addLocalCommands(program: Command, { terminal, exit }: ProgramOptions):
     .command('generate <file>')
     .description('make a key; never replaces a file')
     .action((file: string) => generateKey(file, random, terminal));
-  for (const name of ['list', 'add', 'remove', 'rotate']) {
-    key
-      .command(`${name} [arguments...]`)
-      .description('not supported by this version')
-      .allowUnknownOption()
-      .action(() => refuseLater(`keepgate key ${name}`, 'a volume keeps the key that it was created with'));
-  }
+  addKeyCommands(key, terminal);
+}
+
+/** Which master keys open a volume in a bucket. */
+function addKeyCommands(key: Command, terminal: Terminal): void {
+  const given = { terminal, random: new SystemRandom(), clock: new SystemClock() };
+  const command = (usage: string, description: string): Command =>
+    addStoreOptions(key.command(usage).description(description)).option(
+      '--from <url>',
+      's3://BUCKET/PREFIX or file:///DIRECTORY; default: store.url of the configuration',
+    );
+  const newKeyOption = ['--new-key-file <file>', 'the key to add'] as const;
+  command('list <volume>', 'the master keys that open a volume')
+    .option('--json', 'as JSON')
+    .action(async (volume: string, flags: KeyFlags) => {
+      await (await import('./key-ring.js')).listKeys({ ...given, volume, flags });
+    });
+  command('add <volume>', 'let one more master key open a volume')
+    .requiredOption(...newKeyOption)
+    .action(async (volume: string, flags: KeyFlags) => {
+      await (await import('./key-ring.js')).addKey({ ...given, volume, flags });
+    });
+  command(
+    'remove <volume> <id>',
+    'take a master key from a volume; another one, given with --key-file, must open it',
+  ).action(async (volume: string, id: string, flags: KeyFlags) => {
+    await (await import('./key-ring.js')).removeKey({ ...given, volume, id, flags });
+  });
+  command('rotate <volumes...>', 'a new master key in place of the one that opens now')
+    .requiredOption(...newKeyOption)
+    .action(async (volumes: string[], flags: KeyFlags) => {
+      await (await import('./key-ring.js')).rotateKey({ ...given, volumes, flags });
+    });
+}
+
+function addStoreOptions(command: Command): Command {
+  return command
+    .option(...configOption)
+    .option('--key-file <file>', 'the master key; default: keyFile of the configuration')
+    .option('--endpoint <url>', 'of a store that is not AWS')
+    .option('--region <region>', 'of the bucket')
+    .option('--force-path-style', 'http://ENDPOINT/BUCKET instead of http://BUCKET.ENDPOINT');
 }
 
 /** Commands that work on a bucket. */
 function addRemoteCommands(program: Command, { terminal, exit }: ProgramOptions): void {
   const remote = program.command('remote').description('what a bucket holds');
-  const storeOptions = (command: Command): Command =>
-    command
-      .option(...configOption)
-      .option('--key-file <file>', 'the master key; default: keyFile of the configuration')
-      .option('--endpoint <url>', 'of a store that is not AWS')
-      .option('--region <region>', 'of the bucket')
-      .option('--force-path-style', 'http://ENDPOINT/BUCKET instead of http://BUCKET.ENDPOINT');
+  const storeOptions = addStoreOptions;
   storeOptions(remote.command('ls <url>'))
     .description('the volumes in a bucket')
     .option('--json', 'as JSON')

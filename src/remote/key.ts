@@ -81,15 +81,24 @@ export function unwrapVolumeKey(options: {
  * Finds the key of a volume in the bucket with whichever of `masters` opens it, and makes its sealer.
  * key-mismatch when the volume has keys but none for these; object-missing when it has none at all.
  */
-export async function openVolumeSealer(
+export async function openVolumeSealer(store: ObjectStore, options: OpenKeyOptions): Promise<ObjectSealer> {
+  const { uuid, random } = options;
+  const { volumeKey } = await openVolumeKey(store, options);
+  return new ObjectSealer({ key: volumeKey, uuid, random });
+}
+
+export interface OpenKeyOptions {
+  readonly uuid: string;
+  readonly masters: readonly MasterKey[];
+  readonly random: Random;
+  readonly signal?: AbortSignal;
+}
+
+/** As openVolumeSealer: the key itself, and which master key opened it. */
+export async function openVolumeKey(
   store: ObjectStore,
-  options: {
-    readonly uuid: string;
-    readonly masters: readonly MasterKey[];
-    readonly random: Random;
-    readonly signal?: AbortSignal;
-  },
-): Promise<ObjectSealer> {
+  options: OpenKeyOptions,
+): Promise<{ readonly master: MasterKey; readonly volumeKey: Uint8Array }> {
   const { uuid, masters, random } = options;
   const request = options.signal === undefined ? {} : { signal: options.signal };
   const names = new ObjectNames(uuid);
@@ -99,8 +108,7 @@ export async function openVolumeSealer(
     const parsed = names.parse(key);
     const master = parsed?.kind === 'key' ? masters.find(({ id }) => id === parsed.id) : undefined;
     if (master === undefined) continue;
-    const volumeKey = unwrapVolumeKey({ master, uuid, bytes: await store.get(key, request), random });
-    return new ObjectSealer({ key: volumeKey, uuid, random });
+    return { master, volumeKey: unwrapVolumeKey({ master, uuid, bytes: await store.get(key, request), random }) };
   }
   const where = `${store.description}/${names.keysPrefix}`;
   if (found === 0) throw new GatewayError('object-missing', `${where}: the volume’s key is not there`);

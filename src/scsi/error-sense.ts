@@ -12,6 +12,7 @@ export const errorSense: Readonly<Record<ErrorCode, Sense>> = {
   'key-invalid': failed,
   'key-permissions': failed,
   'key-mismatch': failed,
+  'key-last': failed,
   'listen-refused': failed,
   'insecure-listener': failed,
   'not-supported': sense.invalidOperationCode,

@@ -24,6 +24,7 @@ export const nbdAnswers: Readonly<Record<ErrorCode, NbdAnswer>> = {
   'key-invalid': failed,
   'key-permissions': failed,
   'key-mismatch': failed,
+  'key-last': failed,
   'listen-refused': failed,
   'insecure-listener': failed,
   'not-supported': { request: errno.ENOTSUP, option: 'errUnsupported' },

@@ -66,7 +66,6 @@ describe('the command', () => {
     ['scrub', 'demo', '--heal'],
     ['resize', 'demo', '2GiB'],
     ['volume', 'add', 'x'],
-    ['key', 'rotate', 'demo'],
     ['completion', 'bash'],
     ['doctor', '--cost'],
     ['restore', 'demo', '--from', 'file:///x'],
