@@ -58,7 +58,8 @@ function fault(line: string, whole: boolean): string | undefined {
   }
   if (!whole) return undefined;
   const needed = command.registeredArguments.filter(({ required }) => required).length;
-  if (positionals < needed || positionals > command.registeredArguments.length) {
+  const variadic = command.registeredArguments.some((argument) => argument.variadic);
+  if (positionals < needed || (!variadic && positionals > command.registeredArguments.length)) {
     return `${command.name()} takes ${command.registeredArguments.length} arguments, not ${positionals}`;
   }
   const missing = command.options.find(({ mandatory, long }) => mandatory && !given.has(long ?? ''));
