@@ -20,6 +20,7 @@ import type { Log } from '../ports/log.js';
 import type { Random } from '../ports/random.js';
 import { parseMasterKey } from '../remote/key.js';
 import { probeConditionalPut } from '../remote/store-probe.js';
+import { bucketFindings } from './doctor-bucket.js';
 import { exitCodes } from './exit-code.js';
 import type { ExitCode } from './exit-code.js';
 import type { Terminal } from './terminal.js';
@@ -73,6 +74,7 @@ async function* findings(options: DoctorOptions): AsyncGenerator<Finding> {
   if (configuration.volumes.some(({ replicate }) => replicate)) {
     yield await checkKey(configuration);
     yield await checkStore(options);
+    yield* checkBucket(configuration);
   }
   yield await checkModule('nbd', 'attaching over NBD on this machine');
   yield await checkModule('iscsi_tcp', 'attaching over iSCSI on this machine');
@@ -166,6 +168,14 @@ async function checkStore({ configuration, random }: DoctorOptions): Promise<Fin
       await store.close();
     }
   });
+}
+
+/** What the bucket's own settings do; a directory has none. */
+async function* checkBucket({ store }: Configuration): AsyncGenerator<Finding> {
+  if (store?.url.startsWith('s3:') !== true) return;
+  // The SDK costs a third of a second: loaded only where it is needed.
+  const { readBucketRules } = await import('../platform/s3-bucket-rules.js');
+  yield* bucketFindings(await readBucketRules(store, AbortSignal.timeout(storeMsMax)));
 }
 
 /** Modules may be loaded, built in, or there to be loaded. */

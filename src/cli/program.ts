@@ -21,6 +21,7 @@ import type { KeyFlags } from './key-ring.js';
 import type { RemoveFlags, VerifyFlags } from './remote-verify.js';
 import type { RestoreFlags } from './restore.js';
 import { status } from './status.js';
+import type { CostFlags } from './store-cost.js';
 import type { Terminal } from './terminal.js';
 
 export interface ProgramOptions {
@@ -198,11 +199,24 @@ function addLocalCommands(program: Command, { terminal, exit }: ProgramOptions):
     .command('doctor')
     .description('check ports, disk, memory rights, clock, key, store and kernel modules')
     .option(...configOption)
-    .option('--cost', 'what the store will cost')
-    .action(async (flags: { config?: string; cost?: boolean }) => {
-      if (flags.cost === true) refuseLater('doctor --cost', 'see the price table in the documentation');
+    .option('--cost', 'what the store will cost in a month, instead')
+    .option('--prices <name>', 's3-standard (default), s3-standard-ia, s3-glacier-ir or r2')
+    .option('--stored <size>', 'live data; default: the volumes’ sizes')
+    .option('--changes <size>', 'sent in a day; default: 1, 10 and 100 GiB')
+    .option('--object-size <size>', 'default: 1, 8 and 32 MiB')
+    .option('--interval <seconds>', 'between groups; default: the shortest of the volumes')
+    .option('--storage-price <dollars>', 'a GB and month')
+    .option('--put-price <dollars>', '1,000 PUTs')
+    .option('--get-price <dollars>', '1,000 GETs')
+    .option('--traffic-price <dollars>', 'a GB that leaves the provider')
+    .action(async (flags: CostFlags & { config?: string; cost?: boolean }) => {
+      const configuration = await findConfiguration(flags);
+      if (flags.cost === true) {
+        const { printCost } = await import('./store-cost.js');
+        return printCost(flags, configuration, terminal);
+      }
       const { doctor } = await import('./doctor.js');
-      exit(await doctor({ configuration: await findConfiguration(flags), terminal, random, clock: new SystemClock() }));
+      exit(await doctor({ configuration, terminal, random, clock: new SystemClock() }));
     });
   const key = program.command('key').description('master keys');
   key

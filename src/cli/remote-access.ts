@@ -11,8 +11,10 @@ import { parseMasterKey } from '../remote/key.js';
 import type { MasterKey } from '../remote/key.js';
 import { RetryingStore } from '../remote/store-retry.js';
 
-/** A person waits: give up after about half a minute. */
-const attemptsMax = 6;
+/** How often a request is tried: a person who waits for a list gives up after some seconds of silence. */
+const attemptsMaxQuick = 6;
+/** What reads a whole volume sits out a few minutes without the store, rather than begin again. */
+const attemptsMaxPatient = 14;
 
 export interface StoreFlags {
   readonly config?: string;
@@ -33,6 +35,8 @@ export async function openRemote(options: {
   readonly configuration: Configuration;
   readonly random: Random;
   readonly clock: Clock;
+  /** true: for work that takes long. */
+  readonly patient?: boolean;
 }): Promise<RemoteAccess> {
   const { url, flags, configuration, random, clock } = options;
   if (!/^s3:\/\/[^/]+|^file:\/\/\//.test(url)) {
@@ -42,6 +46,10 @@ export async function openRemote(options: {
   const master = parseMasterKey(await readSecretFile(keyFile, 'key'), keyFile);
   const inner = openStore({
     store: {
+      // How the store is reached; whose bucket it is and how objects are stored hold for the configured one alone.
+      ...(configuration.store?.url === url
+        ? configuration.store
+        : { caFile: configuration.store?.caFile, proxy: configuration.store?.proxy }),
       url,
       endpoint: flags.endpoint ?? configuration.store?.endpoint,
       region: flags.region ?? configuration.store?.region ?? 'us-east-1',
@@ -50,5 +58,6 @@ export async function openRemote(options: {
     create: false,
     random,
   });
+  const attemptsMax = options.patient === true ? attemptsMaxPatient : attemptsMaxQuick;
   return { store: new RetryingStore(inner, { clock, random, attemptsMax }), master };
 }

@@ -55,7 +55,7 @@ export async function verify(options: RemoteCommand<VerifyFlags>): Promise<ExitC
     throw new GatewayError('config-invalid', `--receipt: there is no file ${flags.receipt}`);
   }
   const bytesPerSecond = rateOf(flags.rate) ?? fixed(configuration.bandwidth.download) ?? UNLIMITED;
-  const { store, master } = await openRemote({ ...options, configuration });
+  const { store, master } = await openRemote({ ...options, configuration, patient: true });
   const bucket = new TokenBucket({ clock, bytesPerSecond });
   const progress = new Progress({ title: `verifying ${volume}`, terminal, clock });
   try {

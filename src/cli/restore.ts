@@ -45,7 +45,7 @@ export async function restore(options: RestoreOptions): Promise<ExitCode> {
   const flagged = flags.dataDir === undefined ? [] : [{ key: 'dataDir', flag: '--data-dir', value: flags.dataDir }];
   const configuration = await findConfiguration({ ...flags, flags: flagged });
   const receipt = flags.receipt === undefined ? undefined : await readReceipt(flags.receipt);
-  const { store, master } = await openRemote({ ...options, url: flags.from, configuration });
+  const { store, master } = await openRemote({ ...options, url: flags.from, configuration, patient: true });
   const progress = new Progress({ title: `restoring ${volume}`, terminal, clock });
   const interrupted = new AbortController();
   const interrupt = (): void => interrupted.abort();

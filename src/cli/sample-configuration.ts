@@ -28,6 +28,9 @@ store:
   #endpoint: https://s3.example.com # anything that speaks S3; leave it out for AWS
   #region: us-east-1
   #forcePathStyle: false
+  #caFile: FILE                     # certificates of a private authority
+  #proxy: http://HOST:PORT
+  #storageClass: STANDARD_IA
   #fencing: auto                    # none: the store ignores If-None-Match, and one gateway only uses it
 
 bandwidth:

@@ -46,6 +46,16 @@ export interface StoreConfiguration {
   readonly region: string;
   readonly forcePathStyle: boolean;
   readonly fencing: 'auto' | 'none';
+  /** Certificates of authorities that are trusted besides the usual ones, PEM. */
+  readonly caFile: string | undefined;
+  /** "http://HOST:PORT" of an HTTP proxy through which the store is reached. */
+  readonly proxy: string | undefined;
+  readonly storageClass: string | undefined;
+  readonly serverSideEncryption: 'AES256' | 'aws:kms' | 'aws:kms:dsse' | undefined;
+  readonly kmsKeyId: string | undefined;
+  readonly requestPayer: 'requester' | undefined;
+  /** Account number; requests to a bucket of another owner fail. */
+  readonly expectedBucketOwner: string | undefined;
 }
 
 export interface Configuration {

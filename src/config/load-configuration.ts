@@ -202,7 +202,7 @@ function assemble(
       listen: gateway.api.listen,
       tokenFile: absolute('api.tokenFile', gateway.api.tokenFile ?? resolve(dataDir, 'api-token')),
     },
-    store: url === undefined ? undefined : storeOf(gateway, url),
+    store: url === undefined ? undefined : storeOf(gateway, url, (path) => absolute('store.caFile', path)),
     bandwidth: {
       ...gateway.bandwidth,
       timezone: gateway.bandwidth.timezone ?? new Intl.DateTimeFormat().resolvedOptions().timeZone,
@@ -212,9 +212,9 @@ function assemble(
   };
 }
 
-function storeOf(gateway: Gateway, url: string): StoreConfiguration {
-  const { endpoint, region, forcePathStyle, fencing } = gateway.store;
-  return { url, endpoint, region, forcePathStyle, fencing };
+function storeOf(gateway: Gateway, url: string, absolute: (path: string) => string): StoreConfiguration {
+  const { caFile } = gateway.store;
+  return { ...gateway.store, url, caFile: caFile === undefined ? undefined : absolute(caFile) };
 }
 
 function volumeOf(volume: Volume, absolute: (path: string) => string): VolumeConfiguration {

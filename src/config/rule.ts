@@ -20,6 +20,10 @@ export function checkRules(configuration: Configuration, written: Written, repor
   if ((user === undefined) !== (secretFile === undefined)) {
     report('iscsi.discoveryChap', 'needs both user and secretFile');
   }
+  const { kmsKeyId, serverSideEncryption } = written.gateway.store;
+  if (kmsKeyId !== undefined && !(serverSideEncryption ?? '').startsWith('aws:kms')) {
+    report('store.kmsKeyId', 'needs serverSideEncryption: aws:kms');
+  }
   if (configuration.store === undefined && configuration.volumes.some((volume) => volume.replicate)) {
     report('store.url', 'is missing; write s3://BUCKET/PREFIX or file:///DIRECTORY, or replicate: { enabled: false }');
   }

@@ -72,6 +72,20 @@ function pathOrUrl(raw: unknown): string {
   throw new WrongValue(`${shown(raw)} is no place for receipts; write /PATH/FILE or https://HOST/PATH`);
 }
 
+/** Objects must be readable at once: a restore, and each read of a block that is not here yet, wait for them. */
+function storageClass(raw: unknown): string {
+  if (raw === 'GLACIER' || raw === 'DEEP_ARCHIVE') {
+    throw new WrongValue(`${shown(raw)} cannot be read at once; write for example STANDARD_IA or GLACIER_IR`);
+  }
+  if (typeof raw === 'string' && /^[A-Z][A-Z0-9_]{0,63}$/.test(raw)) return raw;
+  throw new WrongValue(`${shown(raw)} is not a storage class; write for example STANDARD_IA`);
+}
+
+function accountNumber(raw: unknown): string {
+  if (typeof raw === 'string' && /^\d{12}$/.test(raw)) return raw;
+  throw new WrongValue(`${shown(raw)} is not an account; write its 12 digits in quotes`);
+}
+
 function iqnPrefix(raw: unknown): string {
   if (typeof raw === 'string' && /^iqn\.\d{4}-\d{2}\.[a-z0-9.-]+(:[a-z0-9.:-]+)?$/.test(raw) && raw.length <= 159) {
     return raw;
@@ -208,13 +222,13 @@ export const gatewaySettings = withEnvironment(
       region: setting('us-east-1', text),
       forcePathStyle: flag(false),
       fencing: setting('auto', oneOf('auto', 'none')),
-      caFile: optional(notYet('set NODE_EXTRA_CA_CERTS instead')),
-      proxy: optional(notYet('reach the store directly')),
-      storageClass: optional(notYet('use a life-cycle rule of the bucket')),
-      serverSideEncryption: optional(notYet('set the default encryption of the bucket')),
-      kmsKeyId: optional(notYet('set the default encryption of the bucket')),
-      requestPayer: optional(notYet('use a bucket of your own')),
-      expectedBucketOwner: optional(notYet('limit the credentials to the bucket')),
+      caFile: optional(text),
+      proxy: optional(httpUrl),
+      storageClass: optional(storageClass),
+      serverSideEncryption: optional(oneOf('AES256', 'aws:kms', 'aws:kms:dsse')),
+      kmsKeyId: optional(text),
+      requestPayer: optional(oneOf('requester')),
+      expectedBucketOwner: optional(accountNumber),
     },
     bandwidth: {
       upload: setting('unlimited', parseRateLimit),

@@ -6,7 +6,7 @@ import type { Paces } from '../ports/pace.js';
 import type { Random } from '../ports/random.js';
 
 export interface OpenStoreOptions {
-  readonly store: Pick<StoreConfiguration, 'url' | 'endpoint' | 'region' | 'forcePathStyle'>;
+  readonly store: Pick<StoreConfiguration, 'url'> & Partial<StoreConfiguration>;
   /** Make the directory of a file store. Otherwise a missing one is refused: its disk may just not be mounted. */
   readonly create: boolean;
   readonly random: Random;
@@ -16,16 +16,10 @@ export interface OpenStoreOptions {
 
 /** Opens on first use, and again after a failure, so that an absent store is a failed request and no failed start. */
 export function openStore(options: OpenStoreOptions): ObjectStore {
-  const { url, endpoint, region, forcePathStyle } = options.store;
-  const { paces } = options;
+  const { store, paces } = options;
+  const { url } = store;
   if (url.startsWith('s3:')) {
-    const target = {
-      url,
-      region,
-      forcePathStyle,
-      ...(endpoint === undefined ? {} : { endpoint }),
-      ...(paces === undefined ? {} : { paces }),
-    };
+    const target = { ...store, ...(paces === undefined ? {} : { paces }) };
     // The SDK costs 40 MiB and a third of a second: loaded only where it is needed.
     return new LateStore(url, async () => new (await import('../platform/s3-store.js')).S3Store(target));
   }

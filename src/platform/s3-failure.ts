@@ -13,7 +13,9 @@ const byName: Readonly<Record<string, ErrorCode>> = {
   InvalidAccessKeyId: 'store-forbidden',
   InvalidToken: 'store-forbidden',
   SignatureDoesNotMatch: 'store-forbidden',
-  RequestTimeTooSkewed: 'store-forbidden',
+  // The SDK has taken the store's time from this very answer: the next attempt is signed with it.
+  RequestTimeTooSkewed: 'store-failed',
+  RequestExpired: 'store-failed',
   CredentialsProviderError: 'store-forbidden',
   PermanentRedirect: 'store-forbidden',
   SlowDown: 'store-slow-down',

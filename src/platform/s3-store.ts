@@ -1,88 +1,66 @@
 /**
- * A bucket in anything that speaks S3, through the AWS SDK. Credentials come from the SDK's default chain.
- *
- * What differs from the SDK's defaults, and why: its own retries are off (the retry decorator counts every attempt in
- * the bandwidth budget); checksums are added to requests only where the operation requires one, unless the endpoint is
- * AWS itself, since other stores refuse them; no "Expect: 100-continue", which costs a connection for each PUT; a
- * time-out ends a silent connection, never a slow one. Bodies are read to the length that the response promised: a short
- * one is store-failed.
+ * A bucket in anything that speaks S3, through the AWS SDK (s3-client.ts). Bodies are read to the length that the
+ * response promised: a short one is store-failed.
  */
-import { Agent as HttpAgent } from 'node:http';
-import { Agent as HttpsAgent } from 'node:https';
 import {
   DeleteObjectCommand,
   GetObjectCommand,
   HeadObjectCommand,
   ListObjectsV2Command,
   PutObjectCommand,
-  S3Client,
 } from '@aws-sdk/client-s3';
-import type { GetObjectCommandOutput } from '@aws-sdk/client-s3';
-import { NodeHttpHandler } from '@smithy/node-http-handler';
-import type { NodeHttpHandlerOptions } from '@smithy/node-http-handler';
+import type { GetObjectCommandOutput, PutObjectCommandInput, S3Client, StorageClass } from '@aws-sdk/client-s3';
 import { GatewayError } from '../base/errors.js';
 import { limits } from '../base/limits.js';
 import type { ByteRange, ObjectStore, StoredObject, StoreRequest } from '../ports/object-store.js';
 import type { Paces } from '../ports/pace.js';
-import { ConnectionDelay } from './connection-delay.js';
-import { PacedHandler, paceReading } from './paced-handler.js';
+import { paceReading } from './paced-handler.js';
+import { createS3Client } from './s3-client.js';
+import type { S3ClientOptions } from './s3-client.js';
 import { s3Failure } from './s3-failure.js';
 
-const CONNECT_MS_MAX = 10_000;
-const SOCKETS_MAX = 32;
-
-export interface S3StoreOptions {
+export interface S3StoreOptions extends S3ClientOptions {
   /** "s3://bucket" or "s3://bucket/prefix". */
   readonly url: string;
-  /** undefined: AWS. */
-  readonly endpoint?: string;
-  readonly region?: string;
-  readonly forcePathStyle?: boolean;
-  /** Milliseconds without a byte after which a request fails. */
-  readonly silenceMsMax?: number;
-  /** Spreads bodies over time. */
-  readonly paces?: Paces;
+  readonly storageClass?: string | undefined;
+  readonly serverSideEncryption?: 'AES256' | 'aws:kms' | 'aws:kms:dsse' | undefined;
+  readonly kmsKeyId?: string | undefined;
+  readonly requestPayer?: 'requester' | undefined;
+  /** Account number; requests to another owner's bucket fail. */
+  readonly expectedBucketOwner?: string | undefined;
 }
 
 export class S3Store implements ObjectStore {
   readonly description: string;
   readonly #client: S3Client;
   readonly #paces: Paces | undefined;
-  readonly #bucket: string;
+  /** Of every request. */
+  readonly #bucketFields: {
+    readonly Bucket: string;
+    readonly RequestPayer?: 'requester';
+    readonly ExpectedBucketOwner?: string;
+  };
+  readonly #putFields: Pick<PutObjectCommandInput, 'StorageClass' | 'ServerSideEncryption' | 'SSEKMSKeyId'>;
   /** "" or ends with '/'. */
   readonly #prefix: string;
 
   constructor(options: S3StoreOptions) {
     const { bucket, prefix } = parseS3Url(options.url);
-    this.#bucket = bucket;
     this.#prefix = prefix === '' ? '' : `${prefix}/`;
     this.description = prefix === '' ? `s3://${bucket}` : `s3://${bucket}/${prefix}`;
-    const checksums = options.endpoint === undefined ? 'WHEN_SUPPORTED' : 'WHEN_REQUIRED';
-    // The SDK's documented switch for its warning about this Node release; which one runs is the package's decision.
-    process.env['AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED'] ??= 'true';
-    const agentOptions = { keepAlive: true, maxSockets: SOCKETS_MAX };
-    const httpAgent = new HttpAgent(agentOptions);
-    const httpsAgent = new HttpsAgent(agentOptions);
-    const http: NodeHttpHandlerOptions = {
-      connectionTimeout: CONNECT_MS_MAX,
-      socketTimeout: options.silenceMsMax ?? limits.storeRequestMsMax,
-      httpAgent,
-      httpsAgent,
+    const { storageClass, serverSideEncryption, kmsKeyId, requestPayer, expectedBucketOwner } = options;
+    this.#bucketFields = {
+      Bucket: bucket,
+      ...(requestPayer === undefined ? {} : { RequestPayer: requestPayer }),
+      ...(expectedBucketOwner === undefined ? {} : { ExpectedBucketOwner: expectedBucketOwner }),
+    };
+    this.#putFields = {
+      ...(storageClass === undefined ? {} : { StorageClass: storageClass as StorageClass }),
+      ...(serverSideEncryption === undefined ? {} : { ServerSideEncryption: serverSideEncryption }),
+      ...(kmsKeyId === undefined ? {} : { SSEKMSKeyId: kmsKeyId }),
     };
     this.#paces = options.paces;
-    this.#client = new S3Client({
-      ...(options.endpoint === undefined ? {} : { endpoint: options.endpoint }),
-      ...(options.region === undefined ? {} : { region: options.region }),
-      forcePathStyle: options.forcePathStyle ?? false,
-      requestChecksumCalculation: checksums,
-      responseChecksumValidation: checksums,
-      maxAttempts: 1,
-      expectContinueHeader: false,
-      requestHandler:
-        options.paces === undefined
-          ? new NodeHttpHandler(http)
-          : new PacedHandler(http, options.paces, new ConnectionDelay([httpAgent, httpsAgent])),
-    });
+    this.#client = createS3Client(options);
   }
 
   async put(
@@ -91,11 +69,12 @@ export class S3Store implements ObjectStore {
     options: StoreRequest & { readonly ifAbsent: boolean },
   ): Promise<'stored' | 'exists'> {
     const command = new PutObjectCommand({
-      Bucket: this.#bucket,
+      ...this.#bucketFields,
       Key: this.#prefix + key,
       Body: body,
       ContentLength: body.length,
       ContentType: 'application/octet-stream',
+      ...this.#putFields,
       ...(options.ifAbsent ? { IfNoneMatch: '*' } : {}),
     });
     try {
@@ -110,7 +89,7 @@ export class S3Store implements ObjectStore {
   async get(key: string, options: StoreRequest & { readonly range?: ByteRange } = {}): Promise<Uint8Array> {
     const { range } = options;
     const command = new GetObjectCommand({
-      Bucket: this.#bucket,
+      ...this.#bucketFields,
       Key: this.#prefix + key,
       ...(range === undefined ? {} : { Range: `bytes=${range.start}-${range.start + range.lengthBytes - 1}` }),
     });
@@ -129,7 +108,7 @@ export class S3Store implements ObjectStore {
 
   async head(key: string, options: StoreRequest = {}): Promise<StoredObject | undefined> {
     try {
-      const command = new HeadObjectCommand({ Bucket: this.#bucket, Key: this.#prefix + key });
+      const command = new HeadObjectCommand({ ...this.#bucketFields, Key: this.#prefix + key });
       const response = await this.#client.send(command, abortable(options.signal));
       return { key, sizeBytes: response.ContentLength ?? 0, modifiedMs: response.LastModified?.getTime() ?? 0 };
     } catch (error) {
@@ -160,7 +139,7 @@ export class S3Store implements ObjectStore {
 
   async delete(key: string, options: StoreRequest = {}): Promise<void> {
     try {
-      const command = new DeleteObjectCommand({ Bucket: this.#bucket, Key: this.#prefix + key });
+      const command = new DeleteObjectCommand({ ...this.#bucketFields, Key: this.#prefix + key });
       await this.#client.send(command, abortable(options.signal));
     } catch (error) {
       const failure = this.#failure('delete', key, error, options);
@@ -175,7 +154,7 @@ export class S3Store implements ObjectStore {
 
   async #listPage(prefix: string, token: string | undefined, options: StoreRequest & { readonly after?: string }) {
     const command = new ListObjectsV2Command({
-      Bucket: this.#bucket,
+      ...this.#bucketFields,
       Prefix: this.#prefix + prefix,
       MaxKeys: limits.listingKeysMax,
       ...(token === undefined ? {} : { ContinuationToken: token }),

@@ -67,7 +67,6 @@ describe('the command', () => {
     ['resize', 'demo', '2GiB'],
     ['volume', 'add', 'x'],
     ['completion', 'bash'],
-    ['doctor', '--cost'],
     ['restore', 'demo', '--from', 'file:///x'],
     ['restore', 'demo', '--from', 'file:///x', '--full', '--snapshot', 's'],
   ]) {

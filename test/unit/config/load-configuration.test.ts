@@ -51,6 +51,13 @@ describe('a good configuration', () => {
       region: 'us-east-1',
       forcePathStyle: true,
       fencing: 'auto',
+      caFile: undefined,
+      proxy: undefined,
+      storageClass: undefined,
+      serverSideEncryption: undefined,
+      kmsKeyId: undefined,
+      requestPayer: undefined,
+      expectedBucketOwner: undefined,
     });
     assert.equal(configuration.bandwidth.upload, 625_000);
     const [volume] = configuration.volumes;
@@ -312,6 +319,21 @@ describe('a wrong configuration gets one line that says what, where, and what wo
       'TLS',
       `nbd: { tls: required }\n${base}${volumes}`,
       'k.yaml:1:8: nbd.tls: "required" is not supported by this version; leave it out, and put TLS in front of the gateway (stunnel, ssh) where the network is not trusted',
+    ],
+    [
+      'a storage class that cannot be read',
+      `store: { url: "s3://b-b", storageClass: DEEP_ARCHIVE }\n${volumes}`,
+      'k.yaml:1:27: store.storageClass: "DEEP_ARCHIVE" cannot be read at once; write for example STANDARD_IA or GLACIER_IR',
+    ],
+    [
+      'a key without its kind of encryption',
+      `store: { url: "s3://b-b", kmsKeyId: abc }\n${volumes}`,
+      'k.yaml:1:27: store.kmsKeyId: needs serverSideEncryption: aws:kms',
+    ],
+    [
+      'an owner that is no account',
+      `store: { url: "s3://b-b", expectedBucketOwner: me }\n${volumes}`,
+      'k.yaml:1:27: store.expectedBucketOwner: "me" is not an account; write its 12 digits in quotes',
     ],
     [
       'a window without its times',
