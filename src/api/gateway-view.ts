@@ -32,6 +32,8 @@ export interface GatewayView {
   drain(volume: string): Operation;
   /** Becomes the owner again after `fenced`. @throws GatewayError not-found */
   takeOver(volume: string): Operation;
+  /** Verifies log, image and bucket; with `heal` what the bucket lost is sent again. @throws GatewayError not-found */
+  scrub(volume: string, heal: boolean): Operation;
   /** A receipt of the newest recovery point as text. @throws GatewayError not-found, not-supported, disk-full */
   receipt(volume: string): Promise<string>;
   operation(id: string): Operation | undefined;

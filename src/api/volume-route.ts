@@ -87,6 +87,24 @@ export function addVolumeRoutes(app: FastifyInstance, gateway: GatewayView): voi
     },
   );
 
+  app.post<{ Params: { name: string }; Querystring: { heal?: boolean } }>(
+    '/v1/volumes/:name/scrub',
+    {
+      schema: {
+        summary: 'Verify log, image and bucket; failed when anything was found',
+        tags: ['volumes'],
+        security: [{ token: [] }],
+        params: named('name'),
+        querystring: { type: 'object', properties: { heal: { type: 'boolean' } } },
+        response: { 202: operationSchema },
+      },
+    },
+    ({ params, query }, reply) => {
+      const operation = gateway.scrub(params.name, query.heal === true);
+      return reply.code(202).header('location', `/v1/operations/${operation.id}`).send(reportOperation(operation));
+    },
+  );
+
   app.post<{ Params: { name: string } }>(
     '/v1/volumes/:name/takeover',
     {

@@ -160,6 +160,23 @@ function addTrustCommands(program: Command, { terminal, exit }: ProgramOptions):
       exit(await receipt({ volume, out: flags.out, client: await connect(flags), terminal }));
     });
   program
+    .command('scrub <volume>')
+    .description('verify log, image and bucket; exit 1 if anything was found')
+    .option(...configOption)
+    .option(...apiOption)
+    .option('--heal', 'send again what the bucket has lost, from the local copy')
+    .option('--json', 'the end as JSON')
+    .action(async (volume: string, flags: ClientFlags & { heal?: boolean }) => {
+      const { operate } = await import('./operation.js');
+      const path = `/v1/volumes/${encodeURIComponent(volume)}/scrub${flags.heal === true ? '?heal=true' : ''}`;
+      const done = `${volume}: nothing is missing or damaged`;
+      const json = flags.json === true;
+      const title = `scrubbing ${volume}`;
+      exit(
+        await operate({ path, title, done, json, client: await connect(flags), terminal, clock: new SystemClock() }),
+      );
+    });
+  program
     .command('takeover <volume>')
     .description('make this gateway the owner again after `fenced`; refused where either side would lose something')
     .option(...configOption)

@@ -45,6 +45,8 @@ export class BlockWrite implements PartialWrite {
       readonly onSubmit: (write: BlockWrite) => void;
       /** Its buffers were given back. */
       readonly onRelease: (write: BlockWrite) => void;
+      /** No payload: the block at `offset` is merged whole, so that it is written again as it is. */
+      readonly rewrites?: boolean;
     },
     offset: ByteOffset,
     lengthBytes: ByteLength,
@@ -58,8 +60,8 @@ export class BlockWrite implements PartialWrite {
     this.position = offset;
     this.end = offset + lengthBytes;
     this.firstBlock = Math.floor(offset / BLOCK_BYTES);
-    this.endBlock = roundUp(this.end, BLOCK_BYTES) / BLOCK_BYTES;
-    const edges: BlockNumber[] = [];
+    this.endBlock = options.rewrites === true ? this.firstBlock + 1 : roundUp(this.end, BLOCK_BYTES) / BLOCK_BYTES;
+    const edges: BlockNumber[] = options.rewrites === true ? [this.firstBlock] : [];
     if (offset % BLOCK_BYTES !== 0) edges.push(this.firstBlock);
     if (this.end % BLOCK_BYTES !== 0 && edges[0] !== this.endBlock - 1) edges.push(this.endBlock - 1);
     this.edges = edges;

@@ -240,6 +240,19 @@ export class Volume implements BlockDevice {
 
   openWrite(offset: ByteOffset, lengthBytes: ByteLength): PartialWrite {
     this.check(offset, lengthBytes, 'write');
+    return this.open(offset, lengthBytes, false);
+  }
+
+  /**
+   * Writes a block again as it is at its place in the order of writes: read and merged under its lock, as the ends of any
+   * write are, so that no write of a client is lost by it. checksum-mismatch where it has rotted for good.
+   */
+  rewrite(block: BlockNumber, completion: Completion): void {
+    this.check(block * BLOCK_BYTES, BLOCK_BYTES, 'write');
+    this.open(block * BLOCK_BYTES, 0, true).submit(false, completion);
+  }
+
+  private open(offset: ByteOffset, lengthBytes: ByteLength, rewrites: boolean): PartialWrite {
     const onSubmit = (write: BlockWrite): void => {
       this.scheduleCommit();
       this.admission.write(write);
@@ -251,6 +264,7 @@ export class Volume implements BlockDevice {
         pieceBlocksMax: this.parts.log.files.batchBlocksMax,
         onSubmit,
         onRelease: this.released,
+        rewrites,
       },
       offset,
       lengthBytes,

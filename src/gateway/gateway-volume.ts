@@ -14,7 +14,7 @@ import type { VolumeConfiguration } from '../config/configuration.js';
 import { createVolume, readIdentity } from '../engine/volume-directory-format.js';
 import type { VolumeIdentity } from '../engine/volume-directory-format.js';
 import { Volume } from '../engine/volume.js';
-import type { MeteredVolume, Transfers } from '../metrics/source.js';
+import type { MeteredVolume, ScrubCounts, Transfers } from '../metrics/source.js';
 import type { Checksums } from '../ports/checksum.js';
 import type { Clock, Timer } from '../ports/clock.js';
 import type { Disk } from '../ports/disk.js';
@@ -27,6 +27,7 @@ import type { EngineStatus, VolumeState, VolumeStatus } from '../ports/volume-st
 import type { MasterKey } from '../remote/key.js';
 import type { FetchFailure, FromReplicator, ReplicationConfig } from '../remote/replication-messages.js';
 import { newestKept } from '../remote/receipt-keeper.js';
+import type { RemoteScrub } from '../remote/remote-scrub.js';
 import { isEstablished } from '../remote/replicator-attach.js';
 import { VolumeAccess } from './access.js';
 import type { Drainable } from './drain-operation.js';
@@ -34,6 +35,8 @@ import { FillRate } from './fill-rate.js';
 import { ReceiptLine } from './receipt-line.js';
 import { RemoteCopyLine } from './remote-copy-line.js';
 import type { ReplicationLine, ReplicationListener } from './replication-thread.js';
+import { scrub } from './scrubber.js';
+import type { ScrubberOptions, ScrubReport } from './scrubber.js';
 import { idleReplication, openingStatus } from './volume-placeholder.js';
 
 /** Durability advances with every fdatasync; the replicator need not hear of each. */
@@ -86,6 +89,15 @@ export class GatewayVolume implements Drainable {
   readonly #remoteCopy: RemoteCopyLine;
   readonly #receipts: ReceiptLine;
   #attached = false;
+  #scrubs = false;
+  readonly #scrubCounts: ScrubCounts = { blocks: 0, healed: 0, errors: { image: 0, log: 0, remote: 0 } };
+  #scrubbing:
+    | {
+        readonly resolve: (result: RemoteScrub) => void;
+        readonly reject: (error: GatewayError) => void;
+        readonly progress: (doneBytes: number, totalBytes: number) => void;
+      }
+    | undefined;
   #takingOver: { readonly resolve: () => void; readonly reject: (error: GatewayError) => void } | undefined;
   #closed = false;
   #replication: ReplicationStatus | undefined;
@@ -310,6 +322,15 @@ export class GatewayVolume implements Drainable {
       case 'receipt':
         this.#receipts.received(message);
         return;
+      case 'scrubbing':
+        this.#scrubbing?.progress(message.doneBytes, message.totalBytes);
+        return;
+      case 'scrubbed': {
+        const { result } = message;
+        if ('damages' in result) this.#scrubbing?.resolve(result);
+        else this.#scrubbing?.reject(new GatewayError(result.code, result.message));
+        return;
+      }
       case 'tookOver':
         this.#tookOver(message.refusal);
         return;
@@ -341,6 +362,7 @@ export class GatewayVolume implements Drainable {
     this.#refusal = error;
     this.#remoteCopy.refuse(error);
     this.#receipts.refuse(error);
+    this.#scrubbing?.reject(error);
     this.#takingOver?.reject(error);
     this.#takingOver = undefined;
     for (const { reject } of this.#drains.values()) reject(error);
@@ -379,6 +401,38 @@ export class GatewayVolume implements Drainable {
       const [replication, durable] = [volume.replicationState(), volume.durableState()];
       line.send({ type: 'takeOver', id: 1, replication, durable });
     });
+  }
+
+  /** Verifies log, image and bucket; one at a time. */
+  async scrub(heal: boolean, progress: (doneBytes: number, totalBytes: number) => void): Promise<ScrubReport> {
+    const [volume, line] = [this.#volume, this.#line];
+    if (volume === undefined || this.#served === undefined) {
+      throw new GatewayError('volume-closed', `volume ${this.name} is not open`);
+    }
+    if (this.#scrubs) throw new GatewayError('invalid-request', `volume ${this.name} is being scrubbed`);
+    this.#scrubs = true;
+    const remote = line === undefined || this.#refusal !== undefined ? undefined : this.#scrubRemote(line);
+    const settle = async (): Promise<void> => {
+      await this.replicateTo(await volume.forceFlush());
+      line?.send({ type: 'checkpoint' });
+    };
+    const { clock } = this.#options;
+    const closed = (): boolean => this.#closed;
+    try {
+      return await scrub({ volume, clock, remote, settle, counts: this.#scrubCounts, closed }, heal, progress);
+    } finally {
+      this.#scrubs = false;
+    }
+  }
+
+  #scrubRemote(line: ReplicationLine): NonNullable<ScrubberOptions['remote']> {
+    return (progress) =>
+      new Promise<RemoteScrub>((resolve, reject) => {
+        if (this.#refusal !== undefined || this.#closed) return reject(this.#refusal ?? closing());
+        if (!this.#attached) return reject(new GatewayError('store-unreachable', 'the bucket was not reached yet'));
+        this.#scrubbing = { resolve, reject, progress };
+        line.send({ type: 'scrub', id: 1 });
+      }).finally(() => (this.#scrubbing = undefined));
   }
 
   /** The state without `fenced` has come before. */
@@ -458,6 +512,7 @@ export class GatewayVolume implements Drainable {
       status,
       stats: this.#stats,
       transfers: this.#transfers,
+      scrub: this.#scrubCounts,
       timeToFullSeconds: this.#fill.timeToFullSeconds(clock.nowMs(), bufferUsedBytes, bufferCapacityBytes),
       lagSeconds: oldestPendingMs === 0 ? 0 : Math.max(0, clock.wallMs() - oldestPendingMs) / 1000,
     };
@@ -479,6 +534,7 @@ export class GatewayVolume implements Drainable {
     this.#closed = true;
     this.#access.close();
     this.#receipts.close();
+    this.#scrubbing?.reject(closing());
     this.#durableTimer?.cancel();
     this.#line?.send({ type: 'stop' });
     const volume = this.#volume;
@@ -486,4 +542,8 @@ export class GatewayVolume implements Drainable {
     if (this.#served === undefined && this.#firstAnswer !== undefined) await this.#discardUnserved(volume);
     else await volume.close();
   }
+}
+
+function closing(): GatewayError {
+  return new GatewayError('volume-closed', 'the gateway is stopping');
 }

@@ -271,6 +271,20 @@ export class Gateway implements GatewayView, VolumeDirectory {
     return this.#begin({ kind: 'takeover', volume: name, work });
   }
 
+  scrub(name: string, heal: boolean): Operation {
+    const volume = this.#volumes.find((candidate) => candidate.name === name);
+    if (volume === undefined) throw new GatewayError('not-found', `there is no volume "${name}"`);
+    return this.#begin({
+      kind: 'scrub',
+      volume: name,
+      work: async (progress) => {
+        const { found } = await volume.scrub(heal, progress);
+        if (found.length > 0) throw new GatewayError('checksum-mismatch', found.join('; '));
+        return undefined;
+      },
+    });
+  }
+
   #begin(task: Pick<TaskOptions, 'kind' | 'volume' | 'work'>): Operation {
     const { random, clock } = this.#ports;
     return this.#keep(new TaskOperation({ ...task, id: random.uuid(), clock }));

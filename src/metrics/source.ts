@@ -14,6 +14,16 @@ export interface MeteredVolume {
   readonly lagSeconds: number;
   /** undefined until the replicator reported. */
   readonly transfers: Transfers | undefined;
+  /** undefined: it was never scrubbed. */
+  readonly scrub?: ScrubCounts;
+}
+
+/** Counted by scrubs since the start. */
+export interface ScrubCounts {
+  blocks: number;
+  /** Blocks sent again because their remote copy was damaged; those of the image count in the volume's status. */
+  healed: number;
+  readonly errors: { image: number; log: number; remote: number };
 }
 
 /** What went to and from the store for one volume, every attempt counted. */

@@ -77,7 +77,20 @@ export const volumeFamilies: readonly Family<MetricsSource>[] = [
   family(
     'healed_blocks_total',
     'counter',
-    'Blocks of the image that had rotted and were healed from the bucket.',
-    ({ status }) => status.healedBlocks,
+    'Blocks that were healed: of the image from the bucket, of the bucket from the local copy.',
+    ({ status, scrub }) => status.healedBlocks + (scrub?.healed ?? 0),
   ),
+  family('scrub_blocks_total', 'counter', 'Blocks that scrubs have read.', ({ scrub }) => scrub?.blocks ?? 0),
+  {
+    name: 'keepgate_scrub_errors_total',
+    help: 'Blocks that scrubs found missing or damaged, by place.',
+    type: 'counter',
+    *samples(source) {
+      for (const { status, scrub } of source.volumes()) {
+        for (const place of ['image', 'log', 'remote'] as const) {
+          yield { labels: { volume: status.name, place }, value: scrub?.errors[place] ?? 0 };
+        }
+      }
+    },
+  },
 ];

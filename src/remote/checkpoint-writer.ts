@@ -65,6 +65,7 @@ export class CheckpointWriter {
   #segments = 0;
   #lastMs: number;
   #drained = false;
+  #demanded = false;
   #running: Promise<void> | undefined;
   #again = false;
 
@@ -85,6 +86,12 @@ export class CheckpointWriter {
   /** Somebody waited until all was replicated: a good moment, if there is enough to say. */
   drained(): void {
     this.#drained = true;
+    this.#wake();
+  }
+
+  /** Writes one as soon as there is anything that the newest does not show. */
+  demand(): void {
+    this.#demanded = true;
     this.#wake();
   }
 
@@ -125,9 +132,11 @@ export class CheckpointWriter {
     counted(book);
     const { position } = book;
     const due =
+      this.#demanded ||
       this.#segments >= (this.#drained ? SEGMENTS_DUE_DRAINED : SEGMENTS_DUE) ||
       (this.#segments > 0 && clock.nowMs() - this.#lastMs >= AGE_MS_DUE);
     this.#drained = false;
+    this.#demanded = false;
     if (!due || position.number <= book.map.file.position.number) return;
     this.#segments = 0;
     this.#lastMs = clock.nowMs();

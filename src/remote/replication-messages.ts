@@ -9,6 +9,7 @@ import type { ErrorCode } from '../base/errors.js';
 import type { BlockNumber, Lsn } from '../base/units.js';
 import type { DurableState, ReplicationState, ReplicationStatus } from '../ports/replication.js';
 import type { MasterKey } from './key.js';
+import type { RemoteScrub } from './remote-scrub.js';
 
 export interface ReplicationConfig {
   readonly name: string;
@@ -65,6 +66,10 @@ export type ToReplicator =
       readonly replication: ReplicationState;
       readonly durable: DurableState;
     }
+  /** Read all that the bucket holds; answered with any number of `scrubbing`, and `scrubbed` (same id). */
+  | { readonly type: 'scrub'; readonly id: number }
+  /** Write a checkpoint of what is committed. */
+  | { readonly type: 'checkpoint' }
   | { readonly type: 'stop' };
 
 export type FromReplicator =
@@ -77,6 +82,8 @@ export type FromReplicator =
   | { readonly type: 'fetched'; readonly id: number; readonly result: Uint8Array | FetchFailure }
   /** A receipt as text, or why there is none; id 0: it was due. */
   | { readonly type: 'receipt'; readonly id: number; readonly result: string | FetchFailure }
+  | { readonly type: 'scrubbing'; readonly id: number; readonly doneBytes: number; readonly totalBytes: number }
+  | { readonly type: 'scrubbed'; readonly id: number; readonly result: RemoteScrub | FetchFailure }
   /** Owner again: a state with `fenced` false was sent before. Or why not, nothing having changed. */
   | { readonly type: 'tookOver'; readonly id: number; readonly refusal: FetchFailure | undefined }
   /** `state.fenced` is true: to be made durable at once (P7). */

@@ -64,6 +64,12 @@ export class ReplicationWorkerCore {
       case 'fetch':
         this.#replicator?.fetch(message.id, message.block, message.throughLsn);
         return;
+      case 'scrub':
+        this.#replicator?.scrub(message.id);
+        return;
+      case 'checkpoint':
+        this.#replicator?.demandCheckpoint();
+        return;
       case 'receipt':
         this.#replicator?.receipt(message.id);
         return;

@@ -36,6 +36,9 @@ import { headProblem } from './ownership.js';
 import { takeOwnership } from './ownership-driver.js';
 import { ReceiptDesk } from './receipt-desk.js';
 import type { FetchFailure, FromReplicator, ReplicationConfig } from './replication-messages.js';
+import { MapDoubtError } from './remote-map-file.js';
+import { scrubRemote } from './remote-scrub.js';
+import type { RemoteScrub } from './remote-scrub.js';
 import { attachRemote, eventOf, localHeadOf } from './replicator-attach.js';
 import type { AttachedRemote } from './replicator-attach.js';
 import { fetchWithin } from './replicator-fetch.js';
@@ -117,6 +120,7 @@ export class Replicator {
   readonly #fetcher: Promise<BlockFetcher>;
   #canFetch: (fetcher: BlockFetcher) => void = () => undefined;
   #desk: ReceiptDesk | undefined;
+  #scrub: ((progress: (doneBytes: number, totalBytes: number) => void) => Promise<RemoteScrub>) | undefined;
   #statusTimer: Timer | undefined;
   #statusDue = false;
 
@@ -176,6 +180,26 @@ export class Replicator {
     void fetchWithin(block, throughLsn, options).then((result) => this.#emit({ type: 'fetched', id, result }));
   }
 
+  /** Reads all that the bucket holds of the volume. */
+  scrub(id: number): void {
+    const report = (doneBytes: number, totalBytes: number): void =>
+      this.#emit({ type: 'scrubbing', id, doneBytes, totalBytes });
+    const early = (): Promise<RemoteScrub> =>
+      Promise.reject(new GatewayError('store-unreachable', 'the bucket was not reached yet'));
+    void (this.#scrub ?? early)(report).then(
+      (result) => this.#emit({ type: 'scrubbed', id, result }),
+      (error: unknown) => {
+        if (!(error instanceof GatewayError) && !(error instanceof MapDoubtError)) return this.#fail(error);
+        const code = error instanceof GatewayError ? error.code : 'checksum-mismatch';
+        this.#emit({ type: 'scrubbed', id, result: { code, message: error.message } });
+      },
+    );
+  }
+
+  demandCheckpoint(): void {
+    this.#owned?.checkpoints.demand();
+  }
+
   /** Before the bucket was found there is nothing to make one with. */
   receipt(id: number): void {
     const early: FetchFailure = { code: 'store-unreachable', message: 'the bucket was not reached yet' };
@@ -214,6 +238,10 @@ export class Replicator {
     this.#keeper = keeper;
     const tried = new RetryingStore(store, { clock, random, attemptsMax: FETCH_ATTEMPTS_MAX });
     this.#canFetch(new BlockFetcher({ keeper, store: tried, sealer, checksums }));
+    const { signal } = this.#incarnation;
+    const createdSizeBytes = volume.sizeBytes;
+    this.#scrub = (progress) =>
+      scrubRemote({ keeper, store: tried, sealer, checksums, createdSizeBytes, request: { signal }, progress });
     if (head !== undefined) {
       const { lastLsn: lsn, wallMs } = head.index;
       this.#status.recoveryPoint = { ...head.key, link: head.link, lsn, wallMs };

@@ -63,7 +63,6 @@ describe('the command', () => {
   for (const args of [
     ['nbd-watch', '/dev/nbd0', 'nbd://x'],
     ['snapshot', 'create', 'demo'],
-    ['scrub', 'demo', '--heal'],
     ['resize', 'demo', '2GiB'],
     ['volume', 'add', 'x'],
     ['completion', 'bash'],

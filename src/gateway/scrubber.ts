@@ -1,0 +1,121 @@
+/**
+ * `scrub`: reads and verifies a volume's own copy (log and image, as any read does, which heals what has rotted from the
+ * bucket), then lets the replicator read what the bucket holds. With `heal`, blocks whose remote copy is missing or
+ * damaged are written again as they are: an ordinary record, which replication sends under a new segment number, so that
+ * no recovery point ever shows anything else (P2). A new checkpoint then makes the damaged object unneeded.
+ */
+import { GatewayError } from '../base/errors.js';
+import { BLOCK_BYTES, MIB } from '../base/units.js';
+import type { Volume } from '../engine/volume.js';
+import type { ScrubCounts } from '../metrics/source.js';
+import type { Clock } from '../ports/clock.js';
+import type { RemoteScrub } from '../remote/remote-scrub.js';
+import { pace } from './scrub-pace.js';
+
+/** Local reading at most; foreground reads come first anyway, each step waits for the disk. */
+const LOCAL_BYTES_PER_SECOND = 256 * MIB;
+const STEP_BYTES = MIB;
+const REPORTED_MAX = 20;
+
+export interface ScrubberOptions {
+  readonly volume: Volume;
+  readonly clock: Clock;
+  /** undefined: the volume does not replicate. */
+  readonly remote: ((progress: (doneBytes: number, totalBytes: number) => void) => Promise<RemoteScrub>) | undefined;
+  /** Resolves once everything up to now is in the bucket, and a checkpoint of it was asked for. */
+  readonly settle: () => Promise<void>;
+  readonly counts: ScrubCounts;
+  readonly closed: () => boolean;
+}
+
+export interface ScrubReport {
+  /** One line each. */
+  readonly found: readonly string[];
+  readonly healed: number;
+}
+
+export async function scrub(
+  options: ScrubberOptions,
+  heal: boolean,
+  progress: (doneBytes: number, totalBytes: number) => void,
+): Promise<ScrubReport> {
+  const { volume, remote, counts, settle } = options;
+  const found: string[] = [];
+  const healedBefore = volume.status().healedBlocks;
+  await scrubLocal(options, found, progress);
+  let healed = volume.status().healedBlocks - healedBefore;
+  if (healed > 0) found.push(`${healed} blocks of the image had rotted, and were healed from the bucket`);
+  counts.errors.image += healed;
+  if (remote === undefined) return { found, healed };
+  const { blocks, damages } = await remote(progress);
+  counts.blocks += blocks;
+  for (const { object, problem, blocks: living } of damages) {
+    counts.errors.remote += Math.max(1, living.length);
+    found.push(problem.startsWith(object) ? problem : `${object}: ${problem}`);
+  }
+  if (!heal || damages.length === 0) return { found, healed };
+  const again = new Set(damages.flatMap(({ blocks: living }) => living));
+  const unhealed: string[] = [];
+  for (const block of again) {
+    try {
+      await rewrite(volume, block);
+      healed++;
+      counts.healed++;
+    } catch (error) {
+      if (!(error instanceof GatewayError)) throw error;
+      unhealed.push(`block ${block} could not be sent again: ${error.message}`);
+    }
+  }
+  await settle();
+  if (again.size > 0) found.push(`${again.size - unhealed.length} blocks were sent again from the local copy`);
+  return { found: [...found, ...unhealed], healed };
+}
+
+function rewrite(volume: Volume, block: number): Promise<void> {
+  return new Promise((resolve, reject) =>
+    volume.rewrite(block, { done: (error) => (error === undefined ? resolve() : reject(error)) }),
+  );
+}
+
+async function scrubLocal(
+  { volume, clock, counts, closed }: ScrubberOptions,
+  found: string[],
+  progress: (doneBytes: number, totalBytes: number) => void,
+): Promise<void> {
+  const { sizeBytes } = volume;
+  const rest = pace(clock, LOCAL_BYTES_PER_SECOND);
+  for (let at = 0; at < sizeBytes;) {
+    if (closed()) throw new GatewayError('volume-closed', 'the gateway is stopping');
+    // What reads as zero has no content to verify.
+    const [extent] = await volume.blockStatus(at, sizeBytes - at, 1);
+    const extentBytes = extent?.lengthBytes ?? sizeBytes - at;
+    const lengthBytes = extent?.state === 'data' ? Math.min(extentBytes, STEP_BYTES) : extentBytes;
+    if (extent?.state === 'data') {
+      await verify(volume, at, lengthBytes, (block, error) => {
+        const place = error.context['place'] === 'image' ? 'image' : 'log';
+        counts.errors[place]++;
+        if (found.length < REPORTED_MAX) found.push(`block ${block}: ${error.message}`);
+      });
+      counts.blocks += lengthBytes / BLOCK_BYTES;
+      await rest(lengthBytes);
+    }
+    at += lengthBytes;
+    progress(at, sizeBytes);
+  }
+}
+
+async function verify(
+  volume: Volume,
+  at: number,
+  lengthBytes: number,
+  onBad: (block: number, error: GatewayError) => void,
+): Promise<void> {
+  const error = await read(volume, at, lengthBytes);
+  if (error === undefined) return;
+  if (lengthBytes === BLOCK_BYTES) return onBad(at / BLOCK_BYTES, error);
+  for (let block = at; block < at + lengthBytes; block += BLOCK_BYTES) await verify(volume, block, BLOCK_BYTES, onBad);
+}
+
+function read(volume: Volume, at: number, lengthBytes: number): Promise<GatewayError | undefined> {
+  return new Promise((resolve) => volume.cache(at, lengthBytes, { done: resolve }));
+}

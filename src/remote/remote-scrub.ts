@@ -1,0 +1,138 @@
+/**
+ * Reads every live block that the bucket holds, and says which segments are missing or damaged and which blocks of the
+ * volume live in them, so that their owner can send those again. Reads only; the store's budget paces it.
+ *
+ * A segment that dies meanwhile may be gone: it counts only if blocks still live in it when all was read.
+ */
+import { BLOCK_BYTES } from '../base/units.js';
+import type { BlockNumber } from '../base/units.js';
+import type { Checksums } from '../ports/checksum.js';
+import type { ObjectStore, StoreRequest } from '../ports/object-store.js';
+import type { BookKeeper } from './book-keeper.js';
+import type { RemoteBook } from './remote-map-book.js';
+import { isDamage } from './restore-checkpoint.js';
+import type { ObjectSealer } from './seal.js';
+import { readPayload, readSegmentHead } from './segment-reader.js';
+import type { OpenedSegment } from './segment-reader.js';
+import { MapEntries, SHARD_BLOCKS } from './shard-map.js';
+import { openTableShard } from './shard-table.js';
+import type { SegmentRow } from './shard-table.js';
+
+export interface RemoteScrubOptions {
+  readonly keeper: BookKeeper;
+  /** Gives up after a few attempts. */
+  readonly store: ObjectStore;
+  readonly sealer: ObjectSealer;
+  readonly checksums: Checksums;
+  readonly createdSizeBytes: number;
+  readonly request: StoreRequest;
+  readonly progress: (doneBytes: number, totalBytes: number) => void;
+}
+
+export interface RemoteDamage {
+  /** Its name in the bucket. */
+  readonly object: string;
+  readonly problem: string;
+  /** Blocks of the volume whose only remote copy was there. */
+  readonly blocks: readonly BlockNumber[];
+}
+
+export interface RemoteScrub {
+  /** Blocks that were read. */
+  readonly blocks: number;
+  readonly damages: readonly RemoteDamage[];
+}
+
+export async function scrubRemote(options: RemoteScrubOptions): Promise<RemoteScrub> {
+  const { keeper, sealer, progress } = options;
+  const { rows, damages } = await keeper.use((book) => liveRows(book, options));
+  const total = rows.reduce((sum, { payloadBlocks }) => sum + payloadBlocks, 0);
+  const problems = new Map<number, string>();
+  let done = 0;
+  for (const row of rows) {
+    const problem = await problemOf(row, options);
+    if (problem !== undefined) problems.set(row.number, problem);
+    done += row.payloadBlocks;
+    progress(done * BLOCK_BYTES, total * BLOCK_BYTES);
+  }
+  if (problems.size > 0) {
+    const living = await keeper.use((book) => blocksIn(book, problems, options.createdSizeBytes));
+    for (const row of rows) {
+      const [problem, blocks] = [problems.get(row.number), living.get(row.number)];
+      if (problem !== undefined && blocks !== undefined)
+        damages.push({ object: sealer.names.segment(row), problem, blocks });
+    }
+  }
+  return { blocks: total, damages };
+}
+
+async function liveRows(
+  book: RemoteBook,
+  { store, sealer, request }: RemoteScrubOptions,
+): Promise<{ rows: SegmentRow[]; damages: RemoteDamage[] }> {
+  const damages: RemoteDamage[] = [];
+  const rows = book.table.tail.filter(({ liveBlocks }) => liveBlocks > 0).map(({ row }) => row);
+  for (const shard of book.table.tableShards) {
+    const name = sealer.names.shard(shard);
+    try {
+      const all = openTableShard(sealer, shard, await store.get(name, request));
+      rows.push(...all.filter(({ number }) => (shard.live[number % shard.live.length] ?? 0) > 0));
+    } catch (error) {
+      if (!isDamage(error)) throw error;
+      damages.push({ object: name, problem: error.message, blocks: [] });
+    }
+  }
+  return { rows, damages };
+}
+
+async function problemOf(row: SegmentRow, options: RemoteScrubOptions): Promise<string | undefined> {
+  const { store, sealer, request } = options;
+  const name = sealer.names.segment(row);
+  try {
+    const head = await readSegmentHead(store, sealer, row, request);
+    if (head.kind === 'absent') return `${name}: it is missing`;
+    if (head.kind !== 'segment' || !Buffer.from(head.header.salt).equals(row.salt)) {
+      return `${name}: another object lies in its place`;
+    }
+    return sumProblem(head, await readPayload(store, sealer, head, request), options);
+  } catch (error) {
+    if (isDamage(error)) return error.message;
+    throw error;
+  }
+}
+
+/** What was sealed must be what its index says: rot before the sealing passes every tag. */
+function sumProblem(
+  { key, index }: OpenedSegment,
+  payload: Uint8Array,
+  { checksums, sealer }: RemoteScrubOptions,
+): string | undefined {
+  const { extents, sums } = index;
+  for (let at = 0; at < extents.count; at++) {
+    const [first = 0, count = 0, start = 0] = [extents.firstBlock[at], extents.blockCount[at], extents.payload[at]];
+    const bad = checksums.verifyBlocks(payload, start * BLOCK_BYTES, count, first, sums, start);
+    if (bad >= 0) return `${sealer.names.segment(key)}: a block of it had rotted before it was sent`;
+  }
+  return undefined;
+}
+
+/** Blocks of the volume that live in any of the segments, by segment number. */
+async function blocksIn(
+  book: RemoteBook,
+  wanted: ReadonlyMap<number, string>,
+  createdSizeBytes: number,
+): Promise<Map<number, BlockNumber[]>> {
+  const found = new Map<number, BlockNumber[]>();
+  const shards = Math.ceil((book.sizeBytes ?? createdSizeBytes) / BLOCK_BYTES / SHARD_BLOCKS);
+  for (let shard = 0; shard < shards; shard++) {
+    const entries = new MapEntries(await book.map.merged(shard));
+    for (let at = 0; at < SHARD_BLOCKS; at++) {
+      const number = entries.segment(at);
+      if (number === 0 || !wanted.has(number)) continue;
+      const blocks = found.get(number) ?? [];
+      blocks.push(shard * SHARD_BLOCKS + at);
+      found.set(number, blocks);
+    }
+  }
+  return found;
+}
