@@ -160,7 +160,8 @@ export function eventOf(head: SegmentHead): OwnershipEvent {
 }
 
 function lostText(end: ChainPoint, state: ReplicationState): string {
-  const lost = `at least ${state.segmentNumber - end.number} segments and ${state.replicatedLsn - end.lsn} LSNs are missing`;
+  const segments = state.segmentNumber - end.number;
+  const lost = `at least ${segments} segment${segments === 1 ? '' : 's'} and ${state.replicatedLsn - end.lsn} LSNs are missing`;
   return end.number === 0
     ? `${lost}: nothing is left`
     : `${lost}: what is left ends ${new Date(end.wallMs).toISOString()}`;
