@@ -50,7 +50,10 @@ describe('the line of receipts', () => {
   it('answers who asks, each one once, and refuses when there is nobody to ask any more', async () => {
     const { line } = lineTo(undefined);
     const ids: number[] = [];
-    const ask = () => line.ask((message) => void (message.type === 'receipt' && ids.push(message.id)));
+    const ask = () =>
+      line.ask((message) => {
+        if (message.type === 'receipt') ids.push(message.id);
+      });
     const asked = [ask(), ask(), ask()];
     assert.equal(new Set(ids).size, 3);
     line.received({ type: 'receipt', id: ids[1] ?? 0, result: 'text' });
