@@ -31,6 +31,12 @@ export interface VolumeConfiguration {
   readonly intervalMs: number;
   readonly segmentBytes: number;
   readonly whenFenced: 'readOnly' | 'continue';
+  readonly scrub: {
+    /** undefined: only when it is called. */
+    readonly everyMs: number | undefined;
+    /** Also what the bucket holds, which is a download of all of it. */
+    readonly remote: boolean;
+  };
   readonly receipts: {
     /** An absolute path, or http(s)://…; undefined: receipts are kept in the volume's directory only. */
     readonly exportTo: string | undefined;

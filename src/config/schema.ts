@@ -61,6 +61,10 @@ function httpUrl(raw: unknown): string {
   throw new WrongValue(`${shown(raw)} is not an endpoint; write http://HOST:PORT or https://HOST:PORT`);
 }
 
+function scrubPeriod(raw: unknown): number | undefined {
+  return raw === 'never' || raw === false ? undefined : durationBetween(60_000, 3650 * 86_400_000)(raw);
+}
+
 function pathOrUrl(raw: unknown): string {
   if (
     typeof raw === 'string' &&
@@ -176,6 +180,10 @@ export const volumeSettings = {
     segmentSize: setting('8MiB', sizeBetween(256 * KIB, limits.segmentBytesMax)),
   },
   whenFenced: setting('readOnly', oneOf('readOnly', 'continue')),
+  scrub: {
+    every: setting('30d', scrubPeriod),
+    remote: flag(false),
+  },
   receipts: {
     exportTo: optional(pathOrUrl),
     method: setting('PUT', oneOf('PUT', 'POST')),

@@ -35,7 +35,8 @@ import { FillRate } from './fill-rate.js';
 import { ReceiptLine } from './receipt-line.js';
 import { RemoteCopyLine } from './remote-copy-line.js';
 import type { ReplicationLine, ReplicationListener } from './replication-thread.js';
-import { scrub } from './scrubber.js';
+import { ScrubSchedule } from './scrub-schedule.js';
+import { scrub, SCRUB_BYTES_PER_SECOND, SCRUB_BYTES_PER_SECOND_MIN } from './scrubber.js';
 import type { ScrubberOptions, ScrubReport } from './scrubber.js';
 import { idleReplication, openingStatus } from './volume-placeholder.js';
 
@@ -90,6 +91,7 @@ export class GatewayVolume implements Drainable {
   readonly #receipts: ReceiptLine;
   #attached = false;
   #scrubs = false;
+  #schedule: ScrubSchedule | undefined;
   readonly #scrubCounts: ScrubCounts = { blocks: 0, healed: 0, errors: { image: 0, log: 0, remote: 0 } };
   #scrubbing:
     | {
@@ -233,6 +235,7 @@ export class GatewayVolume implements Drainable {
       shared: configuration.access === 'shared',
       attach: (client, control) => this.#access.attach(client, control),
     };
+    this.#scheduleScrubs(volume);
     this.#options.log.info('volume open', { volume: this.name, sizeBytes: volume.sizeBytes });
   }
 
@@ -404,14 +407,20 @@ export class GatewayVolume implements Drainable {
   }
 
   /** Verifies log, image and bucket; one at a time. */
-  async scrub(heal: boolean, progress: (doneBytes: number, totalBytes: number) => void): Promise<ScrubReport> {
+  async scrub(
+    heal: boolean,
+    progress: (doneBytes: number, totalBytes: number) => void,
+    paced?: { readonly bytesPerSecond: number; readonly remote: boolean },
+  ): Promise<ScrubReport> {
     const [volume, line] = [this.#volume, this.#line];
     if (volume === undefined || this.#served === undefined) {
       throw new GatewayError('volume-closed', `volume ${this.name} is not open`);
     }
     if (this.#scrubs) throw new GatewayError('invalid-request', `volume ${this.name} is being scrubbed`);
     this.#scrubs = true;
-    const remote = line === undefined || this.#refusal !== undefined ? undefined : this.#scrubRemote(line);
+    const local = line === undefined || this.#refusal !== undefined || paced?.remote === false;
+    const remote = local ? undefined : this.#scrubRemote(line);
+    const bytesPerSecond = paced?.bytesPerSecond ?? SCRUB_BYTES_PER_SECOND;
     const settle = async (): Promise<void> => {
       await this.replicateTo(await volume.forceFlush());
       line?.send({ type: 'checkpoint' });
@@ -419,10 +428,27 @@ export class GatewayVolume implements Drainable {
     const { clock } = this.#options;
     const closed = (): boolean => this.#closed;
     try {
-      return await scrub({ volume, clock, remote, settle, counts: this.#scrubCounts, closed }, heal, progress);
+      return await scrub(
+        { volume, clock, remote, settle, counts: this.#scrubCounts, bytesPerSecond, closed },
+        heal,
+        progress,
+      );
     } finally {
       this.#scrubs = false;
     }
+  }
+
+  #scheduleScrubs(volume: Volume): void {
+    const { configuration, disk, clock, log } = this.#options;
+    const { everyMs, remote } = configuration.scrub;
+    if (everyMs === undefined) return;
+    const run = async (): Promise<readonly string[]> => {
+      // A quarter of the period suffices, so that one that is interrupted now and then ends as well.
+      const bytesPerSecond = Math.max(SCRUB_BYTES_PER_SECOND_MIN, (4000 * volume.sizeBytes) / everyMs);
+      return (await this.scrub(false, () => undefined, { bytesPerSecond, remote })).found;
+    };
+    this.#schedule = new ScrubSchedule({ everyMs, disk, clock, log: log.child('scrub', { volume: this.name }), run });
+    this.#schedule.start();
   }
 
   #scrubRemote(line: ReplicationLine): NonNullable<ScrubberOptions['remote']> {
@@ -534,6 +560,7 @@ export class GatewayVolume implements Drainable {
     this.#closed = true;
     this.#access.close();
     this.#receipts.close();
+    this.#schedule?.stop();
     this.#scrubbing?.reject(closing());
     this.#durableTimer?.cancel();
     this.#line?.send({ type: 'stop' });

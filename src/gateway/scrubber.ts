@@ -12,8 +12,10 @@ import type { Clock } from '../ports/clock.js';
 import type { RemoteScrub } from '../remote/remote-scrub.js';
 import { pace } from './scrub-pace.js';
 
-/** Local reading at most; foreground reads come first anyway, each step waits for the disk. */
-const LOCAL_BYTES_PER_SECOND = 256 * MIB;
+/** One that somebody waits for; each step waits for the disk. */
+export const SCRUB_BYTES_PER_SECOND = 256 * MIB;
+/** One by schedule. */
+export const SCRUB_BYTES_PER_SECOND_MIN = 4 * MIB;
 const STEP_BYTES = MIB;
 const REPORTED_MAX = 20;
 
@@ -25,6 +27,8 @@ export interface ScrubberOptions {
   /** Resolves once everything up to now is in the bucket, and a checkpoint of it was asked for. */
   readonly settle: () => Promise<void>;
   readonly counts: ScrubCounts;
+  /** For what is read here. */
+  readonly bytesPerSecond: number;
   readonly closed: () => boolean;
 }
 
@@ -78,12 +82,12 @@ function rewrite(volume: Volume, block: number): Promise<void> {
 }
 
 async function scrubLocal(
-  { volume, clock, counts, closed }: ScrubberOptions,
+  { volume, clock, counts, closed, bytesPerSecond }: ScrubberOptions,
   found: string[],
   progress: (doneBytes: number, totalBytes: number) => void,
 ): Promise<void> {
   const { sizeBytes } = volume;
-  const rest = pace(clock, LOCAL_BYTES_PER_SECOND);
+  const rest = pace(clock, bytesPerSecond);
   for (let at = 0; at < sizeBytes;) {
     if (closed()) throw new GatewayError('volume-closed', 'the gateway is stopping');
     // What reads as zero has no content to verify.

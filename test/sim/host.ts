@@ -289,5 +289,6 @@ const defaults: VolumeConfiguration = {
   intervalMs: 2000,
   segmentBytes: 64 * KIB,
   whenFenced: 'readOnly',
+  scrub: { everyMs: undefined, remote: false },
   receipts: { exportTo: undefined, method: 'PUT', everyMs: 5000 },
 };
