@@ -16,6 +16,7 @@ import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { GatewayError } from '../base/errors.js';
 import type { ErrorCode } from '../base/errors.js';
+import { DIRECT_BYTES_MIN, writeDirectly } from './direct-write.js';
 import type { ByteRange, ObjectStore, StoredObject, StoreRequest } from '../ports/object-store.js';
 import type { Random } from '../ports/random.js';
 
@@ -270,6 +271,10 @@ async function describe(key: string, path: string): Promise<StoredObject> {
 }
 
 async function writeDurably(path: string, body: Uint8Array): Promise<void> {
+  if (body.length >= DIRECT_BYTES_MIN) {
+    if (await writeDirectly(path, body)) return;
+    await rm(path, { force: true });
+  }
   const file = await open(path, 'wx', 0o600);
   try {
     await file.writeFile(body);

@@ -37,6 +37,7 @@ import {
 } from './seal-header.js';
 import type { ClearHeader, ObjectKind } from './seal-header.js';
 
+const CIPHER_PIECE_BYTES = 32 * 1024;
 export const KEY_BYTES = 32;
 export const LINK_BYTES = 32;
 /** Plain indexes are padded with zeros to a multiple of this, so that lengths tell less. */
@@ -227,7 +228,11 @@ class FrameCipher {
     this.#bind(frame, last);
     const cipher = createCipheriv('aes-256-gcm', this.#key, this.#nonce, { authTagLength: TAG_BYTES });
     cipher.setAAD(this.#associated);
-    target.set(cipher.update(plain), targetStart);
+    // Each piece gets memory of its own from Node: small ones come from the heap's warm pages, while a whole frame would
+    // be mapped, faulted in page by page and unmapped again, at three times the cost of the encryption itself.
+    for (let at = 0; at < plain.length; at += CIPHER_PIECE_BYTES) {
+      target.set(cipher.update(plain.subarray(at, at + CIPHER_PIECE_BYTES)), targetStart + at);
+    }
     cipher.final();
     target.set(cipher.getAuthTag(), targetStart + plain.length);
     return plain.length + TAG_BYTES;
