@@ -303,6 +303,8 @@ export class GatewayVolume implements Drainable {
     switch (message.type) {
       case 'attached':
         this.#attached = true;
+        // Another life has not heard what the one before was asked.
+        this.#scrubbing?.reject(new GatewayError('disk-failed', 'replication began anew meanwhile; scrub again'));
         this.#firstAnswer?.resolve();
         log.info(message.created ? 'remote volume created' : 'remote volume found', { volume: this.name });
         return;

@@ -10,6 +10,7 @@ import type { ReceiptOutlet } from '../ports/receipt-outlet.js';
 import type { FromReplicator, ToReplicator } from '../remote/replication-messages.js';
 
 const againMs = 60_000;
+const answerMsMax = 10_000;
 
 interface Question {
   readonly resolve: (text: string) => void;
@@ -52,7 +53,18 @@ export class ReceiptLine {
   ask(send: (message: ToReplicator) => void): Promise<string> {
     const id = this.#nextId++;
     return new Promise((resolve, reject) => {
-      this.#questions.set(id, { resolve, reject });
+      // A replicator that begins anew has not heard the question.
+      const timer = this.#clock.after(answerMsMax, () => {
+        this.#questions.delete(id);
+        reject(new GatewayError('store-unreachable', 'the replicator does not answer; ask again'));
+      });
+      const settled =
+        <Value>(settle: (value: Value) => void) =>
+        (value: Value): void => {
+          timer.cancel();
+          settle(value);
+        };
+      this.#questions.set(id, { resolve: settled(resolve), reject: settled(reject) });
       send({ type: 'receipt', id });
     });
   }

@@ -207,6 +207,7 @@ class Simulation {
     await Promise.all(others);
     if (random.fraction() < 0.3) await this.judgeBucket();
     if (random.fraction() < 0.15) await this.maybeDrain(host);
+    if (random.fraction() < 0.1) await this.maybeScrub(host);
     if (random.fraction() < 0.3) await this.scheduler.sleep(random.below(9000));
     if (this.profile.twoOwners && this.hosts.length < 3 && random.fraction() < 0.25) await this.addOwner(host);
   }
@@ -423,6 +424,25 @@ class Simulation {
       .then((lsn) => gateway.replicateTo(lsn))
       .catch(() => undefined);
     await Promise.race([gone, drained, this.scheduler.sleep(this.random.below(20_000))]);
+  }
+
+  /** `keepgate scrub`, while all goes on: in a history without rot it finds nothing. */
+  private async maybeScrub(host: SimHost): Promise<void> {
+    const { gateway, life } = host;
+    if (gateway === undefined || !host.alive || host.device === undefined) return;
+    const gone = new Promise<void>((resolve) => life?.onDeath(resolve));
+    const scrubbed = gateway
+      .scrub(true, () => undefined)
+      .then(
+        ({ found }) => {
+          if (!host.alive || found.length === 0 || this.profile.keeps !== 'all') return;
+          host.violation ??= new Violation(`a scrub of ${host.name} found ${found.join('; ')}`);
+        },
+        (error: unknown) => {
+          if (!(error instanceof GatewayError)) host.violation ??= new Violation(`a scrub broke: ${String(error)}`);
+        },
+      );
+    await Promise.race([gone, scrubbed, this.scheduler.sleep(this.random.below(30_000))]);
   }
 
   /** `keepgate takeover` of a host that was fenced: it succeeds, or says why not. */

@@ -65,6 +65,14 @@ describe('the line of receipts', () => {
     line.close();
   });
 
+  it('does not wait for ever for a replicator that begins anew', async () => {
+    const { line, clock } = lineTo(undefined);
+    const asked = line.ask(() => undefined);
+    clock.advance(10_000);
+    await assert.rejects(asked, { code: 'store-unreachable' });
+    line.close();
+  });
+
   it('stops trying when it is closed', async () => {
     const place = new Place();
     const { line, clock } = lineTo(place);
