@@ -163,6 +163,11 @@ export class Destager {
     return this.alone(() => this.healed.write(block, bytes, throughLsn));
   }
 
+  /** Whether the bucket contradicts a watched block of the image (healed-block.ts); `put` puts it right. */
+  contradicted(block: BlockNumber, bytes: Uint8Array, put: boolean): Promise<boolean> {
+    return this.alone(() => this.healed.contradicted(block, bytes, put));
+  }
+
   private alone<T>(work: () => Promise<T>): Promise<T> {
     const result = this.turn.then(work);
     this.turn = result.then(

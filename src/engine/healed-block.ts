@@ -53,6 +53,21 @@ export class HealedBlocks {
     for (const block of [...this.watched.keys()]) if (newest.lookup(block) !== -1) this.watched.delete(block);
   }
 
+  /**
+   * Whether a watched block of the image, sum and all, is not what the bucket has at a recovery point of at least what
+   * the image included when the watch began: a write of it, or of its sum, was lost. `put` puts it right then.
+   */
+  async contradicted(block: BlockNumber, bytes: Uint8Array, put: boolean): Promise<boolean> {
+    const { image, overlay, watched, checksums } = this;
+    const at = block % SUMS_PER_PAGE;
+    const sums = await image.sums.page(block);
+    if (!watched.has(block) || overlay.lookup(block) !== -1 || sums[at] === SUM_REMOTE) return false;
+    const zero = checksums.isZero(bytes, 0, BLOCK_BYTES);
+    if (sums[at] === SUM_ZERO ? zero : checksums.verifyBlocks(bytes, 0, 1, block, sums, at) < 0) return false;
+    if (put) await this.put(block, bytes, zero);
+    return true;
+  }
+
   /** Writes a watched block as the bucket has it at a recovery point of at least `throughLsn`. */
   async write(block: BlockNumber, bytes: Uint8Array, throughLsn: Lsn): Promise<HealOutcome> {
     const { image, overlay, watched, checksums } = this;
@@ -62,8 +77,14 @@ export class HealedBlocks {
     if (lsn === undefined || overlay.lookup(block) !== -1 || sums[at] === SUM_ZERO) return 'superseded';
     const lost = sums[at] === SUM_REMOTE;
     if (lost ? throughLsn < lsn : checksums.verifyBlocks(bytes, 0, 1, block, sums, at) >= 0) return 'different';
+    await this.put(block, bytes, lost && checksums.isZero(bytes, 0, BLOCK_BYTES));
+    return 'healed';
+  }
+
+  private async put(block: BlockNumber, bytes: Uint8Array, zero: boolean): Promise<void> {
+    const { image, checksums } = this;
     let healedSum = SUM_ZERO;
-    if (!lost || !checksums.isZero(bytes, 0, BLOCK_BYTES)) {
+    if (!zero) {
       checksums.sumBlocks(bytes, 0, 1, this.sum, 0);
       checksums.toBlockSums(this.sum, 0, 1, block);
       healedSum = this.sum[0] ?? 0;
@@ -74,6 +95,5 @@ export class HealedBlocks {
     await image.sums.page(block);
     image.sums.set(block, healedSum);
     this.unsynced = true;
-    return 'healed';
   }
 }

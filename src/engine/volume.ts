@@ -7,6 +7,7 @@
 import { DurabilityLostError, GatewayError } from '../base/errors.js';
 import { limits } from '../base/limits.js';
 import { BLOCK_BYTES, type BlockNumber, type ByteLength, type ByteOffset, type Lsn } from '../base/units.js';
+import { SUM_REMOTE, SUMS_PER_PAGE } from './sums.js';
 import type { BlockDevice, BlockStatusExtent, Completion, PartialWrite } from '../ports/block-device.js';
 import type { DurableState, ReplicationState } from '../ports/replication.js';
 import type { EngineStatus, VolumeState } from '../ports/volume-status.js';
@@ -250,6 +251,30 @@ export class Volume implements BlockDevice {
   rewrite(block: BlockNumber, completion: Completion): void {
     this.check(block * BLOCK_BYTES, BLOCK_BYTES, 'write');
     this.open(block * BLOCK_BYTES, 0, true).submit(false, completion);
+  }
+
+  /** The sum of the image's block; undefined: its newest version is in the log, or the sum is lost. */
+  async settledSum(block: BlockNumber): Promise<number | undefined> {
+    const { overlay, image } = this.parts;
+    if (overlay.lookup(block) !== -1) return undefined;
+    const sum = (await image.sums.page(block))[block % SUMS_PER_PAGE];
+    return sum === SUM_REMOTE ? undefined : sum;
+  }
+
+  /**
+   * Whether the image's block is older than the bucket's although nothing of it is pending: what the disk said to have
+   * written was lost, sum and all. `put` puts it right. Rejects where the bucket does not give its copy.
+   */
+  async contradicted(block: BlockNumber, put: boolean): Promise<boolean> {
+    const { destager } = this.parts;
+    const { remoteCopy } = this.options;
+    if (remoteCopy === undefined) return false;
+    const { lsn } = await destager.watch(block);
+    try {
+      return await destager.contradicted(block, await remoteCopy.fetch(block, lsn), put);
+    } finally {
+      destager.unwatch(block);
+    }
   }
 
   private open(offset: ByteOffset, lengthBytes: ByteLength, rewrites: boolean): PartialWrite {

@@ -98,6 +98,7 @@ export class GatewayVolume implements Drainable {
         readonly resolve: (result: RemoteScrub) => void;
         readonly reject: (error: GatewayError) => void;
         readonly progress: (doneBytes: number, totalBytes: number) => void;
+        readonly live: (blocks: Float64Array, sums: Uint32Array) => void;
       }
     | undefined;
   #takingOver: { readonly resolve: () => void; readonly reject: (error: GatewayError) => void } | undefined;
@@ -330,6 +331,9 @@ export class GatewayVolume implements Drainable {
       case 'scrubbing':
         this.#scrubbing?.progress(message.doneBytes, message.totalBytes);
         return;
+      case 'liveSums':
+        this.#scrubbing?.live(message.blocks, message.sums);
+        return;
       case 'scrubbed': {
         const { result } = message;
         if ('damages' in result) this.#scrubbing?.resolve(result);
@@ -454,11 +458,11 @@ export class GatewayVolume implements Drainable {
   }
 
   #scrubRemote(line: ReplicationLine): NonNullable<ScrubberOptions['remote']> {
-    return (progress) =>
+    return (progress, live) =>
       new Promise<RemoteScrub>((resolve, reject) => {
         if (this.#refusal !== undefined || this.#closed) return reject(this.#refusal ?? closing());
         if (!this.#attached) return reject(new GatewayError('store-unreachable', 'the bucket was not reached yet'));
-        this.#scrubbing = { resolve, reject, progress };
+        this.#scrubbing = { resolve, reject, progress, live };
         line.send({ type: 'scrub', id: 1 });
       }).finally(() => (this.#scrubbing = undefined));
   }

@@ -18,12 +18,18 @@ export const SCRUB_BYTES_PER_SECOND = 256 * MIB;
 export const SCRUB_BYTES_PER_SECOND_MIN = 4 * MIB;
 const STEP_BYTES = MIB;
 const REPORTED_MAX = 20;
+const DIFFERING_MAX = 1000;
 
 export interface ScrubberOptions {
   readonly volume: Volume;
   readonly clock: Clock;
   /** undefined: the volume does not replicate. */
-  readonly remote: ((progress: (doneBytes: number, totalBytes: number) => void) => Promise<RemoteScrub>) | undefined;
+  readonly remote:
+    | ((
+        progress: (doneBytes: number, totalBytes: number) => void,
+        live: (blocks: Float64Array, sums: Uint32Array) => void,
+      ) => Promise<RemoteScrub>)
+    | undefined;
   /** Resolves once everything up to now is in the bucket, and a checkpoint of it was asked for. */
   readonly settle: () => Promise<void>;
   readonly counts: ScrubCounts;
@@ -51,8 +57,21 @@ export async function scrub(
   if (healed > 0) found.push(`${healed} blocks of the image had rotted, and were healed from the bucket`);
   counts.errors.image += healed;
   if (remote === undefined) return { found, healed };
-  const { blocks, damages } = await remote(progress);
+  const differing = new Differing(volume);
+  const { blocks, damages } = await remote(progress, (live, sums) => differing.hold(live, sums));
   counts.blocks += blocks;
+  const stale = await differing.confirmed(heal);
+  counts.errors.image += stale.length;
+  if (heal) {
+    healed += stale.length;
+    counts.healed += stale.length;
+  }
+  if (stale.length > 0) {
+    const which = stale.length === 1 ? 'block' : `${stale.length} blocks, the first is`;
+    found.push(
+      `${which} ${stale[0] ?? 0}: the image is older than the bucket’s copy, the disk lost what it said to have written${heal ? '; healed' : ''}`,
+    );
+  }
   for (const { object, problem, blocks: living } of damages) {
     counts.errors.remote += Math.max(1, living.length);
     found.push(problem.startsWith(object) ? problem : `${object}: ${problem}`);
@@ -73,6 +92,44 @@ export async function scrub(
   await settle();
   if (again.size > 0) found.push(`${again.size - unhealed.length} blocks were sent again from the local copy`);
   return { found: [...found, ...unhealed], healed };
+}
+
+/**
+ * Blocks of which image and bucket say different things. Most are only not replicated yet; the others show a write that
+ * the disk lost together with its checksum, which no checksum can.
+ */
+class Differing {
+  readonly #volume: Volume;
+  readonly #blocks = new Set<number>();
+  #turn: Promise<void> = Promise.resolve();
+
+  constructor(volume: Volume) {
+    this.#volume = volume;
+  }
+
+  hold(blocks: Float64Array, sums: Uint32Array): void {
+    this.#turn = this.#turn.then(async () => {
+      for (const [at, block] of blocks.entries()) {
+        if (this.#blocks.size >= DIFFERING_MAX) return;
+        const sum = await this.#volume.settledSum(block);
+        if (sum !== undefined && sum !== sums[at]) this.#blocks.add(block);
+      }
+    });
+  }
+
+  async confirmed(put: boolean): Promise<number[]> {
+    await this.#turn;
+    const confirmed: number[] = [];
+    for (const block of this.#blocks) {
+      try {
+        if (await this.#volume.contradicted(block, put)) confirmed.push(block);
+      } catch (error) {
+        // The bucket does not give it, or it is written all the time: nothing is proved.
+        if (!(error instanceof GatewayError)) throw error;
+      }
+    }
+    return confirmed;
+  }
 }
 
 function rewrite(volume: Volume, block: number): Promise<void> {

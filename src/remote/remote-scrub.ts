@@ -27,6 +27,8 @@ export interface RemoteScrubOptions {
   readonly createdSizeBytes: number;
   readonly request: StoreRequest;
   readonly progress: (doneBytes: number, totalBytes: number) => void;
+  /** Blocks whose newest remote copy was read, and their block sums. */
+  readonly live: (blocks: Float64Array, sums: Uint32Array) => void;
 }
 
 export interface RemoteDamage {
@@ -94,11 +96,32 @@ async function problemOf(row: SegmentRow, options: RemoteScrubOptions): Promise<
     if (head.kind !== 'segment' || !Buffer.from(head.header.salt).equals(row.salt)) {
       return `${name}: another object lies in its place`;
     }
-    return sumProblem(head, await readPayload(store, sealer, head, request), options);
+    const problem = sumProblem(head, await readPayload(store, sealer, head, request), options);
+    if (problem === undefined) await tellLive(head, options);
+    return problem;
   } catch (error) {
     if (isDamage(error)) return error.message;
     throw error;
   }
+}
+
+async function tellLive({ key, index }: OpenedSegment, { keeper, live }: RemoteScrubOptions): Promise<void> {
+  const blocks: number[] = [];
+  const sums: number[] = [];
+  await keeper.use(async (book) => {
+    const { extents } = index;
+    for (let at = 0; at < extents.count; at++) {
+      for (let run = 0; run < (extents.blockCount[at] ?? 0); run++) {
+        const block = (extents.firstBlock[at] ?? 0) + run;
+        const payload = (extents.payload[at] ?? 0) + run;
+        const place = await book.map.place(block);
+        if (place?.segment !== key.number || place.payload !== payload) continue;
+        blocks.push(block);
+        sums.push(index.sums[payload] ?? 0);
+      }
+    }
+  });
+  live(Float64Array.from(blocks), Uint32Array.from(sums));
 }
 
 /** What was sealed must be what its index says: rot before the sealing passes every tag. */

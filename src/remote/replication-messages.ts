@@ -83,6 +83,8 @@ export type FromReplicator =
   /** A receipt as text, or why there is none; id 0: it was due. */
   | { readonly type: 'receipt'; readonly id: number; readonly result: string | FetchFailure }
   | { readonly type: 'scrubbing'; readonly id: number; readonly doneBytes: number; readonly totalBytes: number }
+  /** What the bucket's newest copy of blocks has for block sums, to be held against the image's. */
+  | { readonly type: 'liveSums'; readonly blocks: Float64Array; readonly sums: Uint32Array }
   | { readonly type: 'scrubbed'; readonly id: number; readonly result: RemoteScrub | FetchFailure }
   /** Owner again: a state with `fenced` false was sent before. Or why not, nothing having changed. */
   | { readonly type: 'tookOver'; readonly id: number; readonly refusal: FetchFailure | undefined }

@@ -241,7 +241,16 @@ export class Replicator {
     const { signal } = this.#incarnation;
     const createdSizeBytes = volume.sizeBytes;
     this.#scrub = (progress) =>
-      scrubRemote({ keeper, store: tried, sealer, checksums, createdSizeBytes, request: { signal }, progress });
+      scrubRemote({
+        keeper,
+        store: tried,
+        sealer,
+        checksums,
+        createdSizeBytes,
+        request: { signal },
+        progress,
+        live: (blocks, sums) => this.#emit({ type: 'liveSums', blocks, sums }),
+      });
     if (head !== undefined) {
       const { lastLsn: lsn, wallMs } = head.index;
       this.#status.recoveryPoint = { ...head.key, link: head.link, lsn, wallMs };

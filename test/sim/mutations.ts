@@ -238,6 +238,18 @@ export const mutations: readonly Mutation[] = [
     ],
   },
   {
+    name: 'heal a block that is pending from an older recovery point',
+    kinds: [0, 1, 3],
+    patches: [
+      engine(
+        'healed-block',
+        'if (!watched.has(block) || overlay.lookup(block) !== -1 || sums[at] === SUM_REMOTE)',
+        'if (sums[at] === SUM_REMOTE)',
+      ),
+      engine('volume', 'const { lsn } = await destager.watch(block);', 'await destager.watch(block); const lsn = 0;'),
+    ],
+  },
+  {
     name: 'accept a foreign object after 412',
     kinds: owners,
     patches: [remote('upload-rules', "{ outcome: 'other', kind: found.kind }", "{ outcome: 'mine' }")],
