@@ -14,7 +14,7 @@ import type { VolumeConfiguration } from '../config/configuration.js';
 import { createVolume, readIdentity } from '../engine/volume-directory-format.js';
 import type { VolumeIdentity } from '../engine/volume-directory-format.js';
 import { Volume } from '../engine/volume.js';
-import type { MeteredVolume, ScrubCounts, Transfers } from '../metrics/source.js';
+import type { MeteredVolume, Transfers } from '../metrics/source.js';
 import type { Checksums } from '../ports/checksum.js';
 import type { Clock, Timer } from '../ports/clock.js';
 import type { Disk } from '../ports/disk.js';
@@ -27,7 +27,6 @@ import type { EngineStatus, VolumeState, VolumeStatus } from '../ports/volume-st
 import type { MasterKey } from '../remote/key.js';
 import type { FetchFailure, FromReplicator, ReplicationConfig } from '../remote/replication-messages.js';
 import { newestKept } from '../remote/receipt-keeper.js';
-import type { RemoteScrub } from '../remote/remote-scrub.js';
 import { isEstablished } from '../remote/replicator-attach.js';
 import { VolumeAccess } from './access.js';
 import type { Drainable } from './drain-operation.js';
@@ -35,9 +34,8 @@ import { FillRate } from './fill-rate.js';
 import { ReceiptLine } from './receipt-line.js';
 import { RemoteCopyLine } from './remote-copy-line.js';
 import type { ReplicationLine, ReplicationListener } from './replication-thread.js';
-import { ScrubSchedule } from './scrub-schedule.js';
-import { scrub, SCRUB_BYTES_PER_SECOND, SCRUB_BYTES_PER_SECOND_MIN } from './scrubber.js';
-import type { ScrubberOptions, ScrubReport } from './scrubber.js';
+import { ScrubLine } from './scrub-line.js';
+import type { ScrubReport } from './scrubber.js';
 import { idleReplication, openingStatus } from './volume-placeholder.js';
 
 /** Durability advances with every fdatasync; the replicator need not hear of each. */
@@ -90,17 +88,7 @@ export class GatewayVolume implements Drainable {
   readonly #remoteCopy: RemoteCopyLine;
   readonly #receipts: ReceiptLine;
   #attached = false;
-  #scrubs = false;
-  #schedule: ScrubSchedule | undefined;
-  readonly #scrubCounts: ScrubCounts = { blocks: 0, healed: 0, errors: { image: 0, log: 0, remote: 0 } };
-  #scrubbing:
-    | {
-        readonly resolve: (result: RemoteScrub) => void;
-        readonly reject: (error: GatewayError) => void;
-        readonly progress: (doneBytes: number, totalBytes: number) => void;
-        readonly live: (blocks: Float64Array, sums: Uint32Array) => void;
-      }
-    | undefined;
+  readonly #scrubs: ScrubLine;
   #takingOver: { readonly resolve: () => void; readonly reject: (error: GatewayError) => void } | undefined;
   #closed = false;
   #replication: ReplicationStatus | undefined;
@@ -120,6 +108,20 @@ export class GatewayVolume implements Drainable {
     this.#options = options;
     this.#remoteCopy = new RemoteCopyLine(clock);
     this.#receipts = new ReceiptLine({ outlet: options.replication?.outlet, clock, log });
+    this.#scrubs = new ScrubLine({
+      configuration,
+      disk: options.disk,
+      clock,
+      log,
+      line: () => {
+        const line = this.#line;
+        return line === undefined || !this.#attached || this.#refusal !== undefined
+          ? undefined
+          : (message) => line.send(message);
+      },
+      replicates: () => this.replicates,
+      replicate: async () => this.replicateTo(await this.forceFlush()),
+    });
     this.#access = new VolumeAccess({ volume: this.name, mode: configuration.access, clock, log });
     if (options.replication !== undefined) this.#replication = idleReplication;
   }
@@ -236,7 +238,7 @@ export class GatewayVolume implements Drainable {
       shared: configuration.access === 'shared',
       attach: (client, control) => this.#access.attach(client, control),
     };
-    this.#scheduleScrubs(volume);
+    this.#scrubs.start(volume);
     this.#options.log.info('volume open', { volume: this.name, sizeBytes: volume.sizeBytes });
   }
 
@@ -305,7 +307,7 @@ export class GatewayVolume implements Drainable {
       case 'attached':
         this.#attached = true;
         // Another life has not heard what the one before was asked.
-        this.#scrubbing?.reject(new GatewayError('disk-failed', 'replication began anew meanwhile; scrub again'));
+        this.#scrubs.refuse(new GatewayError('disk-failed', 'replication began anew meanwhile; scrub again'));
         this.#firstAnswer?.resolve();
         log.info(message.created ? 'remote volume created' : 'remote volume found', { volume: this.name });
         return;
@@ -329,17 +331,10 @@ export class GatewayVolume implements Drainable {
         this.#receipts.received(message);
         return;
       case 'scrubbing':
-        this.#scrubbing?.progress(message.doneBytes, message.totalBytes);
-        return;
       case 'liveSums':
-        this.#scrubbing?.live(message.blocks, message.sums);
+      case 'scrubbed':
+        this.#scrubs.received(message);
         return;
-      case 'scrubbed': {
-        const { result } = message;
-        if ('damages' in result) this.#scrubbing?.resolve(result);
-        else this.#scrubbing?.reject(new GatewayError(result.code, result.message));
-        return;
-      }
       case 'tookOver':
         this.#tookOver(message.refusal);
         return;
@@ -371,7 +366,7 @@ export class GatewayVolume implements Drainable {
     this.#refusal = error;
     this.#remoteCopy.refuse(error);
     this.#receipts.refuse(error);
-    this.#scrubbing?.reject(error);
+    this.#scrubs.refuse(error);
     this.#takingOver?.reject(error);
     this.#takingOver = undefined;
     for (const { reject } of this.#drains.values()) reject(error);
@@ -413,58 +408,11 @@ export class GatewayVolume implements Drainable {
   }
 
   /** Verifies log, image and bucket; one at a time. */
-  async scrub(
-    heal: boolean,
-    progress: (doneBytes: number, totalBytes: number) => void,
-    paced?: { readonly bytesPerSecond: number; readonly remote: boolean },
-  ): Promise<ScrubReport> {
-    const [volume, line] = [this.#volume, this.#line];
-    if (volume === undefined || this.#served === undefined) {
+  async scrub(heal: boolean, progress: (doneBytes: number, totalBytes: number) => void): Promise<ScrubReport> {
+    if (this.#volume === undefined || this.#served === undefined) {
       throw new GatewayError('volume-closed', `volume ${this.name} is not open`);
     }
-    if (this.#scrubs) throw new GatewayError('invalid-request', `volume ${this.name} is being scrubbed`);
-    this.#scrubs = true;
-    const local = line === undefined || this.#refusal !== undefined || paced?.remote === false;
-    const remote = local ? undefined : this.#scrubRemote(line);
-    const bytesPerSecond = paced?.bytesPerSecond ?? SCRUB_BYTES_PER_SECOND;
-    const settle = async (): Promise<void> => {
-      await this.replicateTo(await volume.forceFlush());
-      line?.send({ type: 'checkpoint' });
-    };
-    const { clock } = this.#options;
-    const closed = (): boolean => this.#closed;
-    try {
-      return await scrub(
-        { volume, clock, remote, settle, counts: this.#scrubCounts, bytesPerSecond, closed },
-        heal,
-        progress,
-      );
-    } finally {
-      this.#scrubs = false;
-    }
-  }
-
-  #scheduleScrubs(volume: Volume): void {
-    const { configuration, disk, clock, log } = this.#options;
-    const { everyMs, remote } = configuration.scrub;
-    if (everyMs === undefined) return;
-    const run = async (): Promise<readonly string[]> => {
-      // A quarter of the period suffices, so that one that is interrupted now and then ends as well.
-      const bytesPerSecond = Math.max(SCRUB_BYTES_PER_SECOND_MIN, (4000 * volume.sizeBytes) / everyMs);
-      return (await this.scrub(false, () => undefined, { bytesPerSecond, remote })).found;
-    };
-    this.#schedule = new ScrubSchedule({ everyMs, disk, clock, log: log.child('scrub', { volume: this.name }), run });
-    this.#schedule.start();
-  }
-
-  #scrubRemote(line: ReplicationLine): NonNullable<ScrubberOptions['remote']> {
-    return (progress, live) =>
-      new Promise<RemoteScrub>((resolve, reject) => {
-        if (this.#refusal !== undefined || this.#closed) return reject(this.#refusal ?? closing());
-        if (!this.#attached) return reject(new GatewayError('store-unreachable', 'the bucket was not reached yet'));
-        this.#scrubbing = { resolve, reject, progress, live };
-        line.send({ type: 'scrub', id: 1 });
-      }).finally(() => (this.#scrubbing = undefined));
+    return this.#scrubs.run(this.#volume, heal, progress);
   }
 
   /** The state without `fenced` has come before. */
@@ -544,7 +492,7 @@ export class GatewayVolume implements Drainable {
       status,
       stats: this.#stats,
       transfers: this.#transfers,
-      scrub: this.#scrubCounts,
+      scrub: this.#scrubs.counts,
       timeToFullSeconds: this.#fill.timeToFullSeconds(clock.nowMs(), bufferUsedBytes, bufferCapacityBytes),
       lagSeconds: oldestPendingMs === 0 ? 0 : Math.max(0, clock.wallMs() - oldestPendingMs) / 1000,
     };
@@ -566,8 +514,7 @@ export class GatewayVolume implements Drainable {
     this.#closed = true;
     this.#access.close();
     this.#receipts.close();
-    this.#schedule?.stop();
-    this.#scrubbing?.reject(closing());
+    this.#scrubs.close();
     this.#durableTimer?.cancel();
     this.#line?.send({ type: 'stop' });
     const volume = this.#volume;
@@ -575,8 +522,4 @@ export class GatewayVolume implements Drainable {
     if (this.#served === undefined && this.#firstAnswer !== undefined) await this.#discardUnserved(volume);
     else await volume.close();
   }
-}
-
-function closing(): GatewayError {
-  return new GatewayError('volume-closed', 'the gateway is stopping');
 }

@@ -58,7 +58,16 @@ export async function scrub(
   counts.errors.image += healed;
   if (remote === undefined) return { found, healed };
   const differing = new Differing(volume);
-  const { blocks, damages } = await remote(progress, (live, sums) => differing.hold(live, sums));
+  let result: RemoteScrub;
+  try {
+    result = await remote(progress, (live, sums) => differing.hold(live, sums));
+  } catch (error) {
+    if (!(error instanceof GatewayError) || options.closed()) throw error;
+    // What was found here is said all the same.
+    found.push(`the bucket was not read to its end: ${error.message}`);
+    return { found, healed };
+  }
+  const { blocks, damages } = result;
   counts.blocks += blocks;
   const stale = await differing.confirmed(heal);
   counts.errors.image += stale.length;
