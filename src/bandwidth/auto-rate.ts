@@ -29,6 +29,9 @@ const DECISION_MS_MIN = 200;
 const CLEAR_DECISIONS = 4;
 const PROVEN_SHARE = 0.6;
 const CLEAR_EXCESS = 0.25;
+/** A limit that is used less is not what holds the traffic back. */
+const USED_SHARE = 0.7;
+const SETTLE_MS_MAX = 2000;
 const SLOWDOWN_EVERY_MS = 20_000;
 const SLOWDOWN_MS = 600;
 const SLOWDOWN_SHARE = 1 / 4;
@@ -155,7 +158,9 @@ export class AutoRate {
     if (excess > 1) {
       this.#starting = false;
       this.#clear = 0;
-      this.#settle(nowMs, this.#rate * Math.max(0.5, 1 - 0.5 * (excess - 1)), queueMs + baseMs);
+      // Where the line takes less than it is given, what it takes is what counts.
+      const used = achieved < this.#rate * USED_SHARE ? Math.max(achieved, this.#rate / 4) : this.#rate;
+      this.#settle(nowMs, used * Math.max(0.5, 1 - 0.5 * (excess - 1)), Math.min(SETTLE_MS_MAX, queueMs + baseMs));
     } else if (this.#starting && excess > 0.5) {
       this.#starting = false;
       this.#settle(nowMs, this.#rate * 0.75, queueMs + baseMs);
@@ -167,7 +172,7 @@ export class AutoRate {
 
   #grown(achieved: number, excess: number, elapsedMs: number): number {
     // Not more than was proven: the limit was not what held the traffic back.
-    if (achieved < this.#rate * 0.7) return this.#rate;
+    if (achieved < this.#rate * USED_SHARE) return this.#rate;
     this.#provenRate = Math.max(this.#provenRate, Math.min(achieved, this.#rate));
     if (this.#starting) return this.#rate * 2;
     this.#clear = excess < CLEAR_EXCESS ? this.#clear + 1 : 0;

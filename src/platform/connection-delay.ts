@@ -9,29 +9,38 @@ import type { Socket } from 'node:net';
 import type { Pace } from '../ports/pace.js';
 import { loadAddon } from './addon.js';
 
-const SAMPLE_MS_MIN = 100;
+const SAMPLE_MS = 100;
 
 export class ConnectionDelay {
   readonly #agents: readonly (HttpAgent | HttpsAgent)[];
-  #sampledMs = 0;
+  #bodies = 0;
+  #timer: NodeJS.Timeout | undefined;
 
   constructor(agents: readonly (HttpAgent | HttpsAgent)[]) {
     this.#agents = agents;
   }
 
-  /** Called while bodies are sent, as often as one likes. */
-  sample(pace: Pace): void {
-    const nowMs = performance.now();
-    if (nowMs - this.#sampledMs < SAMPLE_MS_MIN || !pace.listens) return;
-    this.#sampledMs = nowMs;
+  /** Samples while the body is sent, also while the line takes nothing; call what it returns once at the end. */
+  watch(pace: Pace): () => void {
+    this.#bodies++;
+    this.#timer ??= setInterval(() => this.#sample(pace), SAMPLE_MS).unref();
+    return () => {
+      if (--this.#bodies > 0) return;
+      clearInterval(this.#timer);
+      this.#timer = undefined;
+    };
+  }
+
+  #sample(pace: Pace): void {
+    if (!pace.listens) return;
     const addon = loadAddon();
     let outstandingBytes = 0;
     let busy = 0;
     for (const fd of this.#descriptors()) {
       const bytes = addon.tcpOutstandingBytes(fd);
-      if (bytes <= 0) continue;
+      if (bytes < 0) continue;
       const roundTripUs = addon.tcpRoundTripUs(fd);
-      if (roundTripUs > 0) pace.sample('round-trip', roundTripUs / 1000);
+      if (bytes > 0 && roundTripUs > 0) pace.sample('round-trip', roundTripUs / 1000);
       outstandingBytes += bytes;
       busy++;
     }

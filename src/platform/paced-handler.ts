@@ -44,12 +44,10 @@ export class PacedHandler extends NodeHttpHandler {
   async #put(request: Request, body: Uint8Array, pace: Pace, options: Options): Promise<Answer> {
     let sentMs = performance.now();
     let stream: Readable | undefined;
+    const unwatch = this.#connections.watch(pace);
     if (pace.bytesPerSecond !== Infinity) {
       stream = Readable.from(
-        pieces(body, pace, options?.abortSignal as AbortSignal | undefined, () => {
-          sentMs = performance.now();
-          this.#connections.sample(pace);
-        }),
+        pieces(body, pace, options?.abortSignal as AbortSignal | undefined, () => (sentMs = performance.now())),
         { objectMode: false, highWaterMark: PIECE_BYTES_MAX },
       );
       // It ends early when the request does, which says why.
@@ -66,6 +64,7 @@ export class PacedHandler extends NodeHttpHandler {
       if (options?.abortSignal?.aborted !== true) pace.refused();
       throw error;
     } finally {
+      unwatch();
       stream?.destroy();
     }
   }
