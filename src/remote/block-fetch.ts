@@ -1,7 +1,9 @@
 /**
  * Fetches single blocks from the bucket, to heal local ones: the map says where a block is, its segment's index vouches
- * for it, and one ranged GET brings its frame. Neighbours mostly lie in one frame, so the last one is kept.
+ * for it, and one ranged GET brings its frame. Neighbours mostly lie in one frame: those who want it at the same time
+ * share one GET, and the last one is kept.
  */
+import { equalBytes } from '../base/bytes.js';
 import { GatewayError } from '../base/errors.js';
 import { BLOCK_BYTES, type BlockNumber } from '../base/units.js';
 import { SUM_REMOTE } from '../engine/sums.js';
@@ -16,6 +18,7 @@ import { FRAME_PLAIN_BYTES } from './seal-header.js';
 import { readFrame, readSegmentHead } from './segment-reader.js';
 import type { OpenedSegment } from './segment-reader.js';
 import { openTableShard } from './shard-table.js';
+import { SharedFetch } from './shared-fetch.js';
 import type { SegmentRow } from './shard-table.js';
 
 const FRAME_BLOCKS = FRAME_PLAIN_BYTES / BLOCK_BYTES;
@@ -42,6 +45,7 @@ interface HeldFrame {
 
 export class BlockFetcher {
   readonly #options: BlockFetcherOptions;
+  readonly #frames = new SharedFetch<HeldFrame>();
   #held: HeldFrame | undefined;
 
   constructor(options: BlockFetcherOptions) {
@@ -96,19 +100,35 @@ export class BlockFetcher {
   }
 
   async #frame({ row, payload }: Place, request: StoreRequest): Promise<HeldFrame> {
-    const { store, sealer } = this.#options;
     const frame = Math.floor(payload / FRAME_BLOCKS);
-    const held = this.#held?.segment.key.number === row.number ? this.#held : undefined;
-    if (held?.frame === frame) return held;
-    const segment = held?.segment ?? (await readSegmentHead(store, sealer, row, request));
-    if (segment.kind !== 'segment' || !Buffer.from(segment.header.salt).equals(row.salt)) {
+    let held = this.#held;
+    if (held?.frame !== frame || !isOf(held.segment, row)) {
+      const name = `frame ${frame} of segment ${keyText(row)}`;
+      held = await this.#frames.get(name, request, (shared) => this.#read(row, frame, shared));
+    }
+    if (payload >= held.segment.index.payloadBlocks) throw notThere(row);
+    return held;
+  }
+
+  async #read(row: SegmentRow, frame: number, request: StoreRequest): Promise<HeldFrame> {
+    const { store, sealer } = this.#options;
+    const held = this.#held?.segment;
+    const segment = held !== undefined && isOf(held, row) ? held : await readSegmentHead(store, sealer, row, request);
+    if (segment.kind !== 'segment' || !isOf(segment, row)) {
       throw new GatewayError('remote-gap', `segment ${keyText(row)} is missing`);
     }
-    if (payload >= segment.index.payloadBlocks) {
-      throw new GatewayError('object-damaged', `segment ${keyText(row)} does not hold what the map says`);
-    }
+    if (frame >= segment.frames.count) throw notThere(row);
     const bytes = await readFrame(store, sealer, segment.key, segment.frames, frame, request);
     this.#held = { segment, frame, bytes };
     return this.#held;
   }
+}
+
+/** The salt too: a number says which segment it should be, the salt says that it is that one. */
+function isOf(segment: OpenedSegment, row: SegmentRow): boolean {
+  return segment.key.number === row.number && equalBytes(segment.header.salt, row.salt);
+}
+
+function notThere(row: SegmentRow): GatewayError {
+  return new GatewayError('object-damaged', `segment ${keyText(row)} does not hold what the map says`);
 }

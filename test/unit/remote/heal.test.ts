@@ -108,6 +108,20 @@ describe('healing the image from the bucket', () => {
     assert.equal(harness.volume.status().checksumErrors, 0);
   });
 
+  it('fetches a frame once for several rotten blocks of it that are read at the same time', async () => {
+    const rig = await settledRig(1);
+    const { harness, store } = rig;
+    for (const block of [66, 70, 75]) flip(rig, 'image', block * BLOCK + 9);
+    const before = store.calls.length;
+    const found = await Promise.all([read(rig, 66), read(rig, 70), read(rig, 75)]);
+    assert.deepEqual(found, [filled(67), filled(71), filled(76)]);
+    const gets = store.calls
+      .slice(before)
+      .filter(({ key, operation }) => operation === 'get' && key.includes('/segments/'));
+    assert.equal(gets.length, 2, 'one index, one frame');
+    assert.equal(harness.volume.status().healedBlocks, 3);
+  });
+
   it('gives back every block whose checksums rotted, zero blocks too', async () => {
     const rig = await settledRig(2);
     // Blocks 254 to 380, of which 300 and above were never written.
