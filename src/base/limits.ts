@@ -58,6 +58,9 @@ export const limits = {
   storeRequestMsMax: 60_000,
   storeRetryMsMax: 30_000,
   listingKeysMax: 1000,
+  /** A reader renews its pin that often; an owner forgets one that it saw unchanged for so long of its running time. */
+  pinRenewMs: 3_600_000,
+  pinStaleMs: 86_400_000,
   // process
   shutdownMsMax: 10_000,
   memoryBytesTarget: 256 * MIB,

@@ -23,6 +23,8 @@ import type { MasterKey } from './key.js';
 import { verifyReceipt } from './receipt.js';
 import type { Receipt } from './receipt.js';
 import { isThat, unmet, vouches } from './receipt-proof.js';
+import { withPin } from './pin.js';
+import type { Pin } from './pin.js';
 import { RemoteBook } from './remote-map-book.js';
 import type { BookGroup } from './remote-map-book.js';
 import { MAP_FILE } from './remote-map-file.js';
@@ -31,7 +33,6 @@ import type { FoundVolume } from './remote-list.js';
 import { isDamage, listCheckpoints, readCheckpoint } from './restore-checkpoint.js';
 import { fetchLive } from './restore-fetch.js';
 import type { BlockSink, RestoreProgress } from './restore-fetch.js';
-import { withPin } from './restore-pin.js';
 import { chainOrigin } from './segment-point.js';
 import type { ChainPoint } from './segment-point.js';
 
@@ -95,7 +96,7 @@ export async function restoreFull(options: RestoreOptions): Promise<Restored> {
   const request: StoreRequest = options.signal === undefined ? {} : { signal: options.signal };
   const found = await findRemoteVolume(store, { volume, masters, random, request });
   const pin = { store, sealer: found.sealer, clock, random, log, reader, request };
-  return withPin(pin, () => new Restore(options, found, request).run());
+  return withPin(pin, (held) => new Restore(options, found, request, held).run());
 }
 
 /** A history that was read and proved. */
@@ -109,11 +110,13 @@ class Restore {
   readonly #options: RestoreOptions;
   readonly #found: FoundVolume;
   readonly #request: StoreRequest;
+  readonly #pin: Pin;
 
-  constructor(options: RestoreOptions, found: FoundVolume, request: StoreRequest) {
+  constructor(options: RestoreOptions, found: FoundVolume, request: StoreRequest, pin: Pin) {
     this.#options = options;
     this.#found = found;
     this.#request = request;
+    this.#pin = pin;
   }
 
   async run(): Promise<Restored> {
@@ -158,7 +161,9 @@ class Restore {
         continue;
       }
       const book = await this.#load(checkpoint, damaged);
-      if (book !== undefined) return this.#walk(book, checkpoint);
+      if (book === undefined) continue;
+      await this.#pin.narrow(checkpoint.recoveryPoint.number);
+      return this.#walk(book, checkpoint);
     }
     const book = await this.#load(undefined, () => undefined);
     if (book === undefined) throw new GatewayError('disk-failed', 'an empty map could not be made');

@@ -112,7 +112,7 @@ describe('restore --full', () => {
     assert.deepEqual(restored.finished && [restored.finished.detached, restored.finished.segmentNumber], [true, 0]);
     assert.deepEqual(rig.store.keys(), before);
     const pins = rig.store.calls.filter(({ key }) => key.includes('/pins/')).map(({ operation }) => operation);
-    assert.deepEqual(pins, ['put', 'delete']);
+    assert.deepEqual(pins, ['put', 'put', 'delete', 'delete']);
   });
 
   it('works with credentials that may only read', async () => {

@@ -1,0 +1,146 @@
+/**
+ * A reader's pin: put before the reader chooses its checkpoint, so that an owner which deletes leaves alone what is being
+ * read (pin-watch.ts is the owner's side). Its index:
+ *
+ *      0   8  wall time in milliseconds
+ *      8   8  floor: the reader needs nothing that was dead at the recovery point with this segment number; 0: not known
+ *             yet, it may need anything
+ *     16  2+n who reads (a host name), for messages only
+ *
+ * Each state of a pin is an object of its own, `pins/<id>-<counter>`: the next one is put before the one before is deleted.
+ * A reader renews hourly, and an owner forgets a pin that it saw unchanged for a day: a dead reader holds no space for ever.
+ *
+ * Credentials that may only read are fine: then there is no pin, and the reader may find objects gone.
+ */
+import { ByteReader, ByteWriter } from '../base/bytes.js';
+import { GatewayError } from '../base/errors.js';
+import { limits } from '../base/limits.js';
+import type { Clock, Timer } from '../ports/clock.js';
+import type { Log } from '../ports/log.js';
+import type { ObjectStore, StoreRequest } from '../ports/object-store.js';
+import type { Random } from '../ports/random.js';
+import type { ObjectSealer } from './seal.js';
+
+const COUNTER_DIGITS = 10;
+
+export interface PinOptions {
+  readonly store: ObjectStore;
+  readonly sealer: ObjectSealer;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+  readonly reader: string;
+  readonly request: StoreRequest;
+}
+
+export interface PinContent {
+  readonly wallMs: number;
+  readonly floor: number;
+  readonly reader: string;
+}
+
+export class Pin {
+  readonly #options: PinOptions;
+  readonly #id: string;
+  #counter = 0;
+  #floor = 0;
+  /** The object that stands now; undefined: the store did not let us. */
+  #name: string | undefined;
+  #timer: Timer | undefined;
+  #released = false;
+  /** One change after the other. */
+  #turn: Promise<void> = Promise.resolve();
+
+  private constructor(options: PinOptions) {
+    this.#options = options;
+    this.#id = options.random.uuid();
+  }
+
+  /** Stands when this resolves, unless the store refuses: a pin must not keep anyone from a restore. */
+  static async put(options: PinOptions): Promise<Pin> {
+    const pin = new Pin(options);
+    await pin.#restate();
+    return pin;
+  }
+
+  /** The reader has chosen: from now on it needs nothing that was dead at that recovery point. Never goes down. */
+  async narrow(segmentNumber: number): Promise<void> {
+    if (segmentNumber <= this.#floor) return;
+    this.#floor = segmentNumber;
+    await this.#restate();
+  }
+
+  /** Resolves when the pin is gone, or could not be removed. */
+  async release(): Promise<void> {
+    this.#released = true;
+    this.#timer?.cancel();
+    await this.#turn;
+    if (this.#name !== undefined) await this.#remove(this.#name);
+  }
+
+  #restate(): Promise<void> {
+    const turn = this.#turn.then(async () => {
+      if (this.#released) return;
+      this.#timer?.cancel();
+      await this.#replace();
+      this.#timer = this.#options.clock.after(limits.pinRenewMs, () => void this.#restate().catch(() => undefined));
+    });
+    this.#turn = turn.catch(() => undefined);
+    return turn;
+  }
+
+  async #replace(): Promise<void> {
+    const { store, sealer, clock, reader, request } = this.#options;
+    // Of a fixed width: a listing that goes by name meets the new one after the old one, and never neither.
+    const counter = (this.#counter++).toString().padStart(COUNTER_DIGITS, '0');
+    const name = sealer.names.pin(`${this.#id}-${counter}`);
+    const writer = new ByteWriter(256);
+    writer.u64(clock.wallMs());
+    writer.u64(this.#floor);
+    writer.text(reader);
+    const object = sealer.seal({ kind: 'pin', name, epoch: 0, number: 0, part: 0 }, writer.finish());
+    const before = this.#name;
+    const put = await this.#permitted('pinned', () => store.put(name, object.bytes, { ...request, ifAbsent: true }));
+    if (!put) return;
+    this.#name = name;
+    if (before !== undefined) await this.#remove(before);
+  }
+
+  async #remove(name: string): Promise<void> {
+    const { store, request } = this.#options;
+    await this.#permitted('unpinned', () => store.delete(name, request));
+  }
+
+  /** False: the store does not let us, or fails. */
+  async #permitted(what: string, act: () => Promise<unknown>): Promise<boolean> {
+    try {
+      await act();
+      return true;
+    } catch (error) {
+      const { request, log } = this.#options;
+      if (request.signal?.aborted === true) return false;
+      if (!(error instanceof GatewayError)) throw error;
+      log.warn(`the volume could not be ${what} while it is read: ${error.message}`);
+      return false;
+    }
+  }
+}
+
+/** Runs `read` under a pin. */
+export async function withPin<Result>(options: PinOptions, read: (pin: Pin) => Promise<Result>): Promise<Result> {
+  const pin = await Pin.put(options);
+  try {
+    return await read(pin);
+  } finally {
+    await pin.release();
+  }
+}
+
+/** object-damaged when it is none. */
+export function openPin(sealer: ObjectSealer, name: string, bytes: Uint8Array): PinContent {
+  const { index } = sealer.openWhole({ kind: 'pin', name, epoch: 0, number: 0, part: 0 }, bytes);
+  const reader = new ByteReader(index, name);
+  const content = { wallMs: reader.u64(), floor: reader.u64(), reader: reader.text() };
+  reader.endOfZeros();
+  return content;
+}
