@@ -112,16 +112,21 @@ export class BookKeeper {
     return RemoteBook.load(undefined, this.#options);
   }
 
-  /** Applies what was committed since; what is not in memory any more is read back. */
+  /** Applies what was committed since; what is not in memory any more is read back. More may be committed meanwhile. */
   async #catchUp(book: RemoteBook): Promise<void> {
     const { head } = this.#options;
-    while (this.#next(book) > book.position.number + 1) {
+    for (;;) {
       const before = book.position.number;
+      const group = this.#waiting(book);
+      if (group?.segments[0]?.key.number === before + 1) {
+        this.#queue.shift();
+        await book.apply(group);
+        continue;
+      }
+      if (group === undefined && head().number === before) break;
       await this.#readOn(book);
       if (book.position.number === before) break;
     }
-    for (const group of this.#queue) book.apply(group);
-    this.#queue = [];
     const { position } = book;
     const end = head();
     if (position.number === end.number && (end.number === 0 || equalBytes(position.link, end.link))) return;
@@ -131,20 +136,20 @@ export class BookKeeper {
     );
   }
 
-  /** Number of the segment that the book needs next: the first one that waits, or the one behind the head. */
-  #next(book: RemoteBook): number {
+  /** The oldest group in memory that the book does not have. */
+  #waiting(book: RemoteBook): CommittedGroup | undefined {
     this.#queue = this.#queue.filter(({ point }) => point.number > book.position.number);
-    return this.#queue[0]?.segments[0]?.key.number ?? this.#options.head().number + 1;
+    return this.#queue[0];
   }
 
   async #readOn(book: RemoteBook): Promise<void> {
     const { head } = this.#options;
     await readChain(chainAt(book.position, book.sizeBytes), {
       ...this.#options,
-      visit: (group) => {
+      visit: async (group) => {
         // The head moves on meanwhile: behind a group that was left out nothing is taken.
         const follows = group.segments[0]?.key.number === book.position.number + 1;
-        if (follows && group.point.number <= head().number) book.apply(group);
+        if (follows && group.point.number <= head().number) await book.apply(group);
       },
     });
   }

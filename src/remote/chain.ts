@@ -5,7 +5,7 @@
  *   origin -> 1-1 -> 1-2 -> fence at 1-3 naming epoch 4 and 1-2 -> 4-3 -> 4-4 -> ...
  *
  * - A segment carries the link of the one before it; numbers are consecutive; a group's LSN range begins where the last
- *   group's ended; all segments of a group agree on the group.
+ *   group's ended; a compaction group's is empty; all segments of a group agree on the group.
  * - A history is valid up to its last complete group. Segments of an incomplete group have no effect.
  * - A fence names the last complete group before it, as everyone computes it, and the epoch that continues. What else
  *   the fenced epoch holds behind that group is void: the successor uses the numbers again.
@@ -21,7 +21,10 @@ import type { ChainPoint } from './segment-point.js';
 /** Epochs are claimed from here on, and the history begins in this one. */
 export const FIRST_EPOCH = 1;
 
-type GroupFacts = Pick<SegmentFacts, 'groupId' | 'groupFirstNumber' | 'firstLsn' | 'lastLsn' | 'wallMs' | 'sizeBytes'>;
+type GroupFacts = Pick<
+  SegmentFacts,
+  'role' | 'groupId' | 'groupFirstNumber' | 'firstLsn' | 'lastLsn' | 'wallMs' | 'sizeBytes'
+>;
 
 export interface ChainState {
   /** What is to be read next. */
@@ -99,16 +102,22 @@ export function keyText(key: SegmentKey): string {
   return `${key.epoch}-${key.number}`;
 }
 
+/** Compaction changes nothing, so it has no LSNs. */
+function isRange({ role, firstLsn, lastLsn }: GroupFacts): boolean {
+  return role === 'compaction' ? lastLsn === firstLsn - 1 : lastLsn >= firstLsn;
+}
+
 function problemOf(chain: ChainState, facts: SegmentFacts): string | undefined {
   const { nextKey, lastGroup, open } = chain;
   if (!equalBytes(facts.previousLink, chain.previousLink)) return 'does not follow the segment before it';
-  if (facts.lastLsn < facts.firstLsn) return 'has an empty range of LSNs';
+  if (!isRange(facts)) return 'has no range of LSNs that a group of its kind may have';
   if (open === undefined) {
     if (facts.groupFirstNumber !== nextKey.number) return 'is in the middle of a group that did not begin';
     if (facts.firstLsn !== lastGroup.lsn + 1) return `begins at LSN ${facts.firstLsn} after ${lastGroup.lsn}`;
     return undefined;
   }
   const agrees =
+    facts.role === open.role &&
     facts.groupId === open.groupId &&
     facts.groupFirstNumber === open.groupFirstNumber &&
     facts.firstLsn === open.firstLsn &&

@@ -25,6 +25,8 @@ export async function compareGroup(options: {
   readonly segments: readonly Pick<StoredSegment, 'index'>[];
 }): Promise<ComparedGroup> {
   const { source, checksums, cursor, segments } = options;
+  // It changes nothing, so any directory whose history it continues is right to go on from it.
+  if (segments[0]?.index.role === 'compaction') return { same: true, cursor };
   const lastLsn = segments[0]?.index.lastLsn ?? 0;
   const collector = new GroupCollector({ cursor, blocksMax: Infinity });
   if (lastLsn >= cursor.lsn) await collector.collect(source, lastLsn);

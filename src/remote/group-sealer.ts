@@ -39,7 +39,7 @@ export interface GroupFrame {
   readonly previousLink: Uint8Array;
   readonly facts: Omit<
     SegmentFacts,
-    'groupId' | 'groupFirstNumber' | 'groupEnd' | 'previousLink' | 'committed' | 'takeover'
+    'role' | 'groupId' | 'groupFirstNumber' | 'groupEnd' | 'previousLink' | 'committed' | 'takeover'
   >;
   readonly takeover: SegmentFacts['takeover'] | undefined;
   /** Asked when a segment is sealed. */
@@ -88,6 +88,7 @@ export class GroupSealer {
       const takeover = isFirst ? frame.takeover : undefined;
       const sealed = writer.seal(sealer, key, {
         ...frame.facts,
+        role: 'data',
         groupId: frame.first.number,
         groupFirstNumber: frame.first.number,
         groupEnd,

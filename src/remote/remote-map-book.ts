@@ -77,11 +77,11 @@ export class RemoteBook {
     return this.#sizeBytes;
   }
 
-  apply(group: BookGroup): void {
+  async apply(group: BookGroup): Promise<void> {
     assert(group.segments[0]?.key.number === this.#position.number + 1, 'a book leaves no group out');
     for (const { key, index, header, link } of group.segments) {
       this.table.add(segmentRow(key, { index, header }), index.payloadBlocks);
-      this.map.apply(key.number, index);
+      await this.map.apply(key.number, index);
       if (this.epochs.at(-1)?.epoch !== key.epoch) {
         this.epochs.push({ epoch: key.epoch, firstNumber: key.number, link });
       }

@@ -14,6 +14,7 @@ import { deltaOf, overlayOf, PLACE_SEGMENT, shardChanges } from './remote-map-de
 import type { ShardChange } from './remote-map-delta.js';
 import type { MapChange, MapFile } from './remote-map-file.js';
 import type { SegmentIndex } from './segment-index.js';
+import type { SegmentMoves } from './segment-moves.js';
 import { MAP_PAGE_BLOCKS, MAP_PAGE_BYTES, MapEntries, SHARD_BLOCKS, SHARD_PAGES } from './shard-map.js';
 
 /** Told when a block's copy in a segment is superseded. */
@@ -29,6 +30,8 @@ export class RemoteMap {
   #sorted: Uint32Array | undefined;
   /** Newest segment number whose changes the pages have. */
   #inFile: number;
+  /** The page that `place` read last. */
+  #lookUp: { readonly page: number; readonly entries: MapEntries } | undefined;
   readonly #page = new Uint8Array(MAP_PAGE_BYTES);
   readonly #entries = new MapEntries(this.#page);
 
@@ -45,9 +48,13 @@ export class RemoteMap {
     return this.#delta.table.size + this.#delta.extents.count;
   }
 
-  /** Applies one segment of a committed group. Segments come in the order of their numbers. */
-  apply(number: number, index: SegmentIndex): void {
+  /**
+   * Applies one segment of a committed group. Segments come in the order of their numbers. MapDoubtError when the map has
+   * rotted where a move looks it up.
+   */
+  async apply(number: number, index: SegmentIndex): Promise<void> {
     assert(number > this.#inFile, 'segments are applied in order');
+    if (index.moves !== undefined) return this.#applyMoves(number, index, index.moves);
     const { table } = this.#delta;
     const { extents, zeros } = index;
     this.#sorted = undefined;
@@ -66,19 +73,48 @@ export class RemoteMap {
     }
   }
 
+  /** segment-moves.ts: of a block that is written or zeroed since, the moved copy is dead from the start. */
+  async #applyMoves(number: number, { extents }: SegmentIndex, moves: SegmentMoves): Promise<void> {
+    const { table } = this.#delta;
+    this.#sorted = undefined;
+    for (let at = 0; at < extents.count; at++) {
+      const first = extents.firstBlock[at] ?? 0;
+      const payload = extents.payload[at] ?? 0;
+      for (let next = 0; next < (extents.blockCount[at] ?? 0); next++) {
+        const found = await this.place(first + next);
+        const stays =
+          found?.segment === moves.segment[payload + next] && found?.payload === moves.payload[payload + next];
+        if (!stays) {
+          this.#table.drop(number);
+          continue;
+        }
+        this.#forgetOne(first + next);
+        table.set(first + next, number, number * PLACE_SEGMENT + payload + next, 0);
+      }
+    }
+  }
+
   /** Where a block's newest copy is; undefined: it reads as zero. MapDoubtError when the map has rotted there. */
   async place(block: BlockNumber): Promise<{ readonly segment: number; readonly payload: number } | undefined> {
     const slot = this.#delta.lookup(block);
     if (slot === -1) {
-      const page = new Uint8Array(MAP_PAGE_BYTES);
-      await this.file.readPage(Math.floor(block / MAP_PAGE_BLOCKS), page, 0);
-      const entries = new MapEntries(page);
+      const entries = await this.#lookedUp(Math.floor(block / MAP_PAGE_BLOCKS));
       const segment = entries.segment(block % MAP_PAGE_BLOCKS);
       return segment === 0 ? undefined : { segment, payload: entries.payload(block % MAP_PAGE_BLOCKS) };
     }
     const place = slot === -2 ? ZERO_LOCATION : this.#delta.table.locationAt(slot);
     if (place === ZERO_LOCATION) return undefined;
     return { segment: Math.floor(place / PLACE_SEGMENT), payload: place % PLACE_SEGMENT };
+  }
+
+  /** The page of the file, which changes only when a set of changes is committed. */
+  async #lookedUp(page: number): Promise<MapEntries> {
+    if (this.#lookUp?.page !== page) {
+      const bytes = new Uint8Array(MAP_PAGE_BYTES);
+      await this.file.readPage(page, bytes, 0);
+      this.#lookUp = { page, entries: new MapEntries(bytes) };
+    }
+    return this.#lookUp.entries;
   }
 
   /** Writes every page that the delta changes to `change`, and counts the copies that die by it. */
@@ -105,6 +141,7 @@ export class RemoteMap {
     this.#inFile = this.file.position.number;
     this.#delta = overlayOf(delta, Math.max(1, this.#inFile));
     this.#sorted = undefined;
+    this.#lookUp = undefined;
   }
 
   changes(): Map<number, ShardChange> {

@@ -191,7 +191,7 @@ class Restore {
     let met = receipt === undefined || (checkpoint !== undefined && vouches(checkpoint, receipt));
     const visit = async (group: BookGroup): Promise<void> => {
       met ||= group.segments.some(({ key, link }) => receipt !== undefined && isThat(receipt, key, link));
-      book.apply(group);
+      await book.apply(group);
       if (book.map.deltaEntries > APPLY_ENTRIES_MAX) await fold(book);
     };
     try {

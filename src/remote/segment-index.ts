@@ -1,7 +1,7 @@
 /**
  * The sealed index of a segment (docs/formats.md, "Segment"):
  *
- *      0   1  role: 0 data; reserved: 1 staged, 2 apply (resynchronisation), 3 compaction
+ *      0   1  role: 0 data, 3 compaction; reserved: 1 staged, 2 apply (resynchronisation)
  *      1   1  flags: 1 the group's last segment, 2 a takeover follows
  *      2   1  compression: 0 none
  *      3   1  zero
@@ -23,10 +23,16 @@
  *    13 + n   per event: kind 1 (1 resize; reserved: 2 snapshot), LSN 8, length 4, content (resize: size in bytes 8)
  *          4  per frame: where it ends, in bytes behind the index
  *          4  per payload block: its block sum (ports/checksum.ts)
- *          …  zeros, so that the length depends on the payload's length alone (P8), as long as zero extents and events are few
+ *             compaction: where the blocks were before (segment-moves.ts)
+ *          …  zeros, so that the length depends on the payload's length alone (P8), whatever the role, as long as zero
+ *             extents, events and sources are few
+ *
+ * A compaction group changes nothing that can be read: it has no LSN of its own (its last LSN is the one before its first),
+ * and the wall time and size of the group before it.
  *
  * Invariant: within one group no block stands twice, in extents or zero extents: order among them has no meaning.
  */
+import { assert } from '../base/assert.js';
 import { ByteReader, ByteWriter } from '../base/bytes.js';
 import { GatewayError } from '../base/errors.js';
 import type { Lsn } from '../base/units.js';
@@ -34,12 +40,17 @@ import type { SegmentKey } from './name.js';
 import { LINK_BYTES } from './seal.js';
 import { FENCE_BYTES, readFence, writeFence } from './segment-fence.js';
 import type { Fence } from './segment-fence.js';
+import { readMoves, writeMoves } from './segment-moves.js';
+import type { SegmentMoves } from './segment-moves.js';
 
 export const roleNumbers = { data: 0, staged: 1, apply: 2, compaction: 3 } as const;
 export const compressionNumbers = { none: 0 } as const;
 
+export type SegmentRole = 'data' | 'compaction';
+
 /** What a segment says about its group and its place in the chain. */
 export interface SegmentFacts {
+  readonly role: SegmentRole;
   readonly groupId: number;
   readonly groupFirstNumber: number;
   readonly groupEnd: boolean;
@@ -84,6 +95,8 @@ export interface SegmentIndex extends SegmentFacts {
   readonly frameEnds: Uint32Array;
   /** Block sum of each payload block. */
   readonly sums: Uint32Array;
+  /** Of a compaction segment, and only of one. */
+  readonly moves?: SegmentMoves;
 }
 
 const FIXED_BYTES = 128;
@@ -92,8 +105,16 @@ const ZERO_EXTENT_BYTES = 16;
 const EVENT_BYTES_MIN = 13;
 const FRAME_BYTES = 4;
 const SUM_BYTES = 4;
+/** Room that every index has for what a compaction segment says beside its blocks: its sources, and 2 bytes a block. */
+const SOURCES_BYTES = 512;
+const MOVE_BYTES = 2;
 /** Blocks in one extent at most: 16 bits. */
 export const EXTENT_BLOCKS_MAX = 0xffff;
+
+const roles: ReadonlyMap<number, SegmentRole> = new Map([
+  [roleNumbers.data, 'data'],
+  [roleNumbers.compaction, 'compaction'],
+]);
 
 const FLAG_GROUP_END = 1;
 const FLAG_TAKEOVER = 2;
@@ -101,9 +122,10 @@ const EVENT_RESIZE = 1;
 
 /** The plain index, padded. */
 export function encodeSegmentIndex(index: SegmentIndex): Uint8Array<ArrayBuffer> {
-  const { takeover } = index;
+  const { takeover, moves } = index;
+  assert((index.role === 'compaction') === (moves !== undefined), 'compaction segments, and no others, move blocks');
   const writer = new ByteWriter(FIXED_BYTES + FENCE_BYTES + index.payloadBlocks * (EXTENT_BYTES + SUM_BYTES) + 4096);
-  writer.u8(roleNumbers.data);
+  writer.u8(roleNumbers[index.role]);
   writer.u8((index.groupEnd ? FLAG_GROUP_END : 0) | (takeover === undefined ? 0 : FLAG_TAKEOVER));
   writer.u8(compressionNumbers.none);
   writer.u8(0);
@@ -139,8 +161,10 @@ export function encodeSegmentIndex(index: SegmentIndex): Uint8Array<ArrayBuffer>
   }
   for (const end of index.frameEnds) writer.u32(end);
   for (const sum of index.sums) writer.u32(sum);
+  if (moves !== undefined) writeMoves(writer, moves);
+  const blockBytes = EXTENT_BYTES + SUM_BYTES + MOVE_BYTES;
   const evenBytes =
-    FIXED_BYTES + index.payloadBlocks * (EXTENT_BYTES + SUM_BYTES) + index.frameEnds.length * FRAME_BYTES;
+    FIXED_BYTES + SOURCES_BYTES + index.payloadBlocks * blockBytes + index.frameEnds.length * FRAME_BYTES;
   if (writer.lengthBytes < evenBytes) writer.zeros(evenBytes - writer.lengthBytes);
   return writer.finish();
 }
@@ -148,8 +172,9 @@ export function encodeSegmentIndex(index: SegmentIndex): Uint8Array<ArrayBuffer>
 /** `name` is the object's, for messages. object-damaged; format-newer for roles, events, compressions to come. */
 export function decodeSegmentIndex(name: string, plain: Uint8Array): SegmentIndex {
   const reader = new ByteReader(plain, name);
-  const role = reader.u8();
-  if (role !== roleNumbers.data) throw newer(name, `a segment with role ${role}`);
+  const roleNumber = reader.u8();
+  const role = roles.get(roleNumber);
+  if (role === undefined) throw newer(name, `a segment with role ${roleNumber}`);
   const flags = reader.u8();
   if ((flags & ~(FLAG_GROUP_END | FLAG_TAKEOVER)) !== 0) throw newer(name, `segment flags ${flags}`);
   const compression = reader.u8();
@@ -157,6 +182,7 @@ export function decodeSegmentIndex(name: string, plain: Uint8Array): SegmentInde
   if (reader.u8() !== 0) throw newer(name, 'a reserved byte that is set');
   const payloadBlocks = reader.u32();
   const facts = {
+    role,
     groupId: reader.u64(),
     groupFirstNumber: reader.u64(),
     groupEnd: (flags & FLAG_GROUP_END) !== 0,
@@ -179,8 +205,10 @@ export function decodeSegmentIndex(name: string, plain: Uint8Array): SegmentInde
   for (let at = 0; at < eventCount; at++) events.push(readEvent(reader, name));
   const frameEnds = readColumn(reader, frameCount);
   const sums = readColumn(reader, payloadBlocks);
+  const moves = role === 'compaction' ? { moves: readMoves(reader, payloadBlocks) } : {};
+  if (role === 'compaction' && zeroCount + eventCount > 0) reader.fail('a compaction segment changes what is read');
   reader.endOfZeros();
-  return { ...facts, ...takeover, payloadBlocks, extents, zeros, events, frameEnds, sums };
+  return { ...facts, ...takeover, payloadBlocks, extents, zeros, events, frameEnds, sums, ...moves };
 }
 
 function readExtents(reader: ByteReader, count: number, payloadBlocks: number): SegmentExtents {

@@ -14,6 +14,7 @@ import { FRAME_PLAIN_BYTES, FRAME_SEALED_BYTES, TAG_BYTES } from './seal-header.
 import type { ObjectIdentity, ObjectSealer, SealedObject } from './seal.js';
 import { encodeSegmentIndex, EXTENT_BLOCKS_MAX } from './segment-index.js';
 import type { ResizeEvent, SegmentFacts, SegmentIndex } from './segment-index.js';
+import type { SegmentMoves } from './segment-moves.js';
 
 /** Extents, zero extents and events that one segment holds at most: they bound its index. */
 const ZERO_EXTENTS_MAX = 16_384;
@@ -128,8 +129,8 @@ export class SegmentWriter {
     this.#events.push({ kind: 'resize', lsn, sizeBytes });
   }
 
-  /** The index, should the segment be sealed now. Its columns are copies. */
-  index(facts: SegmentFacts): SegmentIndex {
+  /** The index, should the segment be sealed now. Its columns are copies, but for `moves`. */
+  index(facts: SegmentFacts, moves?: SegmentMoves): SegmentIndex {
     const extents = this.#extents;
     const payload = new Uint32Array(extents);
     for (let at = 1; at < extents; at++) payload[at] = (payload[at - 1] ?? 0) + (this.#extentBlocks[at - 1] ?? 0);
@@ -150,12 +151,13 @@ export class SegmentWriter {
       events: [...this.#events],
       frameEnds: frameEndsOf(this.#payloadBlocks),
       sums: this.sums.slice(0, this.#payloadBlocks),
+      ...(moves === undefined ? {} : { moves }),
     };
   }
 
   /** The object for `key`. Once per key: a retry stores the same bytes again. */
-  seal(sealer: ObjectSealer, key: SegmentKey, facts: SegmentFacts): SealedSegment {
-    const index = this.index(facts);
+  seal(sealer: ObjectSealer, key: SegmentKey, facts: SegmentFacts, moves?: SegmentMoves): SealedSegment {
+    const index = this.index(facts, moves);
     const identity = segmentIdentity(sealer, key);
     const body = this.payload.subarray(0, this.#payloadBlocks * BLOCK_BYTES);
     const sealed = sealer.seal(identity, encodeSegmentIndex(index), body);

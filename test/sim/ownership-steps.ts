@@ -247,6 +247,7 @@ function sealNext(world: World, who: number, life: Owner, before: readonly Group
   const object = sealSegment(
     { key, incarnation: incarnationOf(who, process), authors },
     {
+      role: 'data',
       groupId: groupFirstNumber,
       groupFirstNumber,
       groupEnd: group.segments.length + 1 === group.count,

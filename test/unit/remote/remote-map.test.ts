@@ -12,6 +12,8 @@ import { listCheckpoints } from '../../../src/remote/restore-checkpoint.js';
 import { ObjectSealer } from '../../../src/remote/seal.js';
 import { chainOrigin } from '../../../src/remote/segment-point.js';
 import type { ChainPoint } from '../../../src/remote/segment-point.js';
+import type { SegmentFacts } from '../../../src/remote/segment-index.js';
+import type { SegmentMoves } from '../../../src/remote/segment-moves.js';
 import { SegmentWriter } from '../../../src/remote/segment-writer.js';
 import { MAP_PAGE_BYTES, MapEntries, SHARD_BLOCKS } from '../../../src/remote/shard-map.js';
 import type { CommittedGroup } from '../../../src/remote/upload-pipeline.js';
@@ -89,10 +91,14 @@ class MapRig {
     this.writer.committed(group);
   }
 
-  /** One group of one segment with random changes: put into the store, and expected from now on. */
+  /** One group of one segment with random changes or moves: put into the store, and expected from now on. */
   async group(wide = 0.1): Promise<CommittedGroup> {
     const { random } = this;
     const number = this.point.number + 1;
+    if (random.fraction() < 0.25) {
+      const group = await this.compaction(number);
+      if (group !== undefined) return group;
+    }
     const writer = new SegmentWriter({ payloadBlocksMax: 64 });
     const taken = new Set<number>();
     const free = (first: number, count: number): boolean => {
@@ -125,22 +131,51 @@ class MapRig {
     }
     if (writer.empty) writer.addZeros(0, 1);
     if (writer.payloadBlocks === 0 && !taken.has(0)) this.expected[0] = 0;
+    return this.sealed(writer, number, undefined);
+  }
+
+  /** Moves what lives in some segments; of some blocks it names a place where they are not, or not any more. */
+  private async compaction(number: number): Promise<CommittedGroup | undefined> {
+    const { random, expected } = this;
+    const writer = new SegmentWriter({ payloadBlocksMax: 64 });
+    const from = random.below(BLOCKS);
+    const segment: number[] = [];
+    const payload: number[] = [];
+    for (let at = 0; at < 4000 && writer.freeBlocks > 0; at++) {
+      const block = (from + at) % BLOCKS;
+      const place = expected[block] ?? 0;
+      const stale = random.fraction() < 0.2;
+      if (stale ? random.fraction() < 0.98 : place === 0 || random.fraction() < 0.3) continue;
+      const said = stale ? (1 + random.below(number)) * PLACE + random.below(3) : place;
+      segment.push(Math.floor(said / PLACE));
+      payload.push(said % PLACE);
+      const to = number * PLACE + writer.reserve(block, 1);
+      if (said === place) expected[block] = to;
+    }
+    if (writer.empty) return undefined;
+    return this.sealed(writer, number, { segment: Float64Array.from(segment), payload: Uint32Array.from(payload) });
+  }
+
+  private async sealed(
+    writer: SegmentWriter,
+    number: number,
+    moves: SegmentMoves | undefined,
+  ): Promise<CommittedGroup> {
     const key = { epoch: 1, number };
-    const lsn = this.point.lsn + 1;
-    const facts = {
+    const lsn = moves === undefined ? this.point.lsn + 1 : this.point.lsn;
+    const facts: SegmentFacts = {
+      role: moves === undefined ? 'data' : 'compaction',
       groupId: number,
       groupFirstNumber: number,
       groupEnd: true,
-      firstLsn: lsn,
+      firstLsn: this.point.lsn + 1,
       lastLsn: lsn,
       wallMs: 5,
       sizeBytes: BLOCKS * 4096,
-    };
-    const sealed = writer.seal(this.sealer, key, {
-      ...facts,
       previousLink: this.point.link,
       committed: { epoch: this.point.epoch, number: this.point.number },
-    });
+    };
+    const sealed = writer.seal(this.sealer, key, facts, moves);
     await this.store.put(sealed.name, sealed.bytes, { ifAbsent: true });
     this.point = { ...key, link: sealed.link, lsn, wallMs: 5 };
     const cursor = { file: 1, offset: 0, lsn: lsn + 1, chain: 0, epoch: '0' };
@@ -187,7 +222,7 @@ async function assertMap(file: MapFile, expected: Float64Array): Promise<void> {
 }
 
 describe('remote map and checkpoints', () => {
-  it('hold what all groups together say, over many checkpoints', async () => {
+  it('hold what all groups together say, moves included, over many checkpoints', async () => {
     const rig = new MapRig(1);
     for (let round = 0; round < 6; round++) {
       for (let group = 0; group < 10; group++) rig.commit(await rig.group());

@@ -9,6 +9,7 @@ import { openFence, sealFence } from '../../../src/remote/segment-fence.js';
 import type { Fence } from '../../../src/remote/segment-fence.js';
 import { decodeSegmentIndex, encodeSegmentIndex } from '../../../src/remote/segment-index.js';
 import type { SegmentFacts, SegmentIndex } from '../../../src/remote/segment-index.js';
+import type { SegmentMoves } from '../../../src/remote/segment-moves.js';
 import { openSegmentHead, readFrame, readPayload, readSegmentHead } from '../../../src/remote/segment-reader.js';
 import { SegmentWriter } from '../../../src/remote/segment-writer.js';
 import { MemoryStore } from '../../fake/memory-store.js';
@@ -17,6 +18,7 @@ import { hex, link, refuses, refusesDamage, testSealer } from './sealed-fixture.
 const key = { epoch: 2, number: 9 };
 const name = testSealer().names.segment(key);
 const facts: SegmentFacts = {
+  role: 'data',
   groupId: 4,
   groupFirstNumber: 8,
   groupEnd: true,
@@ -77,7 +79,7 @@ describe('segment index', () => {
       '10300000', // the only frame ends after 3 * 4096 + 16 bytes
       '02110000' + '03110000' + '0e1d0c0b', // sums
     ].join('');
-    assert.equal(hex(plain), expected);
+    assert.equal(hex(plain), expected + '00'.repeat(128 + 512 + 3 * 14 + 4 - expected.length / 2));
   });
 
   it('comes back as it was', () => {
@@ -114,14 +116,59 @@ describe('segment index', () => {
     assert.deepEqual([...zeros.blockCount], [10]);
   });
 
-  it('has a length that tells how much payload there is, and not how it is spread', () => {
-    const sealed = (addresses: readonly number[]): number => {
+  it('has a length that tells how much payload there is, and not how it is spread, nor whether it was moved', () => {
+    const sealed = (addresses: readonly number[], moves?: SegmentMoves): number => {
       const writer = new SegmentWriter({ payloadBlocksMax: 128 });
       for (const address of addresses) addBlocks(writer, address, 1);
-      return writer.seal(testSealer(), key, facts).bytes.length;
+      const role = moves === undefined ? 'data' : 'compaction';
+      return writer.seal(testSealer(), key, { ...facts, role }, moves).bytes.length;
     };
     const numbers = Array.from({ length: 128 }, (_, at) => at);
-    assert.equal(sealed(numbers), sealed(numbers.map((at) => at * 1000)));
+    const spread = numbers.map((at) => at * 1000);
+    assert.equal(sealed(numbers), sealed(spread));
+    // From two blocks a source, about.
+    const moves = {
+      segment: Float64Array.from(numbers, (at) => 1 + Math.floor(at / 2)),
+      payload: Uint32Array.from(numbers, (at) => at * 7),
+    };
+    assert.equal(sealed(spread, moves), sealed(numbers));
+  });
+
+  it('of a compaction segment has the bytes of docs/formats.md', () => {
+    const writer = new SegmentWriter({ payloadBlocksMax: 8 });
+    addBlocks(writer, 0x10, 2);
+    addBlocks(writer, 0x20, 1);
+    const moves = { segment: Float64Array.of(5, 5, 0x0605_0403_0201), payload: Uint32Array.of(9, 0x1234, 7) };
+    const index = writer.index({ ...facts, role: 'compaction' }, moves);
+    const plain = encodeSegmentIndex(index);
+    const fixed = '03' + '01' + '00' + '00' + '03000000';
+    assert.equal(hex(plain.subarray(0, 8)), fixed);
+    const expected = [
+      '100000000000' + '0200' + '200000000000' + '0100', // extents
+      '10300000', // the only frame ends
+      '10100000' + '11100000' + '20100000', // sums
+      '02000000', // sources
+      '050000000000' + '0200' + '010203040506' + '0100', // segment, blocks
+      '0900' + '3412' + '0700', // payload indexes in them
+    ].join('');
+    assert.equal(hex(plain.subarray(128, 128 + expected.length / 2)), expected);
+    assert.deepEqual(plainOf(decodeSegmentIndex(name, plain)), plainOf(index));
+    const changed = (at: number, value: number): Uint8Array => {
+      const bytes = plain.slice();
+      bytes[at] = value;
+      return bytes;
+    };
+    // More blocks than the payload, fewer, none, and no segment at all.
+    const source = 128 + 16 + 4 + 12 + 4;
+    for (const [at, value] of [
+      [source + 6, 3],
+      [source + 6, 1],
+      [source + 6, 0],
+      [source, 0],
+    ] as const) {
+      refuses(() => decodeSegmentIndex(name, changed(at, value)), name, 'object-damaged');
+    }
+    refuses(() => decodeSegmentIndex(name, changed(0, 1)), name, 'format-newer');
   });
 
   it('of a later version is refused as such, and contradictions as damage', () => {
@@ -154,11 +201,11 @@ describe('segment index', () => {
 describe('segment', () => {
   it('has the bytes of docs/formats.md', () => {
     const { bytes, link: sealedLink } = smallWriter().seal(testSealer(), key, facts);
-    assert.equal(bytes.length, HEADER_BYTES + 512 + 16 + 3 * BLOCK_BYTES + 16);
-    assert.equal(hex(sealedLink), 'e0bef3ca981303b2c182aab1c0b9e072f008d21775f268d2e2a9683b7e1467ad');
+    assert.equal(bytes.length, HEADER_BYTES + 1024 + 16 + 3 * BLOCK_BYTES + 16);
+    assert.equal(hex(sealedLink), 'a9d884839774d962cdc2a38beb84296cf9032bcba12f219a07ef44f0a3738541');
     assert.equal(
       hex(createHash('sha256').update(bytes).digest()),
-      '5fd794c53b2b1ccf62cc259fc226decba1f305d413d9eb35db3857433933c499',
+      '7840ff451ad8f36bc25e0d0fa0a5350a4f65df69cd593f535d5c40fad03acb31',
     );
   });
 

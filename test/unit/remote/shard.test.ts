@@ -170,6 +170,7 @@ describe('table shard', () => {
     writer.payload.fill(0x77, writer.reserve(0, 100));
     const sealed = writer.seal(sealer, segmentKey, {
       groupId: 1,
+      role: 'data',
       groupFirstNumber: 1030,
       groupEnd: true,
       firstLsn: 1,
