@@ -100,7 +100,19 @@ describe('a process that dies at a failpoint', () => {
       await rig.loadAndKill('nbd', rig.draw(2000));
       for (const failpoint of failpointsInRecovery) {
         const patches = dieAt(failpoint, { random: rig.random });
-        await assert.rejects(rig.gateway.startAgain({ patches }), /the gateway ended/, failpoint.name);
+        // Where the last sync had covered everything, there is nothing to write again, and it serves: once more.
+        for (let tries = 1; ; tries++) {
+          const end = await rig.gateway.startAgain({ patches }).then(
+            () => undefined,
+            (error: unknown) => String(error),
+          );
+          if (end !== undefined) {
+            assert.match(end, /the gateway ended/, failpoint.name);
+            break;
+          }
+          assert(tries < 20, `${failpoint.name}: not reached\n${rig.explain()}`);
+          await rig.loadAndKill('nbd', rig.draw(2000));
+        }
         assert.equal(await rig.gateway.died(), 'SIGKILL', `${failpoint.name}\n${rig.explain()}`);
       }
       await rig.gateway.startAgain({ patches: [] });
