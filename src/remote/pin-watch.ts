@@ -38,18 +38,23 @@ export class PinWatch {
     return [...this.#seen.values()];
   }
 
-  /** Lists the pins now. Store errors are thrown: who cannot list them must not delete. */
+  /**
+   * Lists the pins now. Store errors are thrown: who cannot list them must not delete. A pin that is gone when it is read
+   * may have been renewed under a name that the listing had passed already: for this look it stands for anybody.
+   */
   async look(store: ObjectStore, sealer: ObjectSealer, runningMs: number, request: StoreRequest): Promise<PinView> {
     const seen = new Map<string, SeenPin>();
+    let vanished = false;
     for await (const { key: name } of store.list(sealer.names.pinsPrefix, request)) {
       const pin = this.#seen.get(name) ?? (await first(store, sealer, name, runningMs, request));
-      if (pin !== undefined) seen.set(name, pin);
+      if (pin === undefined) vanished = true;
+      else seen.set(name, pin);
     }
     this.#seen = seen;
     const isStale = ({ sinceMs }: SeenPin): boolean => runningMs - sinceMs >= limits.pinStaleMs;
     const fresh = this.seen.filter((pin) => !isStale(pin));
     return {
-      floor: Math.min(Infinity, ...fresh.map(({ floor }) => floor)),
+      floor: vanished ? 0 : Math.min(Infinity, ...fresh.map(({ floor }) => floor)),
       stale: this.seen.filter(isStale).map(({ name }) => name),
     };
   }

@@ -120,6 +120,21 @@ describe('watch over pins', () => {
     await held.release();
   });
 
+  it('does not miss a pin that is renewed between its listing and its reading', async () => {
+    const { store, sealer, pin } = rig();
+    const held = await Pin.put(pin);
+    let renewed: Promise<void> | undefined;
+    store.fault = ({ operation }) => {
+      if (operation !== 'get' || renewed !== undefined) return undefined;
+      renewed = held.narrow(7);
+      return { delay: renewed };
+    };
+    const watch = new PinWatch([]);
+    assert.equal((await watch.look(store, sealer, 0, {})).floor, 0);
+    assert.notEqual(renewed, undefined);
+    assert.equal((await watch.look(store, sealer, 0, {})).floor, 7);
+  });
+
   it('does not answer when the pins cannot be listed', async () => {
     const { store, sealer } = rig();
     store.fault = () => ({ failBefore: 'store-unreachable' });
