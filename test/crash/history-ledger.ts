@@ -7,59 +7,17 @@
  * the base.
  */
 import assert from 'node:assert/strict';
-import { fillSector, isZeroWrite, sectorBytes, type WriteLedger } from './ledger.js';
-
-interface Write {
-  readonly number: number;
-  readonly first: number;
-  readonly count: number;
-  readonly issued: number;
-  /** Infinity: outstanding. */
-  answered: number;
-}
+import { describeSector, sectorBytes, type WriteLedger } from './ledger.js';
+import { WriteHistory } from './write-history.js';
 
 const linesMax = 8;
 
-export class HistoryLedger implements WriteLedger {
-  readonly sectorCount: number;
-  private readonly outstanding: Uint32Array;
-  /** The oldest write that each sector may hold; 0: none. */
-  private readonly base: Uint32Array;
-  private readonly history = new Map<number, number[]>();
-  private readonly writes = new Map<number, Write>();
-  private lastNumber = 0;
-  private now = 1;
+export class HistoryLedger extends WriteHistory implements WriteLedger {
   /** What was answered before it, a later restore holds. */
   private floor = 0;
 
-  constructor(readonly sizeBytes: number) {
-    this.sectorCount = sizeBytes / sectorBytes;
-    this.outstanding = new Uint32Array(this.sectorCount);
-    this.base = new Uint32Array(this.sectorCount);
-  }
-
-  isFree(first: number, count: number): boolean {
-    return this.outstanding.subarray(first, first + count).every((number) => number === 0);
-  }
-
-  begin(first: number, count: number): number {
-    assert(this.isFree(first, count), 'two writes of one sector at once have no defined order');
-    const number = (this.lastNumber += 1);
-    this.writes.set(number, { number, first, count, issued: this.now++, answered: Infinity });
-    this.outstanding.fill(number, first, first + count);
-    for (let sector = first; sector < first + count; sector += 1) {
-      const numbers = this.history.get(sector);
-      if (numbers === undefined) this.history.set(sector, [number]);
-      else numbers.push(number);
-    }
-    return number;
-  }
-
   acknowledge(first: number, count: number): void {
-    const write = this.writes.get(this.outstanding[first] ?? 0);
-    assert(write !== undefined && write.count === count, 'only what was begun is acknowledged');
-    write.answered = this.now++;
-    this.outstanding.fill(0, first, first + count);
+    this.answer(first, count);
   }
 
   beginFlush(): number {
@@ -91,7 +49,7 @@ export class HistoryLedger implements WriteLedger {
       const candidates = this.candidates(sector, content);
       found[sector] = candidates.at(-1) ?? 0;
       if (candidates.length === 0) {
-        wrong.push(`sector ${sector} holds ${describe(content)}, which it must not hold any more, or never held`);
+        wrong.push(`sector ${sector} holds ${describeSector(content)}, which it must not hold any more, or never held`);
       }
       const [only] = candidates;
       const survivor = candidates.length === 1 && only !== undefined ? this.writes.get(only) : undefined;
@@ -126,24 +84,4 @@ export class HistoryLedger implements WriteLedger {
       this.writes.delete(write.number);
     }
   }
-
-  /** The writes that may have made this content of a sector, ascending. */
-  private candidates(sector: number, content: Uint8Array): number[] {
-    const possible = [this.base[sector] ?? 0, ...(this.history.get(sector) ?? [])];
-    const zeros = content.every((byte) => byte === 0);
-    const stated = new DataView(content.buffer, content.byteOffset).getUint32(4, true);
-    const expected = Buffer.alloc(sectorBytes);
-    return possible.filter((number) => {
-      if (number === 0 || isZeroWrite(number)) return zeros;
-      if (zeros || number !== stated) return false;
-      fillSector(expected, sector, number);
-      return expected.equals(content);
-    });
-  }
-}
-
-function describe(content: Uint8Array): string {
-  if (content.every((byte) => byte === 0)) return 'zeros';
-  const view = new DataView(content.buffer, content.byteOffset, content.byteLength);
-  return `write ${view.getUint32(4, true)} of sector ${view.getUint32(0, true)}`;
 }

@@ -92,12 +92,15 @@ export class Ledger implements WriteLedger {
   }
 
   private explain(sector: number, found: Uint8Array, acknowledged: number, outstanding: number): string {
-    const view = new DataView(found.buffer, found.byteOffset, found.byteLength);
-    const holds = found.every((byte) => byte === 0)
-      ? 'zeros'
-      : `write ${view.getUint32(4, true)} of sector ${view.getUint32(0, true)}`;
-    return `sector ${sector} holds ${holds}; acknowledged is write ${acknowledged}, outstanding ${outstanding || 'none'}`;
+    return `sector ${sector} holds ${describeSector(found)}; acknowledged is write ${acknowledged}, outstanding ${outstanding || 'none'}`;
   }
+}
+
+/** Which write made these contents of a sector, by what they say. */
+export function describeSector(content: Uint8Array): string {
+  if (content.every((byte) => byte === 0)) return 'zeros';
+  const view = new DataView(content.buffer, content.byteOffset, content.byteLength);
+  return `write ${view.getUint32(4, true)} of sector ${view.getUint32(0, true)}`;
 }
 
 /** The contents that write `number` gives `sector`: both in clear, then numbers drawn from them. */

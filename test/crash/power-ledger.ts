@@ -10,63 +10,17 @@
  *     the newest one that was answered before the horizon, the newest answered FUA write, and the newest write that
  *     was found on another of its sectors (a write is one record; not so one of zeros, whose ends may be records of their own)
  */
-import assert from 'node:assert/strict';
-import { fillSector, isZeroWrite, sectorBytes, type WriteLedger } from './ledger.js';
-
-interface Write {
-  readonly number: number;
-  readonly first: number;
-  readonly count: number;
-  readonly issued: number;
-  /** Infinity: outstanding. */
-  answered: number;
-  forced: boolean;
-}
+import { describeSector, isZeroWrite, sectorBytes, type WriteLedger } from './ledger.js';
+import { WriteHistory, type Write } from './write-history.js';
 
 const linesMax = 8;
 
-export class PowerLedger implements WriteLedger {
-  readonly sectorCount: number;
-  /** What each sector is known to hold durably: a write's number. */
-  private readonly base: Uint32Array;
-  /** Number of the outstanding write of each sector, or 0. */
-  private readonly outstanding: Uint32Array;
-  private writes = new Map<number, Write>();
-  /** By sector, ascending. */
-  private history = new Map<number, number[]>();
-  private lastNumber = 0;
-  private now = 1;
+export class PowerLedger extends WriteHistory implements WriteLedger {
   private horizon = 0;
   private forcedOrFlushed = 0;
 
-  constructor(readonly sizeBytes: number) {
-    this.sectorCount = sizeBytes / sectorBytes;
-    this.base = new Uint32Array(this.sectorCount);
-    this.outstanding = new Uint32Array(this.sectorCount);
-  }
-
-  isFree(firstSector: number, count: number): boolean {
-    return this.outstanding.subarray(firstSector, firstSector + count).every((number) => number === 0);
-  }
-
-  begin(first: number, count: number): number {
-    assert(this.isFree(first, count), 'two writes of one sector at once have no defined order');
-    const number = (this.lastNumber += 1);
-    this.writes.set(number, { number, first, count, issued: this.now++, answered: Infinity, forced: false });
-    this.outstanding.fill(number, first, first + count);
-    for (let sector = first; sector < first + count; sector += 1) {
-      const numbers = this.history.get(sector);
-      if (numbers === undefined) this.history.set(sector, [number]);
-      else numbers.push(number);
-    }
-    return number;
-  }
-
   acknowledge(first: number, count: number, forced: boolean): void {
-    const write = this.writes.get(this.outstanding[first] ?? 0);
-    assert(write !== undefined && write.count === count, 'only what was begun is acknowledged');
-    write.answered = this.now++;
-    this.outstanding.fill(0, first, first + count);
+    const write = this.answer(first, count);
     write.forced = forced;
     if (forced) this.reach(write.issued);
   }
@@ -102,7 +56,7 @@ export class PowerLedger implements WriteLedger {
       const candidates = this.candidates(sector, content);
       found[sector] = candidates.at(-1) ?? 0;
       if (candidates.length === 0)
-        wrong.push(`sector ${sector} holds ${describe(content)}, which was never written to it`);
+        wrong.push(`sector ${sector} holds ${describeSector(content)}, which was never written to it`);
       const [only] = candidates;
       if (candidates.length === 1 && only !== undefined && this.writes.has(only)) survivors.add(only);
     }
@@ -119,25 +73,11 @@ export class PowerLedger implements WriteLedger {
     }
     this.base.set(found);
     this.outstanding.fill(0);
-    this.writes = new Map();
-    this.history = new Map();
+    this.writes.clear();
+    this.history.clear();
     this.horizon = 0;
     this.forcedOrFlushed = 0;
     return wrong.slice(0, linesMax);
-  }
-
-  /** The writes that may have made this content of a sector, ascending. */
-  private candidates(sector: number, content: Uint8Array): number[] {
-    const possible = [this.base[sector] ?? 0, ...(this.history.get(sector) ?? [])];
-    const zeros = content.every((byte) => byte === 0);
-    const stated = new DataView(content.buffer, content.byteOffset).getUint32(4, true);
-    const expected = Buffer.alloc(sectorBytes);
-    return possible.filter((number) => {
-      if (number === 0 || isZeroWrite(number)) return zeros;
-      if (zeros || number !== stated) return false;
-      fillSector(expected, sector, number);
-      return expected.equals(content);
-    });
   }
 
   private reasonToBeThere(write: Write, survivors: ReadonlySet<number>): string | undefined {
@@ -147,9 +87,4 @@ export class PowerLedger implements WriteLedger {
     if (survivors.has(write.number) && !isZeroWrite(write.number)) return 'stands on another of its sectors';
     return undefined;
   }
-}
-
-function describe(content: Uint8Array): string {
-  const view = new DataView(content.buffer, content.byteOffset, content.byteLength);
-  return `write ${view.getUint32(4, true)} of sector ${view.getUint32(0, true)}`;
 }
