@@ -22,6 +22,10 @@ export interface OperationOptions {
   readonly title: string;
   /** Printed when it ended well and says nothing itself. */
   readonly done: string;
+  /** Printed before the reason of a failure: "disk0 was not drained: "; default: nothing. */
+  readonly failed?: string;
+  /** Shows progress also before anything is counted. Default: not. */
+  readonly uncounted?: boolean;
   readonly client: ApiClient;
   readonly terminal: Terminal;
   readonly clock: Clock;
@@ -29,12 +33,13 @@ export interface OperationOptions {
 }
 
 export async function operate(options: OperationOptions): Promise<ExitCode> {
-  const { path, title, done, client, terminal, clock, json } = options;
+  const { path, title, done, failed = '', uncounted = false, client, terminal, clock, json } = options;
   const progress = new Progress({ title, terminal, clock });
   let operation = (await client.post(path)) as ReportedOperation;
   try {
     while (operation.state === 'running') {
-      if (!json && operation.totalBytes > 0) progress.update(operation.doneBytes, operation.totalBytes);
+      if (!json && (uncounted || operation.totalBytes > 0))
+        progress.update(operation.doneBytes, operation.totalBytes, operation.reason ?? '');
       await clock.sleep(everyMs);
       operation = (await client.get(`/v1/operations/${operation.id}`)) as ReportedOperation;
     }
@@ -43,7 +48,7 @@ export async function operate(options: OperationOptions): Promise<ExitCode> {
   }
   if (json) terminal.print(JSON.stringify(operation));
   if (operation.state === 'failed') {
-    terminal.note(`keepgate: ${operation.reason ?? 'the gateway does not say why'}`);
+    terminal.note(`keepgate: ${failed}${operation.reason ?? 'the gateway does not say why'}`);
     return exitCodes.failed;
   }
   if (!json) terminal.print(operation.reason ?? done);
