@@ -1,5 +1,5 @@
 /** Volumes, their operations and their sessions. */
-import type { FastifyInstance } from 'fastify';
+import type { FastifyInstance, FastifyReply } from 'fastify';
 import { GatewayError } from '../base/errors.js';
 import type { GatewayView, Operation, SessionReport } from './gateway-view.js';
 import { reportVolume, volumeSchema } from './volume-report.js';
@@ -81,10 +81,7 @@ export function addVolumeRoutes(app: FastifyInstance, gateway: GatewayView): voi
         response: { 202: operationSchema },
       },
     },
-    ({ params }, reply) => {
-      const operation = gateway.drain(params.name);
-      return reply.code(202).header('location', `/v1/operations/${operation.id}`).send(reportOperation(operation));
-    },
+    ({ params }, reply) => accepted(reply, gateway.drain(params.name)),
   );
 
   app.post<{ Params: { name: string }; Querystring: { heal?: boolean } }>(
@@ -99,10 +96,7 @@ export function addVolumeRoutes(app: FastifyInstance, gateway: GatewayView): voi
         response: { 202: operationSchema },
       },
     },
-    ({ params, query }, reply) => {
-      const operation = gateway.scrub(params.name, query.heal === true);
-      return reply.code(202).header('location', `/v1/operations/${operation.id}`).send(reportOperation(operation));
-    },
+    ({ params, query }, reply) => accepted(reply, gateway.scrub(params.name, query.heal === true)),
   );
 
   app.post<{ Params: { name: string } }>(
@@ -116,10 +110,7 @@ export function addVolumeRoutes(app: FastifyInstance, gateway: GatewayView): voi
         response: { 202: operationSchema },
       },
     },
-    ({ params }, reply) => {
-      const operation = gateway.takeOver(params.name);
-      return reply.code(202).header('location', `/v1/operations/${operation.id}`).send(reportOperation(operation));
-    },
+    ({ params }, reply) => accepted(reply, gateway.takeOver(params.name)),
   );
 
   app.get<{ Params: { name: string } }>(
@@ -165,6 +156,11 @@ export function addVolumeRoutes(app: FastifyInstance, gateway: GatewayView): voi
         })),
       ),
   );
+}
+
+/** The answer to what goes on after it. */
+function accepted(reply: FastifyReply, operation: Operation): FastifyReply {
+  return reply.code(202).header('location', `/v1/operations/${operation.id}`).send(reportOperation(operation));
 }
 
 function reportOperation(operation: Operation) {

@@ -13,7 +13,6 @@ export interface WallMinute {
 }
 
 const dayNames = ['Sun', 'Mon', 'Tue', 'Wed', 'Thu', 'Fri', 'Sat'];
-const minutesPerDay = 1440;
 
 export class WallClock {
   readonly #format: Intl.DateTimeFormat;
@@ -54,9 +53,4 @@ export function limitsAt(
 ): RateLimits & { readonly window: BandwidthWindow | undefined } {
   const window = plan.schedule.find((candidate) => holds(candidate, time));
   return { upload: window?.upload ?? plan.upload, download: window?.download ?? plan.download, window };
-}
-
-/** Minutes of a window on an ordinary day. */
-export function windowMinutes({ fromMinute, toMinute }: BandwidthWindow): number {
-  return toMinute > fromMinute ? toMinute - fromMinute : toMinute - fromMinute + minutesPerDay;
 }

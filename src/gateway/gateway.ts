@@ -256,8 +256,7 @@ export class Gateway implements GatewayView, VolumeDirectory {
   }
 
   drain(name: string): Operation {
-    const volume = this.#volumes.find((candidate) => candidate.name === name);
-    if (volume === undefined) throw new GatewayError('not-found', `there is no volume "${name}"`);
+    const volume = this.#volumeNamed(name);
     if (volume.ready && !volume.replicates) {
       throw new GatewayError('not-supported', `volume ${name} does not replicate: replicate.enabled is false`);
     }
@@ -265,15 +264,13 @@ export class Gateway implements GatewayView, VolumeDirectory {
   }
 
   takeOver(name: string): Operation {
-    const volume = this.#volumes.find((candidate) => candidate.name === name);
-    if (volume === undefined) throw new GatewayError('not-found', `there is no volume "${name}"`);
+    const volume = this.#volumeNamed(name);
     const work = (): Promise<undefined> => volume.takeOver().then(() => undefined);
     return this.#begin({ kind: 'takeover', volume: name, work });
   }
 
   scrub(name: string, heal: boolean): Operation {
-    const volume = this.#volumes.find((candidate) => candidate.name === name);
-    if (volume === undefined) throw new GatewayError('not-found', `there is no volume "${name}"`);
+    const volume = this.#volumeNamed(name);
     return this.#begin({
       kind: 'scrub',
       volume: name,
@@ -283,6 +280,12 @@ export class Gateway implements GatewayView, VolumeDirectory {
         return undefined;
       },
     });
+  }
+
+  #volumeNamed(name: string): GatewayVolume {
+    const volume = this.#volumes.find((candidate) => candidate.name === name);
+    if (volume === undefined) throw new GatewayError('not-found', `there is no volume "${name}"`);
+    return volume;
   }
 
   #begin(task: Pick<TaskOptions, 'kind' | 'volume' | 'work'>): Operation {
@@ -300,8 +303,7 @@ export class Gateway implements GatewayView, VolumeDirectory {
   }
 
   async receipt(name: string): Promise<string> {
-    const volume = this.#volumes.find((candidate) => candidate.name === name);
-    if (volume === undefined) throw new GatewayError('not-found', `there is no volume "${name}"`);
+    const volume = this.#volumeNamed(name);
     return volume.receipt();
   }
 

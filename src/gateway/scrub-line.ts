@@ -29,14 +29,11 @@ export interface ScrubLineOptions {
   readonly replicate: () => Promise<void>;
 }
 
-interface Running extends Pick<RemoteListener, 'progress' | 'live'> {
-  readonly resolve: (result: RemoteScrub) => void;
-  readonly reject: (error: GatewayError) => void;
-}
-
-interface RemoteListener {
+interface Running {
   readonly progress: Progress;
   readonly live: (blocks: Float64Array, sums: Uint32Array) => void;
+  readonly resolve: (result: RemoteScrub) => void;
+  readonly reject: (error: GatewayError) => void;
 }
 
 export class ScrubLine {

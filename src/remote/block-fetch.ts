@@ -3,7 +3,6 @@
  * for it, and one ranged GET brings its frame. Neighbours mostly lie in one frame: those who want it at the same time
  * share one GET, and the last one is kept.
  */
-import { equalBytes } from '../base/bytes.js';
 import { GatewayError } from '../base/errors.js';
 import { BLOCK_BYTES, type BlockNumber } from '../base/units.js';
 import { SUM_REMOTE } from '../engine/sums.js';
@@ -17,7 +16,7 @@ import type { ObjectSealer } from './seal.js';
 import { FRAME_PLAIN_BYTES } from './seal-header.js';
 import { readFrame, readSegmentHead } from './segment-reader.js';
 import type { OpenedSegment } from './segment-reader.js';
-import { openTableShard } from './shard-table.js';
+import { isOfRow, openTableShard } from './shard-table.js';
 import { SharedFetch } from './shared-fetch.js';
 import type { SegmentRow } from './shard-table.js';
 
@@ -102,7 +101,7 @@ export class BlockFetcher {
   async #frame({ row, payload }: Place, request: StoreRequest): Promise<HeldFrame> {
     const frame = Math.floor(payload / FRAME_BLOCKS);
     let held = this.#held;
-    if (held?.frame !== frame || !isOf(held.segment, row)) {
+    if (held?.frame !== frame || !isOfRow(row, held.segment)) {
       const name = `frame ${frame} of segment ${keyText(row)}`;
       held = await this.#frames.get(name, request, (shared) => this.#read(row, frame, shared));
     }
@@ -113,8 +112,9 @@ export class BlockFetcher {
   async #read(row: SegmentRow, frame: number, request: StoreRequest): Promise<HeldFrame> {
     const { store, sealer } = this.#options;
     const held = this.#held?.segment;
-    const segment = held !== undefined && isOf(held, row) ? held : await readSegmentHead(store, sealer, row, request);
-    if (segment.kind !== 'segment' || !isOf(segment, row)) {
+    const segment =
+      held !== undefined && isOfRow(row, held) ? held : await readSegmentHead(store, sealer, row, request);
+    if (segment.kind !== 'segment' || !isOfRow(row, segment)) {
       throw new GatewayError('remote-gap', `segment ${keyText(row)} is missing`);
     }
     if (frame >= segment.frames.count) throw notThere(row);
@@ -122,11 +122,6 @@ export class BlockFetcher {
     this.#held = { segment, frame, bytes };
     return this.#held;
   }
-}
-
-/** The salt too: a number says which segment it should be, the salt says that it is that one. */
-function isOf(segment: OpenedSegment, row: SegmentRow): boolean {
-  return segment.key.number === row.number && equalBytes(segment.header.salt, row.salt);
 }
 
 function notThere(row: SegmentRow): GatewayError {

@@ -4,10 +4,11 @@
  */
 import { GatewayError } from '../base/errors.js';
 import type { ObjectStore, StoreRequest } from '../ports/object-store.js';
-import { extend, followFence, keyText } from './chain.js';
+import { chainAt, emptyChain, extend, followFence, keyText } from './chain.js';
 import type { ChainState } from './chain.js';
 import { evidenceOf } from './chain-evidence.js';
 import type { Evidence } from './chain-evidence.js';
+import type { Checkpoint } from './checkpoint.js';
 import type { SegmentKey } from './name.js';
 import type { BookGroup } from './remote-map-book.js';
 import { isDamage, listCheckpoints, readCheckpoint } from './restore-checkpoint.js';
@@ -45,6 +46,13 @@ export async function walkChain(start: ChainState, options: WalkOptions): Promis
     if (found.takeover !== undefined) walk.follow(found.takeover);
     else if (found.gap === undefined || (await walk.endIsAbsent())) return { chain: walk.chain, gap: found.gap };
   }
+}
+
+/** From a checkpoint's recovery point; undefined: from the history's beginning. */
+export function walkFromCheckpoint(start: Checkpoint | undefined, options: ReadOptions): Promise<WalkEnd> {
+  if (start === undefined) return walkChain(emptyChain, { ...options, knownEpochs: [] });
+  const knownEpochs = start.epochs.map(({ epoch }) => epoch);
+  return walkChain(chainAt(start.recoveryPoint, start.sizeBytes), { ...options, knownEpochs });
 }
 
 /** Visits the complete groups that can be reached, without asking whether more was lost. */

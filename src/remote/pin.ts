@@ -19,6 +19,9 @@ import type { Clock, Timer } from '../ports/clock.js';
 import type { Log } from '../ports/log.js';
 import type { ObjectStore, StoreRequest } from '../ports/object-store.js';
 import type { Random } from '../ports/random.js';
+import type { MasterKey } from './key.js';
+import { findRemoteVolume } from './remote-list.js';
+import type { FoundVolume } from './remote-list.js';
 import type { ObjectSealer } from './seal.js';
 
 const COUNTER_DIGITS = 10;
@@ -91,7 +94,8 @@ export class Pin {
 
   async #replace(): Promise<void> {
     const { store, sealer, clock, reader, request } = this.#options;
-    // Of a fixed width: a listing that goes by name meets the new one after the old one, and never neither.
+    // Of a fixed width: a listing that goes by name meets the new one after the old one, or one of them that is gone when
+    // it is read (pin-watch.ts).
     const counter = (this.#counter++).toString().padStart(COUNTER_DIGITS, '0');
     const name = sealer.names.pin(`${this.#id}-${counter}`);
     const writer = new ByteWriter(256);
@@ -134,6 +138,25 @@ export async function withPin<Result>(options: PinOptions, read: (pin: Pin) => P
   } finally {
     await pin.release();
   }
+}
+
+export interface PinnedReadOptions extends Omit<PinOptions, 'sealer' | 'request'> {
+  readonly masters: readonly MasterKey[];
+  /** Name or uuid. */
+  readonly volume: string;
+  readonly signal?: AbortSignal;
+}
+
+/** Finds a volume and runs `read` under a pin on it. Throws as findRemoteVolume does. */
+export async function readPinned<Result>(
+  options: PinnedReadOptions,
+  read: (found: FoundVolume, request: StoreRequest, pin: Pin) => Promise<Result>,
+): Promise<Result> {
+  const { store, masters, random, volume, clock, log, reader } = options;
+  const request: StoreRequest = options.signal === undefined ? {} : { signal: options.signal };
+  const found = await findRemoteVolume(store, { volume, masters, random, request });
+  const pin = { store, sealer: found.sealer, clock, random, log, reader, request };
+  return withPin(pin, (held) => read(found, request, held));
 }
 
 /** object-damaged when it is none. */

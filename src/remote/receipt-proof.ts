@@ -6,8 +6,8 @@ import { equalBytes } from '../base/bytes.js';
 import { GatewayError } from '../base/errors.js';
 import type { Log } from '../ports/log.js';
 import type { ObjectStore, StoreRequest } from '../ports/object-store.js';
-import { chainAt, emptyChain, keyText, samePoint } from './chain.js';
-import { walkChain } from './chain-walk.js';
+import { keyText, samePoint } from './chain.js';
+import { walkFromCheckpoint } from './chain-walk.js';
 import type { Checkpoint } from './checkpoint.js';
 import { missingText } from './receipt.js';
 import type { Receipt } from './receipt.js';
@@ -59,13 +59,11 @@ export async function proveReceipt(
   options: ProofOptions,
 ): Promise<void> {
   const start = await checkpointBefore(receipt, head.number === 0 ? Infinity : head.number, options);
-  const chain = start === undefined ? emptyChain : chainAt(start.recoveryPoint, start.sizeBytes);
   let met = start !== undefined && vouches(start, receipt);
   let headMet =
     head.number === 0 || (start?.recoveryPoint.number === head.number && isThat(start.recoveryPoint, head, head.link));
-  const end = await walkChain(chain, {
+  const end = await walkFromCheckpoint(start, {
     ...options,
-    knownEpochs: start?.epochs.map(({ epoch }) => epoch) ?? [],
     visit: ({ segments }) => {
       met ||= segments.some(({ key, link }) => isThat(receipt, key, link));
       headMet ||= segments.some(({ key, link }) => isThat({ ...head, lsn: 0, wallMs: 0 }, key, link));
@@ -78,9 +76,7 @@ export async function proveReceipt(
 export async function historyEnd(options: ProofOptions): Promise<ChainPoint | undefined> {
   try {
     const start = await checkpointBefore(undefined, Infinity, options);
-    const chain = start === undefined ? emptyChain : chainAt(start.recoveryPoint, start.sizeBytes);
-    const knownEpochs = start?.epochs.map(({ epoch }) => epoch) ?? [];
-    return (await walkChain(chain, { ...options, knownEpochs, visit: () => undefined })).chain.lastGroup;
+    return (await walkFromCheckpoint(start, { ...options, visit: () => undefined })).chain.lastGroup;
   } catch (error) {
     if (error instanceof GatewayError && !error.code.startsWith('store-')) return undefined;
     throw error;

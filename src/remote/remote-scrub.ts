@@ -15,7 +15,7 @@ import type { ObjectSealer } from './seal.js';
 import { readPayload, readSegmentHead } from './segment-reader.js';
 import type { OpenedSegment } from './segment-reader.js';
 import { MapEntries, SHARD_BLOCKS } from './shard-map.js';
-import { openTableShard } from './shard-table.js';
+import { isOfRow, livesIn, openTableShard } from './shard-table.js';
 import type { SegmentRow } from './shard-table.js';
 
 export interface RemoteScrubOptions {
@@ -78,7 +78,7 @@ async function liveRows(
     const name = sealer.names.shard(shard);
     try {
       const all = openTableShard(sealer, shard, await store.get(name, request));
-      rows.push(...all.filter(({ number }) => (shard.live[number % shard.live.length] ?? 0) > 0));
+      rows.push(...all.filter((row) => livesIn(shard, row)));
     } catch (error) {
       if (!isDamage(error)) throw error;
       damages.push({ object: name, problem: error.message, blocks: [] });
@@ -93,7 +93,7 @@ async function problemOf(row: SegmentRow, options: RemoteScrubOptions): Promise<
   try {
     const head = await readSegmentHead(store, sealer, row, request);
     if (head.kind === 'absent') return `${name}: it is missing`;
-    if (head.kind !== 'segment' || !Buffer.from(head.header.salt).equals(row.salt)) {
+    if (head.kind !== 'segment' || !isOfRow(row, head)) {
       return `${name}: another object lies in its place`;
     }
     const problem = sumProblem(head, await readPayload(store, sealer, head, request), options);

@@ -12,20 +12,19 @@ import type { Clock } from '../ports/clock.js';
 import type { Log } from '../ports/log.js';
 import type { ObjectStore, StoreRequest } from '../ports/object-store.js';
 import type { Random } from '../ports/random.js';
-import { chainAt, emptyChain, keyText } from './chain.js';
-import { walkChain } from './chain-walk.js';
+import { keyText } from './chain.js';
+import { walkFromCheckpoint } from './chain-walk.js';
 import type { Checkpoint } from './checkpoint.js';
 import { openCheckpoint } from './checkpoint.js';
 import { openEpoch } from './epoch-object.js';
 import { unwrapVolumeKey } from './key.js';
 import type { MasterKey } from './key.js';
 import type { ParsedName } from './name.js';
-import { withPin } from './pin.js';
+import { readPinned } from './pin.js';
 import { verifyReceipt } from './receipt.js';
 import type { Receipt } from './receipt.js';
 import { proveReceipt } from './receipt-proof.js';
 import type { FoundVolume } from './remote-list.js';
-import { findRemoteVolume } from './remote-list.js';
 import type { ObjectSealer } from './seal.js';
 import { decodeHeader } from './seal-header.js';
 import { chainOrigin } from './segment-point.js';
@@ -33,7 +32,7 @@ import type { ChainPoint } from './segment-point.js';
 import { openSegmentHead } from './segment-reader.js';
 import { openMapShard } from './shard-map.js';
 import type { MapShardReference } from './shard-map.js';
-import { openTableShard } from './shard-table.js';
+import { livesIn, openTableShard } from './shard-table.js';
 import type { SegmentRow, TableShardReference } from './shard-table.js';
 import { openVolume } from './volume-object.js';
 
@@ -76,12 +75,8 @@ export interface Verified {
 }
 
 /** not-found, key-mismatch, object-missing and object-damaged where the volume itself cannot be opened; store errors. */
-export async function verifyRemote(options: VerifyOptions): Promise<Verified> {
-  const { store, masters, random, volume, clock, log, reader } = options;
-  const request: StoreRequest = options.signal === undefined ? {} : { signal: options.signal };
-  const found = await findRemoteVolume(store, { volume, masters, random, request });
-  const pin = { store, sealer: found.sealer, clock, random, log, reader, request };
-  return withPin(pin, () => new Verifier(options, found, request).run());
+export function verifyRemote(options: VerifyOptions): Promise<Verified> {
+  return readPinned(options, (found, request) => new Verifier(options, found, request).run());
 }
 
 type ShardReference =
@@ -242,7 +237,7 @@ class Verifier {
     for (const { row, liveBlocks } of tail) if (liveBlocks > 0) this.#mustExist(this.#sealer.names.segment(row), why);
     for (const reference of tableShards) {
       for (const row of this.#rows.get(this.#sealer.names.shard(reference)) ?? []) {
-        if ((reference.live[row.number % reference.live.length] ?? 0) > 0) {
+        if (livesIn(reference, row)) {
           this.#mustExist(this.#sealer.names.segment(row), why);
         }
       }
@@ -260,17 +255,13 @@ class Verifier {
     const start = this.#checkpoints[0];
     const epochs = new Set(start?.epochs.map(({ epoch }) => epoch));
     return this.#noting(names.uuid, async () => {
-      const { chain, gap } = await walkChain(
-        start === undefined ? emptyChain : chainAt(start.recoveryPoint, start.sizeBytes),
-        {
-          store,
-          sealer: this.#sealer,
-          request: this.#request,
-          createdSizeBytes: this.#found.volume.sizeBytes,
-          knownEpochs: [...epochs],
-          visit: ({ segments }) => segments.forEach(({ key }) => epochs.add(key.epoch)),
-        },
-      );
+      const { chain, gap } = await walkFromCheckpoint(start, {
+        store,
+        sealer: this.#sealer,
+        request: this.#request,
+        createdSizeBytes: this.#found.volume.sizeBytes,
+        visit: ({ segments }) => segments.forEach(({ key }) => epochs.add(key.epoch)),
+      });
       for (const epoch of epochs) this.#mustExist(names.epoch(epoch), 'the history has segments of this epoch');
       if (gap !== undefined) this.#find(names.segment(chain.nextKey), gap);
       return chain.lastGroup === chainOrigin ? undefined : chain.lastGroup;

@@ -16,7 +16,7 @@ import { FRAME_PLAIN_BYTES } from './seal-header.js';
 import { readSegmentHead } from './segment-reader.js';
 import type { OpenedSegment } from './segment-reader.js';
 import { MAP_PAGE_BLOCKS, MAP_PAGE_BYTES, MapEntries } from './shard-map.js';
-import { openTableShard } from './shard-table.js';
+import { livesIn, openTableShard } from './shard-table.js';
 import type { SegmentRow } from './shard-table.js';
 
 const MEMORY_BYTES_MAX = 64 * MIB;
@@ -80,7 +80,7 @@ async function* liveRows(book: RemoteBook, options: FetchOptions): AsyncGenerato
     if (!reference.live.some((live) => live > 0)) continue;
     const bytes = await store.get(sealer.names.shard(reference), request);
     for (const row of openTableShard(sealer, reference, bytes)) {
-      if ((reference.live[row.number % reference.live.length] ?? 0) > 0) yield row;
+      if (livesIn(reference, row)) yield row;
     }
   }
   for (const { row, liveBlocks } of book.table.tail) if (liveBlocks > 0) yield row;

@@ -23,12 +23,11 @@ import type { MasterKey } from './key.js';
 import { verifyReceipt } from './receipt.js';
 import type { Receipt } from './receipt.js';
 import { isThat, unmet, vouches } from './receipt-proof.js';
-import { withPin } from './pin.js';
+import { readPinned } from './pin.js';
 import type { Pin } from './pin.js';
 import { RemoteBook } from './remote-map-book.js';
 import type { BookGroup } from './remote-map-book.js';
 import { MAP_FILE } from './remote-map-file.js';
-import { findRemoteVolume } from './remote-list.js';
 import type { FoundVolume } from './remote-list.js';
 import { isDamage, listCheckpoints, readCheckpoint } from './restore-checkpoint.js';
 import { fetchLive } from './restore-fetch.js';
@@ -91,12 +90,8 @@ export interface Restored {
   readonly lostBlocks: number;
 }
 
-export async function restoreFull(options: RestoreOptions): Promise<Restored> {
-  const { store, masters, random, volume, log, clock, reader } = options;
-  const request: StoreRequest = options.signal === undefined ? {} : { signal: options.signal };
-  const found = await findRemoteVolume(store, { volume, masters, random, request });
-  const pin = { store, sealer: found.sealer, clock, random, log, reader, request };
-  return withPin(pin, (held) => new Restore(options, found, request, held).run());
+export function restoreFull(options: RestoreOptions): Promise<Restored> {
+  return readPinned(options, (found, request, pin) => new Restore(options, found, request, pin).run());
 }
 
 /** A history that was read and proved. */

@@ -67,6 +67,16 @@ export function segmentRow(
   };
 }
 
+/** Whether an object is the row's segment. The salt too: a number says which one it should be, the salt says that it is. */
+export function isOfRow(row: SegmentRow, { key, header }: Pick<OpenedSegment, 'key' | 'header'>): boolean {
+  return key.number === row.number && equalBytes(header.salt, row.salt);
+}
+
+/** Whether blocks live in a segment whose row is in this shard. */
+export function livesIn({ live }: Pick<TableShardReference, 'live'>, { number }: Pick<SegmentRow, 'number'>): boolean {
+  return (live[number % live.length] ?? 0) > 0;
+}
+
 /** Opens frames of a segment by its row, without its index (the row vouches for the clear header). */
 export function framesOfRow(sealer: ObjectSealer, row: SegmentRow): FrameOpener {
   return sealer.frames(segmentIdentity(sealer, row), {

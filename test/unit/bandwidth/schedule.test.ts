@@ -5,7 +5,7 @@
 import assert from 'node:assert/strict';
 import { after, describe, it } from 'node:test';
 import fc from 'fast-check';
-import { holds, limitsAt, WallClock, windowMinutes } from '../../../src/bandwidth/schedule.js';
+import { holds, limitsAt, WallClock } from '../../../src/bandwidth/schedule.js';
 import type { BandwidthWindow } from '../../../src/ports/bandwidth.js';
 
 const year = 2026;
@@ -112,7 +112,7 @@ describe('the weekly schedule', () => {
           run = 0;
         }
       }
-      const ordinary = windowMinutes(night);
+      const ordinary = 1440 - night.fromMinute + night.toMinute;
       const unusual = nights.slice(1).filter((minutes) => minutes !== ordinary);
       const shift = zone === 'Australia/Lord_Howe' ? 30 : 60;
       assert.deepEqual(
