@@ -96,9 +96,12 @@ export class Ledger implements WriteLedger {
   }
 }
 
-/** Which write made these contents of a sector, by what they say. */
 export function describeSector(content: Uint8Array): string {
-  if (content.every((byte) => byte === 0)) return 'zeros';
+  return content.every((byte) => byte === 0) ? 'zeros' : statedWrite(content);
+}
+
+/** Which write made these contents of a sector, by what they say. */
+export function statedWrite(content: Uint8Array): string {
   const view = new DataView(content.buffer, content.byteOffset, content.byteLength);
   return `write ${view.getUint32(4, true)} of sector ${view.getUint32(0, true)}`;
 }

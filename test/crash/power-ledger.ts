@@ -10,7 +10,7 @@
  *     the newest one that was answered before the horizon, the newest answered FUA write, and the newest write that
  *     was found on another of its sectors (a write is one record; not so one of zeros, whose ends may be records of their own)
  */
-import { describeSector, isZeroWrite, sectorBytes, type WriteLedger } from './ledger.js';
+import { statedWrite, isZeroWrite, sectorBytes, type WriteLedger } from './ledger.js';
 import { WriteHistory, type Write } from './write-history.js';
 
 const linesMax = 8;
@@ -56,7 +56,7 @@ export class PowerLedger extends WriteHistory implements WriteLedger {
       const candidates = this.candidates(sector, content);
       found[sector] = candidates.at(-1) ?? 0;
       if (candidates.length === 0)
-        wrong.push(`sector ${sector} holds ${describeSector(content)}, which was never written to it`);
+        wrong.push(`sector ${sector} holds ${statedWrite(content)}, which was never written to it`);
       const [only] = candidates;
       if (candidates.length === 1 && only !== undefined && this.writes.has(only)) survivors.add(only);
     }
