@@ -23,7 +23,8 @@ export interface Prices {
   readonly daysMin: number;
 }
 
-/** As this version knows them: not read from the providers, whose lists change. */
+/** As the providers' public lists had them. */
+export const pricesAsOf = '2026-08';
 export const priceTable = {
   's3-standard': row('Amazon S3 Standard, us-east-1', 0.023, 0.005, 0.0004, 0, 0.09, 0),
   's3-standard-ia': row('Amazon S3 Standard-IA, us-east-1', 0.0125, 0.01, 0.001, 0.01, 0.09, 30),
@@ -116,7 +117,7 @@ export function costLines(
       ? [...new Set([...objectsDefault, configured.objectBytes])].sort((left, right) => left - right)
       : [size('--object-size', flags.objectSize)];
   const lines = [
-    `${prices.name}, prices as this version knows them, check the provider’s list: $${prices.storageGbMonth} a GB and month, $${prices.putThousand} for 1,000 PUTs, $${prices.getThousand} for 1,000 GETs, $${prices.trafficGb} a GB of traffic`,
+    `${prices.name}, prices of ${pricesAsOf}: $${prices.storageGbMonth} a GB and month, $${prices.putThousand} for 1,000 PUTs, $${prices.getThousand} for 1,000 GETs, $${prices.trafficGb} a GB of traffic`,
     `${gigabytes(storedBytes)} live, up to 1.7 times that stored while compaction is on; a group at least every ${intervalSeconds} s while anything is written`,
     '',
     'changed a day   an object   PUTs a month   PUTs $   storage $   a month $',
