@@ -431,6 +431,7 @@ class Simulation {
     const { gateway, life } = host;
     if (gateway === undefined || !host.alive || host.device === undefined) return;
     const gone = new Promise<void>((resolve) => life?.onDeath(resolve));
+    host.shadow.rewrites = true;
     const scrubbed = gateway
       .scrub(true, () => undefined)
       .then(
