@@ -215,6 +215,8 @@ async function openLocked(
     log.flush({ done: () => resolve() });
   });
   boot.id = options.bootId;
+  // Both must know the epoch record to be durable: should it be lost, and one of them rot, the log would seem to end before it.
+  await reclaimer.record();
   await reclaimer.record();
   events.onFatal = options.onFatal;
   if (recovered.rewrittenBytes > 0) {
