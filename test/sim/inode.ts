@@ -156,8 +156,8 @@ export class Inode {
       const page = this.cache.get(index) ?? zeroPage;
       // Whole pages mostly go together; what is mixed, is mixed by sectors.
       const together = random.fraction();
-      let kept = together < 0.35 ? mask : 0;
-      for (let s = 0; s < SECTORS && together >= 0.7; s++) {
+      let kept = together < 0.3 ? mask : 0;
+      for (let s = 0; s < SECTORS && together >= 0.6; s++) {
         if ((mask & (1 << s)) === 0) continue;
         const fate = random.fraction();
         if (fate < 0.4) kept |= 1 << s;

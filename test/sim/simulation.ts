@@ -24,6 +24,8 @@ const turningPoints: readonly { readonly operation: DiskOperation; readonly path
   { operation: 'write', path: 'super.' },
   { operation: 'sync', path: 'super.' },
   { operation: 'write', path: 'sums' },
+  // In this file a torn sector takes blocks along that were not written: twice as often.
+  { operation: 'sync', path: 'sums' },
   { operation: 'sync', path: 'sums' },
   { operation: 'sync', path: 'image' },
   { operation: 'rename', path: 'log/0' },
