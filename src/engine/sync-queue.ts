@@ -36,6 +36,8 @@ export class SyncQueue {
   private unsyncedBytes = 0;
   private waiters: Waiter[] = [];
   private running = false;
+  /** Asked for while another sync ran, which does not cover it: the next one begins when that ends. */
+  private again = false;
   private stopped = false;
   private timer: Timer | undefined;
 
@@ -70,12 +72,20 @@ export class SyncQueue {
     }
     this.waiters.push({ lsn, completion });
     // Started at the end of this turn, so that requests of one wake-up share the sync.
-    if (!this.running) queueMicrotask(() => this.start());
+    if (this.running) return;
+    queueMicrotask(() => {
+      if (!this.running) this.start();
+    });
   }
 
   /** Syncs soon, whoever waits. */
   start(): void {
-    if (this.running || this.stopped || this.appendedLsn <= this.durableLsn) return;
+    if (this.running) {
+      this.again = true;
+      return;
+    }
+    this.again = false;
+    if (this.stopped || this.appendedLsn <= this.durableLsn) return;
     void this.run();
   }
 
@@ -113,7 +123,7 @@ export class SyncQueue {
       if (waiter.lsn <= captured) waiter.completion.done(undefined);
       else this.waiters.push(waiter);
     }
-    if (this.waiters.length > 0) this.start();
+    if (this.waiters.length > 0 || this.again) this.start();
   }
 
   private count(durationUs: number): void {
