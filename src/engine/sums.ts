@@ -9,7 +9,7 @@
  * sector's blocks count as remote only: they are fetched again or refused, never guessed (P3).
  *
  * Sums are kept in memory as pages of 64 sectors, at most limits.sumsCacheBytesMax of them; pages with changes stay
- * until `flush` wrote them. The destager alone changes them.
+ * until `flush` has written them. The destager alone changes them.
  */
 import { assert } from '../base/assert.js';
 import { GatewayError } from '../base/errors.js';
@@ -33,6 +33,8 @@ interface Page {
   /** 1 for each sector that differs from the file, and how many those are. */
   readonly dirty: Uint8Array;
   dirtySectors: number;
+  /** Some of its sectors are on their way into the file: until they are there, that holds older ones. */
+  writing: boolean;
   /** Set when looked at; cleared as the eviction hand passes. */
   recent: boolean;
 }
@@ -52,6 +54,8 @@ export class Sums {
   private readonly pages = new Map<number, Page>();
   private readonly raw: Uint8Array;
   private readonly onRot: (sector: number) => void;
+  /** How often the file was changed: what was read before may be older than what it holds. */
+  private changes = 0;
   private lastIndex = -1;
   private lastPage: Page | undefined;
 
@@ -110,6 +114,7 @@ export class Sums {
       if (this.holeSum === SUM_ZERO && block === start && wholePages > 0) {
         this.forget(index, index + wholePages);
         await written('freeing checksums', this.file.punch(index * PAGE_FILE_BYTES, wholePages * PAGE_FILE_BYTES));
+        this.changes++;
         this.forget(index, index + wholePages);
         block = start + wholePages * SUMS_PER_PAGE;
         continue;
@@ -128,7 +133,8 @@ export class Sums {
    * durable in its place before the next share.
    */
   async flush(): Promise<void> {
-    const rest = this.takeDirty();
+    const taken = this.takeDirty();
+    const rest = [...taken];
     try {
       while (rest.length > 0) {
         await this.writeShare(rest.slice(0, REDO_SECTORS_MAX));
@@ -138,6 +144,9 @@ export class Sums {
       // Without space it is tried again: what is not in the file must stay marked, or it would never get there.
       for (const { page, sector } of rest) markDirty(page, sector);
       throw error;
+    } finally {
+      this.changes++;
+      for (const { page } of taken) page.writing = false;
     }
     this.evict();
   }
@@ -180,6 +189,7 @@ export class Sums {
         if (page.dirty[sector] === 1) taken.push({ page, sector, number: index * SECTORS_PER_PAGE + sector });
       page.dirty.fill(0);
       page.dirtySectors = 0;
+      page.writing = true;
     }
     return taken.sort((left, right) => left.number - right.number);
   }
@@ -192,9 +202,14 @@ export class Sums {
 
   private async load(index: number): Promise<Page> {
     const raw = new Uint8Array(PAGE_FILE_BYTES);
-    const length = await this.readPage(raw, index);
-    // Someone else may have loaded it meanwhile, and changed it: that one counts.
-    return this.pages.get(index) ?? this.insert(index, raw, length);
+    for (;;) {
+      const { changes } = this;
+      const length = await this.readPage(raw, index);
+      // Someone else may have loaded it meanwhile, and changed it: that one counts; or have changed the file and let it go.
+      const page = this.pages.get(index);
+      if (page !== undefined) return page;
+      if (changes === this.changes) return this.insert(index, raw, length);
+    }
   }
 
   /** A sector that cannot be read is as bad as a rotten one, and takes no other with it. */
@@ -236,7 +251,7 @@ export class Sums {
       }
       for (let i = 0; i < SUMS_PER_SECTOR; i++) sums[start + i] = view.getUint32(at + 4 * i, true);
     }
-    const page: Page = { sums, dirty: new Uint8Array(SECTORS_PER_PAGE), dirtySectors: 0, recent: true };
+    const page: Page = { sums, dirty: new Uint8Array(SECTORS_PER_PAGE), dirtySectors: 0, writing: false, recent: true };
     this.evict();
     this.pages.set(index, page);
     return page;
@@ -250,7 +265,7 @@ export class Sums {
       if (oldest.done === true) return;
       const [index, page] = oldest.value;
       this.pages.delete(index);
-      if (page.dirtySectors > 0 || page.recent) {
+      if (page.dirtySectors > 0 || page.writing || page.recent) {
         page.recent = false;
         this.pages.set(index, page);
       } else {
