@@ -82,6 +82,8 @@ export class Log {
   private writtenOutFrom = 0;
   /** Newest LSN that is not an internal record's. */
   private lastDataLsn: Lsn;
+  /** What the last batch states to be durable. */
+  private stated: Lsn;
   private failed = false;
   appendedBytes = 0;
 
@@ -98,6 +100,7 @@ export class Log {
     this.chain = options.head.chain;
     this.epoch = options.head.epoch;
     this.lastDataLsn = options.dataLsn;
+    this.stated = options.durableLsn;
     this.syncs = new SyncQueue({
       clock: options.clock,
       durableLsn: options.durableLsn,
@@ -124,6 +127,11 @@ export class Log {
 
   get durableLsn(): Lsn {
     return this.syncs.durableLsn;
+  }
+
+  /** Whether there are clients' records that no batch states to be durable. Of marks none is stated, or each would beget another. */
+  get wantsMark(): boolean {
+    return this.lastDataLsn > this.stated;
   }
 
   get isBroken(): boolean {
@@ -279,6 +287,7 @@ export class Log {
       this.fail('a batch could not be appended to the log', cause);
       return;
     }
+    this.stated = this.syncs.durableLsn;
     const payloadAt = this.offset + headerBytes;
     this.offset += lengthBytes;
     this.chain = sealed.chain;

@@ -107,7 +107,13 @@ export class Reclaimer {
     this.markTimer?.cancel();
     this.markTimer = this.options.clock.after(IDLE_MARK_MS, () => {
       const { log } = this.options;
-      if (this.stopped || log.appendedLsn !== log.durableLsn || this.recorded.syncedLsn === log.durableLsn) return;
+      if (
+        this.stopped ||
+        !log.wantsMark ||
+        log.appendedLsn !== log.durableLsn ||
+        this.recorded.syncedLsn === log.durableLsn
+      )
+        return;
       log.stageRecord('mark', 0, 0, false, false, undefined);
       log.commit();
     });

@@ -108,6 +108,17 @@ describe('volume on a full disk', () => {
     assert.equal(h.volume.status().state, 'online');
   });
 
+  it('is not filled up by marks, however long a client flushes', async () => {
+    const h = await stalled(8);
+    const before = h.volume.status().bufferUsedBytes;
+    for (let n = 0; n < 200; n += 1) {
+      await h.flush();
+      await pass(h, 1500);
+      assert.equal(h.fatal, undefined);
+    }
+    assert.ok(h.volume.status().bufferUsedBytes - before <= 2 * blockBytes);
+  });
+
   it('opens all the same', async () => {
     const h = await stalled(5);
     h.disk.kill();
