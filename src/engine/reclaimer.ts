@@ -210,7 +210,7 @@ export class Reclaimer {
   }
 
   private async cycle(): Promise<void> {
-    const { log, destager } = this.options;
+    const { log, destager, overlay } = this.options;
     if (this.filesWanted()) await this.prepareFiles();
     if (this.urgent) {
       this.urgent = false;
@@ -230,9 +230,10 @@ export class Reclaimer {
     if (!log.hasRoom && this.noSpaceForFile !== undefined && destager.cursor.lsn > log.dataLsn) {
       throw this.noSpaceForFile.error;
     }
-    // Admission waits for space that a sync under way will make destageable.
-    if (!log.hasRoom && destager.cursor.lsn <= log.durableLsn) this.again = this.urgent = true;
-    else if (!log.hasRoom) this.urgent = true;
+    // Admission waits for space, in the log or in memory, that a sync under way will make destageable.
+    const waits = !log.hasRoom || overlay.isFull;
+    if (waits && destager.cursor.lsn <= log.durableLsn) this.again = this.urgent = true;
+    else if (waits) this.urgent = true;
     if (destager.cursor.lsn <= log.dataLsn) this.armAge();
   }
 

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 
 import { decodeSuperblock } from '../../../src/engine/superblock.js';
+import type { VolumeParts } from '../../../src/engine/volume-open.js';
 import { plainChecksums } from '../../fake/checksums.js';
 import { MIB, settle, VolumeHarness } from './volume-harness.js';
 
@@ -114,6 +115,21 @@ describe('volume', () => {
     assert.throws(() => h.volume.read(h.sizeBytes, 1, new Uint8Array(1), 0, never), { code: 'out-of-range' });
     h.volume.setWritable(false);
     assert.throws(() => h.volume.trim(0, 4096, false, never), { code: 'read-only' });
+  });
+
+  it('goes on with the next sync, not some seconds later, when memory for records ran out', async () => {
+    const h = new VolumeHarness(31);
+    await h.create();
+    const { overlay } = (h.volume as unknown as { parts: VolumeParts }).parts;
+    Object.defineProperty(overlay, 'isFull', { get: () => overlay.table.size >= 16 });
+    for (let n = 0; n < 20; n++) {
+      const written = h.write(n * 16 * 4096, h.random.bytes(16 * 4096));
+      await settle();
+      await settle();
+      await written;
+    }
+    assert.equal(h.clock.nowMs(), 0);
+    await h.expectPrefix(20);
   });
 
   it('throttles when the log is full and goes on when the bucket has it', async () => {
