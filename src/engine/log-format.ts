@@ -17,15 +17,16 @@
  *       52    8  reserved, 0
  *       60    4  CRC-32C of all header pages with this field 0: the chain value of the next batch
  *       64  32n  record descriptors
- *   64+32n   4p  log sum of each payload block (ports/checksum.ts)
+ *   64+32n   4p  log sum of each payload block (ports/checksum.ts); of a snapshot's batch, which has no other record: its
+ *                name, UTF-8
  *
  *   offset size  record descriptor
  *        0    1  kind
  *        1    1  flags: 1 = keep allocated (zero)
  *        2    2  reserved, 0
  *        4    4  payload blocks
- *        8    8  first block; epoch: the epoch before
- *       16    8  block count; resize: new size in bytes
+ *        8    8  first block; epoch: the epoch before; snapshot: 0, or the LSN of the snapshot that is deleted
+ *       16    8  block count; resize: new size in bytes; snapshot: length of the name in bytes
  *       24    8  reserved, 0
  */
 import { assert } from '../base/assert.js';
@@ -52,6 +53,10 @@ const kindNames = new Map<number, RecordKind>(
 );
 
 export const FLAG_KEEP_ALLOCATED = 1;
+/** A name stands in its batch's first header page. */
+export const SNAPSHOT_NAME_BYTES_MAX = 63;
+
+const decoder = new TextDecoder();
 
 export interface LogRecord {
   readonly kind: RecordKind;
@@ -67,6 +72,8 @@ export interface LogRecord {
   readonly sizeBytes: number;
   /** snapshot: its name. */
   readonly name: string;
+  /** snapshot: 0, or the LSN of the snapshot that ends here. */
+  readonly snapshotLsn: Lsn;
 }
 
 export interface LogBatch {
@@ -118,8 +125,8 @@ export function putDescriptor(
 }
 
 /**
- * Writes the fixed fields, the sum table and the CRC of a batch whose descriptors stand in `view` already.
- * Returns the chain value for the next batch. The bytes behind the sum table up to the page's end are set to 0.
+ * Writes the fixed fields, the sum table (or a snapshot's name) and the CRC of a batch whose descriptors stand in `view`
+ * already. Returns the chain value for the next batch. The bytes behind that up to the page's end are set to 0.
  */
 export function sealHeader(
   bytes: Uint8Array,
@@ -127,6 +134,7 @@ export function sealHeader(
   header: BatchHeader,
   sums: Uint32Array,
   checksums: Checksums,
+  name?: Uint8Array,
 ): { lengthBytes: number; chain: number } {
   const pages = headerPages(header.records, header.payloadBlocks);
   view.setUint32(0, LOG_MAGIC, true);
@@ -143,6 +151,10 @@ export function sealHeader(
   view.setUint32(CRC_AT, 0, true);
   let at = BATCH_HEADER_BYTES + header.records * DESCRIPTOR_BYTES;
   for (let i = 0; i < header.payloadBlocks; i++, at += 4) view.setUint32(at, sums[i] ?? 0, true);
+  if (name !== undefined) {
+    bytes.set(name, at);
+    at += name.length;
+  }
   const lengthBytes = pages * BLOCK_BYTES;
   bytes.fill(0, at, lengthBytes);
   const chain = checksums.crc32c(0, bytes, 0, lengthBytes);
@@ -232,17 +244,19 @@ export function decodeBatch(
     const firstBlock = isEpoch ? 0 : getU64(view, d + 8);
     const amount = getU64(view, d + 16);
     if (kind === undefined || firstBlock === undefined || amount === undefined) return undefined;
-    if (kind === 'write' ? blocks !== amount || blocks === 0 : kind !== 'snapshot' && blocks !== 0) return undefined;
+    if (kind === 'write' ? blocks !== amount || blocks === 0 : blocks !== 0) return undefined;
+    if (kind === 'snapshot' && (count !== 1 || amount > SNAPSHOT_NAME_BYTES_MAX)) return undefined;
     records.push({
       kind,
       lsn: claim.firstLsn + i,
       keepAllocated: (view.getUint8(d + 1) & FLAG_KEEP_ALLOCATED) !== 0,
-      firstBlock,
+      firstBlock: kind === 'snapshot' ? 0 : firstBlock,
       blockCount: kind === 'write' || kind === 'trim' || kind === 'zero' ? amount : 0,
       payloadPosition: offset + (claim.pages + payload) * BLOCK_BYTES,
       sumsStart: payload,
       sizeBytes: kind === 'resize' ? amount : 0,
-      name: '',
+      name: kind === 'snapshot' ? textAt(bytes, at + BATCH_HEADER_BYTES + DESCRIPTOR_BYTES, amount) : '',
+      snapshotLsn: kind === 'snapshot' ? firstBlock : 0,
     });
     payload += blocks;
   }
@@ -263,6 +277,10 @@ export function decodeBatch(
     sums,
     next: { file, offset: offset + claim.lengthBytes, lsn: lastLsn + 1, chain: claim.ownCrc, epoch: claim.epoch },
   };
+}
+
+function textAt(bytes: Uint8Array, at: number, lengthBytes: number): string {
+  return decoder.decode(bytes.subarray(at, at + lengthBytes));
 }
 
 export function epochText(epoch: bigint): string {

@@ -25,6 +25,7 @@ import {
   putDescriptor,
   recordKinds,
   sealHeader,
+  SNAPSHOT_NAME_BYTES_MAX,
   type RecordKind,
 } from './log-format.js';
 import type { LogFiles } from './log-files.js';
@@ -233,6 +234,19 @@ export class Log {
     this.append(undefined, 0, this.sums, true);
   }
 
+  /**
+   * Appends a snapshot, or the end of the one with LSN `snapshotLsn`, as a batch of its own behind all that is staged; its
+   * LSN. Durable only after the next sync.
+   */
+  appendSnapshot(name: Uint8Array, snapshotLsn: Lsn): Lsn {
+    assert(name.length > 0 && name.length <= SNAPSHOT_NAME_BYTES_MAX, 'the name of a snapshot fits into its batch');
+    this.commit();
+    if (this.failed) return this.appendedLsn;
+    this.stage(recordKinds.snapshot, 0, snapshotLsn, name.length, false, undefined);
+    this.append(undefined, 0, this.sums, false, name);
+    return this.appendedLsn;
+  }
+
   /** Completes when everything appended until now is durable. */
   flush(completion: Completion): void {
     this.commit();
@@ -256,7 +270,13 @@ export class Log {
     this.completions[i] = completion;
   }
 
-  private append(payload: Uint8Array | undefined, payloadBlocks: number, sums: Uint32Array, epochStaged = false): void {
+  private append(
+    payload: Uint8Array | undefined,
+    payloadBlocks: number,
+    sums: Uint32Array,
+    epochStaged = false,
+    name?: Uint8Array,
+  ): void {
     const records = this.records;
     const headerBytes = headerPages(records, payloadBlocks) * BLOCK_BYTES;
     const lengthBytes = headerBytes + payloadBlocks * BLOCK_BYTES;
@@ -276,6 +296,7 @@ export class Log {
       },
       sums,
       this.options.checksums,
+      name,
     );
     this.parts.length = 0;
     this.parts.push(this.header.subarray(0, sealed.lengthBytes));

@@ -5,6 +5,9 @@
  *
  * The book never shows more than the own history: what another owner may have added behind it is left out. A book that
  * gave rise to doubt is thrown away and built again from a checkpoint when it is needed next.
+ *
+ * Whoever writes checkpoints gets the book at each snapshot that has no root yet, before it goes on: the invariant of
+ * snapshots.ts. A book that others had gone past one with is built again, from a checkpoint that lies before it.
  */
 import { equalBytes } from '../base/bytes.js';
 import { GatewayError } from '../base/errors.js';
@@ -20,6 +23,7 @@ import { StoppedError } from './replicator-incarnation.js';
 import { isDamage, listCheckpoints, readCheckpoint } from './restore-checkpoint.js';
 import type { ObjectSealer } from './seal.js';
 import type { ChainPoint } from './segment-point.js';
+import { rootless } from './snapshots.js';
 import type { CommittedGroup } from './upload-pipeline.js';
 
 /** Committed groups that wait for the book; beyond, they are read back from the bucket. */
@@ -55,13 +59,17 @@ export class BookKeeper {
     if (this.#queue.length > QUEUE_MAX) this.#queue.shift();
   }
 
-  /** Lends the book as of `head`. What `work` throws throws the book away. */
-  use<T>(work: (book: RemoteBook) => Promise<T>): Promise<T> {
+  /**
+   * Lends the book as of `head`; with `stops` as of the oldest snapshot without a root, where there is one. What `work`
+   * throws throws the book away.
+   */
+  use<T>(work: (book: RemoteBook) => Promise<T>, stops = false): Promise<T> {
     const result = this.#turn.then(async () => {
       if (this.#closed) throw new StoppedError('the replicator was stopped');
       try {
+        if (stops && this.#book !== undefined && isPastSnapshot(this.#book)) await this.#forget(false);
         this.#book ??= await this.#load();
-        await this.#catchUp(this.#book);
+        await this.#catchUp(this.#book, stops);
         return await work(this.#book);
       } catch (error) {
         await this.#forget(error instanceof MapDoubtError);
@@ -113,9 +121,10 @@ export class BookKeeper {
   }
 
   /** Applies what was committed since; what is not in memory any more is read back. More may be committed meanwhile. */
-  async #catchUp(book: RemoteBook): Promise<void> {
+  async #catchUp(book: RemoteBook, stops: boolean): Promise<void> {
     const { head } = this.#options;
     for (;;) {
+      if (stops && isAtSnapshot(book)) return;
       const before = book.position.number;
       const group = this.#waiting(book);
       if (group?.segments[0]?.key.number === before + 1) {
@@ -124,7 +133,7 @@ export class BookKeeper {
         continue;
       }
       if (group === undefined && head().number === before) break;
-      await this.#readOn(book);
+      await this.#readOn(book, stops);
       if (book.position.number === before) break;
     }
     const { position } = book;
@@ -142,15 +151,26 @@ export class BookKeeper {
     return this.#queue[0];
   }
 
-  async #readOn(book: RemoteBook): Promise<void> {
+  async #readOn(book: RemoteBook, stops: boolean): Promise<void> {
     const { head } = this.#options;
     await readChain(chainAt(book.position, book.sizeBytes), {
       ...this.#options,
       visit: async (group) => {
         // The head moves on meanwhile: behind a group that was left out nothing is taken.
         const follows = group.segments[0]?.key.number === book.position.number + 1;
+        if (stops && isAtSnapshot(book)) return;
         if (follows && group.point.number <= head().number) await book.apply(group);
       },
     });
   }
+}
+
+/** The book shows a snapshot whose root is to be written from it now. */
+export function isAtSnapshot({ snapshots, position }: RemoteBook): boolean {
+  return rootless(snapshots, position.number)?.point.number === position.number;
+}
+
+/** The book has gone past a snapshot whose root is not written: it cannot be written from it any more. */
+function isPastSnapshot({ snapshots, position }: RemoteBook): boolean {
+  return rootless(snapshots, position.number - 1) !== undefined;
 }

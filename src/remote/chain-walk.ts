@@ -55,9 +55,15 @@ export function walkFromCheckpoint(start: Checkpoint | undefined, options: ReadO
   return walkChain(chainAt(start.recoveryPoint, start.sizeBytes), { ...options, knownEpochs });
 }
 
-/** Visits the complete groups that can be reached, without asking whether more was lost. */
-export async function readChain(start: ChainState, options: ReadOptions): Promise<void> {
-  await new ChainWalk(start, { ...options, knownEpochs: [] }).toEnd();
+/**
+ * Visits the complete groups that can be reached, without asking whether more was lost; with `untilNumber` up to the
+ * first that ends at that segment or behind it.
+ */
+export async function readChain(
+  start: ChainState,
+  options: ReadOptions & { readonly untilNumber?: number },
+): Promise<void> {
+  await new ChainWalk(start, { ...options, knownEpochs: [] }).toEnd(options.untilNumber);
 }
 
 class ChainWalk {
@@ -73,9 +79,9 @@ class ChainWalk {
   }
 
   /** Up to the first absent key. */
-  async toEnd(): Promise<void> {
+  async toEnd(untilNumber = Infinity): Promise<void> {
     const { store, sealer, request, visit, createdSizeBytes } = this.#options;
-    for (;;) {
+    while (this.chain.lastGroup.number < untilNumber) {
       const head = await readSegmentHead(store, sealer, this.chain.nextKey, request);
       if (head.kind === 'absent') return;
       if (head.kind === 'fence') {

@@ -1,18 +1,23 @@
 /**
- * Writes checkpoints from the book of the remote volume (book-keeper.ts): after so many segments, after so long with
- * changes, and when a drain ended. An idle volume writes none.
+ * Writes checkpoints from the book of the remote volume (book-keeper.ts): at every snapshot, as its root (snapshots.ts);
+ * and after so many segments, after so long with changes, and when a drain ended. An idle volume writes none.
  *
  * A checkpoint is an optimisation: uploads never wait for it, and when it fails it is left out with a warning. Order:
  * shards, root, and only then the local map file moves on to the root's recovery point, so that the file always shows
  * the point of some root, or is made again from one. Nothing is deleted here: older roots and shards stay until
  * deletion knows what is safe.
+ *
+ * The root of a snapshot must be: as long as it fails, it is tried again, and no other checkpoint is written. A shard has
+ * a name that no earlier attempt of this epoch had, and a root that an earlier attempt did store after all is taken.
  */
 import { GatewayError } from '../base/errors.js';
+import { BLOCK_BYTES } from '../base/units.js';
 import type { Checksums } from '../ports/checksum.js';
-import type { Clock } from '../ports/clock.js';
+import type { Clock, Timer } from '../ports/clock.js';
 import type { Log } from '../ports/log.js';
 import type { ObjectStore, StoreRequest } from '../ports/object-store.js';
 import type { Random } from '../ports/random.js';
+import { isAtSnapshot } from './book-keeper.js';
 import type { BookKeeper } from './book-keeper.js';
 import { keyText } from './chain.js';
 import { sealCheckpoint } from './checkpoint.js';
@@ -23,9 +28,11 @@ import { MapDoubtError } from './remote-map-file.js';
 import type { MapChange } from './remote-map-file.js';
 import type { ReceiptKeeper } from './receipt-keeper.js';
 import type { Incarnation } from './replicator-incarnation.js';
+import { LINK_BYTES } from './seal.js';
 import type { ObjectSealer, SealedObject } from './seal.js';
 import { mapPageSum, MAP_PAGE_BYTES, sealMapShard, SHARD_PAGES } from './shard-map.js';
 import { sealTableShard } from './shard-table.js';
+import type { Snapshot, SnapshotRoot } from './snapshots.js';
 import { RetryingStore } from './store-retry.js';
 import { putOnce } from './upload.js';
 import type { Fencing } from './upload.js';
@@ -35,6 +42,8 @@ import type { CommittedGroup } from './upload-pipeline.js';
 const SEGMENTS_DUE = 128;
 const SEGMENTS_DUE_DRAINED = 8;
 const AGE_MS_DUE = 600_000;
+/** A snapshot whose root could not be written. */
+const AGAIN_MS = 60_000;
 
 export interface CheckpointWriterOptions {
   readonly keeper: BookKeeper;
@@ -68,6 +77,9 @@ export class CheckpointWriter {
   #demanded = false;
   #running: Promise<void> | undefined;
   #again = false;
+  #timer: Timer | undefined;
+  /** Of the next shard: a running number of this epoch. */
+  #part = 0;
 
   constructor(options: CheckpointWriterOptions) {
     const { store, clock, random, incarnation } = options;
@@ -97,6 +109,7 @@ export class CheckpointWriter {
 
   /** Resolves when nothing of it runs any more; after the incarnation stopped. */
   async ended(): Promise<void> {
+    this.#timer?.cancel();
     await this.#running;
   }
 
@@ -113,7 +126,7 @@ export class CheckpointWriter {
     while (this.#again && !stopped()) {
       this.#again = false;
       try {
-        await this.#options.keeper.use((book) => this.#step(book));
+        await this.#options.keeper.use((book) => this.#step(book), true);
       } catch (error) {
         if (stopped()) return;
         if (!(error instanceof GatewayError) && !(error instanceof MapDoubtError)) {
@@ -123,20 +136,33 @@ export class CheckpointWriter {
         log.warn(`a checkpoint is left out: ${error.message}`);
         this.#segments = 0;
         this.#lastMs = this.#options.clock.nowMs();
+        this.#tryAgain();
       }
     }
+  }
+
+  /** Whatever failed may have been the root of a snapshot, and an idle volume commits nothing that would wake us. */
+  #tryAgain(): void {
+    this.#timer?.cancel();
+    this.#timer = this.#options.clock.after(AGAIN_MS, () => this.#wake());
   }
 
   async #step(book: RemoteBook): Promise<void> {
     const { clock, counted } = this.#options;
     counted(book);
     const { position } = book;
+    const atSnapshot = isAtSnapshot(book);
+    // The book is not at its head, and whatever else is due comes behind.
+    this.#again ||= atSnapshot;
     const due =
+      atSnapshot ||
       this.#demanded ||
       this.#segments >= (this.#drained ? SEGMENTS_DUE_DRAINED : SEGMENTS_DUE) ||
       (this.#segments > 0 && clock.nowMs() - this.#lastMs >= AGE_MS_DUE);
-    this.#drained = false;
-    this.#demanded = false;
+    if (!atSnapshot) {
+      this.#drained = false;
+      this.#demanded = false;
+    }
     if (!due || position.number <= book.map.file.position.number) return;
     this.#segments = 0;
     this.#lastMs = clock.nowMs();
@@ -160,8 +186,7 @@ export class CheckpointWriter {
     const { sealer, epoch, clock, log, applied, incarnation, createdSizeBytes } = this.#options;
     const { map, table, mapShards, position } = book;
     const key = { epoch, number: position.number };
-    let part = 0;
-    const nextPart = (): ShardKey => ({ ...key, part: part++ });
+    const nextPart = (): ShardKey => ({ ...key, part: this.#part++ });
     const plan = planShards(map.changes(), (shard) => mapShards.has(shard));
     for (const shard of plan.dropped) mapShards.delete(shard);
     for (const shard of plan.rewritten) await this.#putShard(book, shard, nextPart());
@@ -172,6 +197,7 @@ export class CheckpointWriter {
       table.moved({ ...reference, link: object.link });
     }
     const delta = map.deltaWithout((shard) => !plan.kept.has(shard));
+    const ownRoot = { epoch, link: new Uint8Array(LINK_BYTES), mappedBlocks: table.liveBytes / BLOCK_BYTES };
     const root = sealCheckpoint(sealer, key, {
       sizeBytes: book.sizeBytes ?? createdSizeBytes,
       wallMs: clock.wallMs(),
@@ -182,11 +208,13 @@ export class CheckpointWriter {
       tableShards: table.tableShards,
       tail: table.tail,
       delta,
+      snapshots: rootedAt(book, ownRoot),
     });
     await this.#putObject(sealer.names.checkpoint(key), root);
     incarnation.check();
     await map.file.commit(change, position);
     map.staged(delta);
+    book.rooted({ ...ownRoot, link: root.link });
     incarnation.check();
     applied(position.number);
     log.info(`checkpoint ${keyText(key)}: ${plan.rewritten.length} shards, ${delta.count} extents of delta`);
@@ -213,4 +241,11 @@ export class CheckpointWriter {
     this.#options.incarnation.check();
     if (put.outcome === 'other') throw new GatewayError('remote-forked', `${name}: another writer’s object lies there`);
   }
+}
+
+/** The book's snapshots as a checkpoint at its position names them: it is the root of the one at this position. */
+function rootedAt({ snapshots, position }: RemoteBook, own: SnapshotRoot): Snapshot[] {
+  return snapshots.map((snapshot) =>
+    snapshot.point.number === position.number ? { ...snapshot, root: own } : snapshot,
+  );
 }

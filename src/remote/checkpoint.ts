@@ -6,7 +6,7 @@
  *      8   8  wall time in milliseconds when it was made
  *     16  64  recovery point: the group's end that it includes (segment-point.ts)
  *     80  24  six counts of 4 bytes: epochs, receipts, map shards, table shards, tail rows, delta extents
- *    104   4  snapshots: reserved, 0
+ *    104   4  snapshots
  *    108  32  SHA-256 of the body
  *
  * Body, tables one after another:
@@ -17,12 +17,13 @@
  *   2108  per table shard: table index 8, name 20, link 32, live blocks of its 1024 numbers 2 each
  *     66  per tail row, a segment not yet in a table shard: row 64 (shard-table.ts), live blocks 2
  *     18  per delta extent: first block 6, blocks 4, segment number 6 (0: zeros), payload index of the first block 2
+ *    184  per snapshot, oldest first: its point 64 (segment-point.ts), volume size in bytes 8, root: epoch 8, link 32 (zeros:
+ *         this very checkpoint), mapped blocks 8; length of its name 1, name 63
  *
  * Delta extents ascend, are disjoint, and override the shards; a block in neither reads as zero.
  */
 import { assert } from '../base/assert.js';
 import { ByteReader, ByteWriter, equalBytes } from '../base/bytes.js';
-import { GatewayError } from '../base/errors.js';
 import type { SegmentKey, ShardKey } from './name.js';
 import { contentHash, LINK_BYTES } from './seal.js';
 import type { ObjectIdentity, ObjectSealer, SealedObject } from './seal.js';
@@ -31,6 +32,7 @@ import type { ChainPoint } from './segment-point.js';
 import type { MapShardReference } from './shard-map.js';
 import { readRow, ROW_BYTES, TABLE_SHARD_NUMBERS, writeRow } from './shard-table.js';
 import type { SegmentRow, TableShardReference } from './shard-table.js';
+import type { Snapshot } from './snapshots.js';
 
 const INDEX_BYTES = 140;
 const HASH_BYTES = 32;
@@ -39,6 +41,8 @@ const REFERENCE_BYTES = 28 + LINK_BYTES;
 const LIVE_BYTES = 2;
 const TABLE_REFERENCE_BYTES = REFERENCE_BYTES + TABLE_SHARD_NUMBERS * LIVE_BYTES;
 const DELTA_BYTES = 18;
+const SNAPSHOT_NAME_BYTES = 63;
+const SNAPSHOT_BYTES = CHAIN_POINT_BYTES + 24 + LINK_BYTES + 1 + SNAPSHOT_NAME_BYTES;
 /** Blocks in one delta extent at most (32 bits). */
 export const DELTA_BLOCKS_MAX = 0xffff_ffff;
 
@@ -74,6 +78,8 @@ export interface Checkpoint {
   readonly tableShards: readonly TableShardReference[];
   readonly tail: readonly TailRow[];
   readonly delta: MapDelta;
+  /** Each has a root. The root of one whose point is this recovery point is this checkpoint: sealed with any link. */
+  readonly snapshots: readonly Snapshot[];
 }
 
 export const emptyDelta: MapDelta = {
@@ -86,7 +92,7 @@ export const emptyDelta: MapDelta = {
 
 /** `key` is the recovery point's segment number, and the epoch that makes the checkpoint. */
 export function sealCheckpoint(sealer: ObjectSealer, key: SegmentKey, checkpoint: Checkpoint): SealedObject {
-  const body = encodeBody(checkpoint);
+  const body = encodeBody(key, checkpoint);
   const writer = new ByteWriter(INDEX_BYTES);
   writer.u64(checkpoint.sizeBytes);
   writer.u64(checkpoint.wallMs);
@@ -97,31 +103,28 @@ export function sealCheckpoint(sealer: ObjectSealer, key: SegmentKey, checkpoint
   writer.u32(checkpoint.tableShards.length);
   writer.u32(checkpoint.tail.length);
   writer.u32(checkpoint.delta.count);
-  writer.u32(0);
+  writer.u32(checkpoint.snapshots.length);
   writer.bytes(contentHash(body));
   return sealer.seal(checkpointIdentity(sealer, key), writer.finish(), body);
 }
 
-/** object-damaged; format-newer when it has snapshots. */
+/** object-damaged. */
 export function openCheckpoint(sealer: ObjectSealer, key: SegmentKey, bytes: Uint8Array): Checkpoint {
   const identity = checkpointIdentity(sealer, key);
-  const { index, body } = sealer.openWhole(identity, bytes);
+  const { index, body, link } = sealer.openWhole(identity, bytes);
   const reader = new ByteReader(index, identity.name);
   const sizeBytes = reader.u64();
   const wallMs = reader.u64();
   const recoveryPoint = readPoint(reader);
-  const counts = Array.from({ length: 6 }, () => reader.u32());
-  if (reader.u32() !== 0) {
-    throw new GatewayError('format-newer', `${identity.name}: it has snapshots, which this version does not know`);
-  }
+  const counts = Array.from({ length: 7 }, () => reader.u32());
   const hash = reader.bytes(HASH_BYTES);
   reader.endOfZeros();
   if (!equalBytes(hash, contentHash(body))) reader.fail('its content differs from its index');
-  const tables = decodeBody(new ByteReader(body, identity.name), identity.name, counts);
+  const tables = decodeBody(new ByteReader(body, identity.name), identity.name, counts, { ...key, link });
   return { sizeBytes, wallMs, recoveryPoint, ...tables };
 }
 
-function encodeBody(checkpoint: Checkpoint): Uint8Array {
+function encodeBody(key: SegmentKey, checkpoint: Checkpoint): Uint8Array {
   const writer = new ByteWriter(64 * 1024);
   for (const { epoch, firstNumber, link } of checkpoint.epochs) {
     writer.u64(epoch);
@@ -146,12 +149,15 @@ function encodeBody(checkpoint: Checkpoint): Uint8Array {
     writer.u48(delta.segment[at] ?? 0);
     writer.u16(delta.payload[at] ?? 0);
   }
+  for (const snapshot of checkpoint.snapshots) writeSnapshot(writer, key, snapshot);
   return writer.finish();
 }
 
-type Tables = Pick<Checkpoint, 'epochs' | 'receipts' | 'mapShards' | 'tableShards' | 'tail' | 'delta'>;
+type Tables = Pick<Checkpoint, 'epochs' | 'receipts' | 'mapShards' | 'tableShards' | 'tail' | 'delta' | 'snapshots'>;
+/** The checkpoint that is read. */
+type Own = SegmentKey & { readonly link: Uint8Array };
 
-function decodeBody(reader: ByteReader, name: string, counts: readonly number[]): Tables {
+function decodeBody(reader: ByteReader, name: string, counts: readonly number[], own: Own): Tables {
   const sizes = [
     EPOCH_BYTES,
     CHAIN_POINT_BYTES,
@@ -159,11 +165,12 @@ function decodeBody(reader: ByteReader, name: string, counts: readonly number[])
     TABLE_REFERENCE_BYTES,
     ROW_BYTES + LIVE_BYTES,
     DELTA_BYTES,
+    SNAPSHOT_BYTES,
   ];
   const expected = sizes.reduce((sum, size, at) => sum + size * (counts[at] ?? 0), 0);
   if (expected !== reader.remainingBytes)
     reader.fail(`its tables have ${reader.remainingBytes} bytes, not ${expected}`);
-  const [epochs = 0, receipts = 0, mapShards = 0, tableShards = 0, tail = 0, delta = 0] = counts;
+  const [epochs = 0, receipts = 0, mapShards = 0, tableShards = 0, tail = 0, delta = 0, snapshots = 0] = counts;
   return {
     epochs: repeat(epochs, () => ({
       epoch: reader.u64(),
@@ -181,7 +188,39 @@ function decodeBody(reader: ByteReader, name: string, counts: readonly number[])
     }),
     tail: repeat(tail, () => ({ row: readRow(reader, name), liveBlocks: reader.u16() })),
     delta: readDelta(reader, delta),
+    snapshots: repeat(snapshots, () => readSnapshot(reader, own)),
   };
+}
+
+function isOwnRoot(own: SegmentKey, { point, root }: Snapshot): boolean {
+  return root?.epoch === own.epoch && point.number === own.number;
+}
+
+function writeSnapshot(writer: ByteWriter, own: SegmentKey, snapshot: Snapshot): void {
+  const { point, sizeBytes, root } = snapshot;
+  const name = new TextEncoder().encode(snapshot.name);
+  assert(root !== undefined, 'a checkpoint names snapshots whose roots are written');
+  assert(name.length > 0 && name.length <= SNAPSHOT_NAME_BYTES, 'a snapshot has a name of at most 63 bytes');
+  writePoint(writer, point);
+  writer.u64(sizeBytes);
+  writer.u64(root.epoch);
+  if (isOwnRoot(own, snapshot)) writer.zeros(LINK_BYTES);
+  else writer.bytes(root.link);
+  writer.u64(root.mappedBlocks);
+  writer.u8(name.length);
+  writer.bytes(name);
+  writer.zeros(SNAPSHOT_NAME_BYTES - name.length);
+}
+
+function readSnapshot(reader: ByteReader, own: Own): Snapshot {
+  const point = readPoint(reader);
+  const sizeBytes = reader.u64();
+  const root = { epoch: reader.u64(), link: reader.bytes(LINK_BYTES).slice(), mappedBlocks: reader.u64() };
+  const nameBytes = reader.u8();
+  const name = reader.bytes(SNAPSHOT_NAME_BYTES);
+  if (nameBytes === 0 || nameBytes > SNAPSHOT_NAME_BYTES) reader.fail('a snapshot has no name');
+  const snapshot = { name: new TextDecoder().decode(name.subarray(0, nameBytes)), point, sizeBytes, root };
+  return isOwnRoot(own, snapshot) ? { ...snapshot, root: { ...root, link: own.link } } : snapshot;
 }
 
 function readDelta(reader: ByteReader, count: number): MapDelta {

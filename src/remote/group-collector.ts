@@ -1,6 +1,8 @@
 /**
  * What a run of log batches leaves behind: each block's newest version inside the run, no block twice. Walks headers, as
  * the destager does; payload is read when the group is sealed (group-sealer.ts).
+ *
+ * A snapshot ends the run, so that the group's end is the snapshot, exactly.
  */
 import type { BlockNumber, Lsn } from '../base/units.js';
 import { GatewayError } from '../base/errors.js';
@@ -8,7 +10,7 @@ import { ZERO_LOCATION } from '../engine/block-table.js';
 import type { LogBatch } from '../engine/log-reader.js';
 import { Overlay } from '../engine/overlay.js';
 import type { LogCursor } from '../ports/replication.js';
-import type { ResizeEvent } from './segment-index.js';
+import type { SegmentEvent } from './segment-event.js';
 
 /** How the replicator reads the log; engine/log-reader.ts implements it. */
 export interface LogSource {
@@ -23,9 +25,9 @@ export interface LogSource {
   close(): Promise<void>;
 }
 
-/** Bounds of a group's metadata, whatever its payload: extents of zeros, and size changes. */
+/** Bounds of a group's metadata, whatever its payload: extents of zeros, and events. */
 const ZERO_EXTENTS_MAX = 8192;
-const RESIZES_MAX = 1024;
+const EVENTS_MAX = 1024;
 
 /** Columns, in the order in which the payload lies in the log. */
 export interface GroupContent {
@@ -37,7 +39,7 @@ export interface GroupContent {
   readonly logSums: Uint32Array;
   /** Disjoint and ascending: what trims and zero records leave zero. */
   readonly zeros: readonly BlockRange[];
-  readonly resizes: readonly ResizeEvent[];
+  readonly events: readonly SegmentEvent[];
 }
 
 export interface BlockRange {
@@ -47,11 +49,13 @@ export interface BlockRange {
 
 export class GroupCollector {
   readonly #overlay = new Overlay();
-  readonly #resizes: ResizeEvent[] = [];
+  readonly #events: SegmentEvent[] = [];
   readonly #blocksMax: number;
   #cursor: LogCursor;
   #wallMs = 0;
   #payloadBlocks = 0;
+  /** Its last batch is a snapshot. */
+  #ended = false;
 
   /** `blocksMax`: payload blocks that the group may have at most. */
   constructor(options: { readonly cursor: LogCursor; readonly blocksMax: number }) {
@@ -85,11 +89,12 @@ export class GroupCollector {
 
   /** Nothing in it changes the volume (marks and epochs only). */
   get empty(): boolean {
-    return this.#overlay.isEmpty && this.#resizes.length === 0;
+    return this.#overlay.isEmpty && this.#events.length === 0;
   }
 
-  /** Takes batches up to `throughLsn`; 'full' when the group has reached its bounds before. */
+  /** Takes batches up to `throughLsn`; 'full' when the group has reached its bounds, or a snapshot, before or there. */
   async collect(source: LogSource, throughLsn: Lsn): Promise<'caughtUp' | 'full'> {
+    if (this.#ended) return 'full';
     while (this.#cursor.lsn <= throughLsn) {
       const batch = await source.next(this.#cursor);
       if (batch === undefined) {
@@ -101,6 +106,10 @@ export class GroupCollector {
       if (batch.lastLsn > throughLsn) return 'caughtUp';
       if (!this.#hasRoom(batch)) return 'full';
       this.#take(batch);
+      if (isSnapshot(batch)) {
+        this.#ended = true;
+        return 'full';
+      }
     }
     return 'caughtUp';
   }
@@ -111,19 +120,13 @@ export class GroupCollector {
     return (
       table.size + blocksOf(batch) <= this.#blocksMax &&
       extents.count + batch.records.length <= ZERO_EXTENTS_MAX &&
-      this.#resizes.length + resizesOf(batch) <= RESIZES_MAX
+      this.#events.length + eventsOf(batch).length <= EVENTS_MAX
     );
   }
 
   #take(batch: LogBatch): void {
     this.#overlay.replay(batch);
-    for (const record of batch.records) {
-      if (record.kind === 'resize')
-        this.#resizes.push({ kind: 'resize', lsn: record.lsn, sizeBytes: record.sizeBytes });
-      if (record.kind === 'snapshot') {
-        throw new GatewayError('not-supported', 'the log holds a snapshot, which this version cannot replicate');
-      }
-    }
+    this.#events.push(...eventsOf(batch));
     this.#payloadBlocks += batch.sums.length;
     this.#wallMs = batch.wallMs;
     this.#cursor = batch.next;
@@ -146,7 +149,7 @@ export class GroupCollector {
       locations: new Float64Array(count),
       logSums: new Uint32Array(count),
       zeros: this.#zeroRanges(sorted),
-      resizes: [...this.#resizes],
+      events: [...this.#events],
     };
     for (let at = 0; at < count; at++) {
       const slot = order[at] ?? 0;
@@ -211,8 +214,22 @@ function blocksOf(batch: LogBatch): number {
   return blocks;
 }
 
-function resizesOf(batch: LogBatch): number {
-  let resizes = 0;
-  for (const record of batch.records) if (record.kind === 'resize') resizes++;
-  return resizes;
+function eventsOf(batch: LogBatch): SegmentEvent[] {
+  const events: SegmentEvent[] = [];
+  for (const { kind, lsn, sizeBytes, name, snapshotLsn } of batch.records) {
+    if (kind === 'resize') events.push({ kind, lsn, sizeBytes });
+    else if (kind === 'snapshot')
+      events.push(snapshotLsn === 0 ? { kind, lsn, name } : { kind: 'snapshotDeleted', lsn, name, snapshotLsn });
+  }
+  return events;
+}
+
+/** A snapshot has a batch of its own. */
+function isSnapshot(batch: LogBatch): boolean {
+  return eventsOf(batch).at(-1)?.kind === 'snapshot';
+}
+
+/** The volume's size after these events, if they change it. */
+export function newestSize(events: readonly SegmentEvent[]): number | undefined {
+  return events.findLast((event) => event.kind === 'resize')?.sizeBytes;
 }

@@ -1,6 +1,6 @@
 /**
  * Whether a group in the bucket is what the local log holds for the same LSNs: this directory sent it in an earlier
- * life. Compared by content (every block's sum, every zero, every size), so that a directory that was rolled back,
+ * life. Compared by content (every block's sum, every zero, every size, every snapshot), so that a directory that was rolled back,
  * cloned or forked is found out even where LSNs happen to fit.
  */
 import { BLOCK_BYTES } from '../base/units.js';
@@ -9,6 +9,7 @@ import type { Checksums } from '../ports/checksum.js';
 import { GroupCollector } from './group-collector.js';
 import type { GroupContent, LogSource } from './group-collector.js';
 import type { LogCursor } from '../ports/replication.js';
+import { sameEvent } from './segment-event.js';
 import type { StoredSegment } from './upload-pipeline.js';
 
 export interface ComparedGroup {
@@ -65,7 +66,7 @@ export function sameContent(
     matched === remote.sums.size &&
     localZeros === remoteZeros &&
     local.zeros.every(({ first, count }) => coveredWhole(remote.zeros, first, count)) &&
-    sameResizes(local, segments)
+    sameEvents(local, segments)
   );
 }
 
@@ -123,13 +124,13 @@ function coveredWhole(ranges: readonly Range[], first: number, count: number): b
   return range !== undefined && range.first <= first && first + count <= range.first + range.count;
 }
 
-function sameResizes(local: GroupContent, segments: readonly Pick<StoredSegment, 'index'>[]): boolean {
+function sameEvents(local: GroupContent, segments: readonly Pick<StoredSegment, 'index'>[]): boolean {
   const remote = segments.flatMap(({ index }) => index.events);
   return (
-    remote.length === local.resizes.length &&
-    remote.every(({ lsn, sizeBytes }, at) => {
-      const own = local.resizes[at];
-      return own?.lsn === lsn && own.sizeBytes === sizeBytes;
+    remote.length === local.events.length &&
+    remote.every((event, at) => {
+      const own = local.events[at];
+      return own !== undefined && sameEvent(own, event);
     })
   );
 }

@@ -78,7 +78,7 @@ export class GroupSealer {
     for (let number = frame.first.number; ; number++) {
       writer.clear();
       const isFirst = number === frame.first.number;
-      if (isFirst) for (const { lsn, sizeBytes } of content.resizes) writer.addResize(lsn, sizeBytes);
+      if (isFirst) for (const event of content.events) writer.addEvent(event);
       const count = Math.min(segmentBlocks, content.count - taken);
       if (count > 0) await this.#fill(content, taken, count);
       taken += count;

@@ -18,6 +18,8 @@ import type { ChainPoint } from './segment-point.js';
 import { openMapShard } from './shard-map.js';
 import type { MapShardReference } from './shard-map.js';
 import { segmentRow } from './shard-table.js';
+import { afterGroup } from './snapshots.js';
+import type { Snapshot, SnapshotRoot } from './snapshots.js';
 import type { StoredSegment } from './upload-pipeline.js';
 
 export interface BookOptions {
@@ -45,6 +47,7 @@ export class RemoteBook {
   readonly receipts: readonly ChainPoint[];
   #position: ChainPoint;
   #sizeBytes: number | undefined;
+  #snapshots: readonly Snapshot[];
 
   private constructor(map: RemoteMap, table: SegmentTable, checkpoint: Checkpoint | undefined) {
     this.map = map;
@@ -54,6 +57,7 @@ export class RemoteBook {
     this.receipts = checkpoint?.receipts ?? [];
     this.#position = checkpoint?.recoveryPoint ?? chainOrigin;
     this.#sizeBytes = checkpoint?.sizeBytes;
+    this.#snapshots = checkpoint?.snapshots ?? [];
   }
 
   /**
@@ -77,6 +81,20 @@ export class RemoteBook {
     return this.#sizeBytes;
   }
 
+  /** That are not deleted, oldest first. Another list after every change of them. */
+  get snapshots(): readonly Snapshot[] {
+    return this.#snapshots;
+  }
+
+  /** The root of the snapshot at this very position was written. */
+  rooted(root: SnapshotRoot): void {
+    const { number } = this.#position;
+    if (!this.#snapshots.some(({ point }) => point.number === number)) return;
+    this.#snapshots = this.#snapshots.map((snapshot) =>
+      snapshot.point.number === number ? { ...snapshot, root } : snapshot,
+    );
+  }
+
   async apply(group: BookGroup): Promise<void> {
     assert(group.segments[0]?.key.number === this.#position.number + 1, 'a book leaves no group out');
     for (const { key, index, header, link } of group.segments) {
@@ -88,6 +106,7 @@ export class RemoteBook {
     }
     this.#position = group.point;
     this.#sizeBytes = group.sizeBytes;
+    this.#snapshots = afterGroup(this.#snapshots, group);
   }
 
   async close(): Promise<void> {

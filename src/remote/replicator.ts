@@ -28,7 +28,7 @@ import { BlockFetcher } from './block-fetch.js';
 import { BookKeeper } from './book-keeper.js';
 import type { ChainState } from './chain.js';
 import { CheckpointWriter } from './checkpoint-writer.js';
-import { GroupCollector } from './group-collector.js';
+import { GroupCollector, newestSize } from './group-collector.js';
 import type { LogSource } from './group-collector.js';
 import { compareGroup } from './group-compare.js';
 import { GroupSealer } from './group-sealer.js';
@@ -361,7 +361,7 @@ export class Replicator {
     this.#pendingSinceMs = undefined;
     const content = collector.content();
     this.#status.coalescedBytes += (collector.payloadBlocks - content.count) * BLOCK_BYTES;
-    const sizeBytes = content.resizes.at(-1)?.sizeBytes ?? owned.sizeBytes;
+    const sizeBytes = newestSize(content.events) ?? owned.sizeBytes;
     const { lastLsn, wallMs } = collector;
     const segments = owned.sealer.seal(content, {
       first: { epoch: owned.epoch, number: owned.tail.number + 1 },

@@ -34,6 +34,9 @@ import { fetchLive } from './restore-fetch.js';
 import type { BlockSink, RestoreProgress } from './restore-fetch.js';
 import { chainOrigin } from './segment-point.js';
 import type { ChainPoint } from './segment-point.js';
+import { openSnapshot } from './snapshot-open.js';
+import { snapshotNamed } from './snapshots.js';
+import type { Snapshot } from './snapshots.js';
 
 /** Segments whose changes are held in memory before they go into the map file. */
 const APPLY_ENTRIES_MAX = 256 * 1024;
@@ -64,6 +67,8 @@ export interface RestoreOptions {
   readonly receipt?: Receipt;
   /** Take what is before a gap. */
   readonly acceptLoss: boolean;
+  /** Give back this snapshot instead of the newest recovery point; only as a detached copy. */
+  readonly snapshot?: string;
   /** Who restores, for the pin (a host name). */
   readonly reader: string;
   readonly checksums: Checksums;
@@ -83,6 +88,8 @@ export interface Restored {
   readonly name: string;
   readonly sizeBytes: number;
   readonly recoveryPoint: ChainPoint;
+  /** At the newest recovery point, oldest first. */
+  readonly snapshots: readonly Snapshot[];
   readonly detached: boolean;
   /** Set when loss was accepted: what is missing. */
   readonly loss: string | undefined;
@@ -101,6 +108,12 @@ interface Proved {
   readonly loss: string | undefined;
 }
 
+/** What is to be fetched: the newest recovery point, or a snapshot. */
+interface Chosen {
+  readonly book: RemoteBook;
+  readonly point: ChainPoint;
+}
+
 class Restore {
   readonly #options: RestoreOptions;
   readonly #found: FoundVolume;
@@ -115,30 +128,64 @@ class Restore {
   }
 
   async run(): Promise<Restored> {
-    const { takeOver, random, scratch } = this.#options;
+    const { takeOver, random, scratch, snapshot } = this.#options;
     const { sealer, volume } = this.#found;
-    const { book, chain, loss } = await this.#prove();
+    if (takeOver && snapshot !== undefined) {
+      const instead = 'restore the snapshot as a copy, or take over and revert the volume to it';
+      throw new GatewayError('invalid-request', `a volume is continued from its newest state only; ${instead}`);
+    }
+    const { book: newest, chain, loss } = await this.#prove();
+    const { snapshots } = newest;
+    const { book, point } =
+      snapshot === undefined ? { book: newest, point: chain.lastGroup } : await this.#atSnapshot(newest, snapshot);
     try {
       const uuid = takeOver ? sealer.names.uuid : random.uuid();
       const name = this.#options.as ?? volume.name;
       const sizeBytes = book.sizeBytes ?? volume.sizeBytes;
-      const { lastGroup } = chain;
       const target = await this.#options.openTarget({ uuid, name, sizeBytes });
       const progress = this.#options.progress ?? ((): void => undefined);
       const sources = { ...this.#options, sealer, request: this.#request, sink: target.sink, progress };
       const lostBlocks = await fetchLive(book, sources);
       await target.sink.finish({
-        lsn: lastGroup.lsn,
-        remoteEpoch: takeOver ? lastGroup.epoch : 0,
-        segmentNumber: takeOver ? lastGroup.number : 0,
-        chainHead: takeOver ? lastGroup.link : chainOrigin.link,
+        lsn: point.lsn,
+        remoteEpoch: takeOver ? point.epoch : 0,
+        segmentNumber: takeOver ? point.number : 0,
+        chainHead: takeOver ? point.link : chainOrigin.link,
         detached: !takeOver,
       });
-      return { uuid, name, sizeBytes, recoveryPoint: lastGroup, detached: !takeOver, loss, lostBlocks };
+      return { uuid, name, sizeBytes, recoveryPoint: point, snapshots, detached: !takeOver, loss, lostBlocks };
     } finally {
       await book.close();
       await scratch.remove(MAP_FILE);
     }
+  }
+
+  /** Closes `newest`, which is proved, and goes back to a snapshot that it names. */
+  async #atSnapshot(newest: RemoteBook, name: string): Promise<Chosen> {
+    const { store, checksums, scratch, log } = this.#options;
+    const { sealer, volume } = this.#found;
+    const { snapshots } = newest;
+    await newest.close();
+    const snapshot = snapshotNamed(snapshots, name);
+    if (snapshot === undefined) {
+      const there = snapshots.length === 0 ? 'it has none' : `it has ${snapshots.map((one) => one.name).join(', ')}`;
+      throw new GatewayError('not-found', `volume ${volume.name} has no snapshot "${name}": ${there}`);
+    }
+    const book = await openSnapshot(snapshot, {
+      store,
+      sealer,
+      checksums,
+      disk: scratch,
+      request: this.#request,
+      log,
+      createdSizeBytes: volume.sizeBytes,
+      applied: async (applied) => {
+        if (applied.map.deltaEntries > APPLY_ENTRIES_MAX) await fold(applied);
+      },
+    });
+    await fold(book);
+    await this.#pin.narrow(snapshot.point.number);
+    return { book, point: snapshot.point };
   }
 
   /** From the newest checkpoint that is sound with all its shards, else from the beginning. */
@@ -157,7 +204,8 @@ class Restore {
       }
       const book = await this.#load(checkpoint, damaged);
       if (book === undefined) continue;
-      await this.#pin.narrow(checkpoint.recoveryPoint.number);
+      // A snapshot needs what was live then.
+      if (this.#options.snapshot === undefined) await this.#pin.narrow(checkpoint.recoveryPoint.number);
       return this.#walk(book, checkpoint);
     }
     const book = await this.#load(undefined, () => undefined);

@@ -20,7 +20,7 @@
  *    128  80  takeover (segment-fence.ts), when flagged
  *          8  per extent: first block 6, blocks 2; payload follows in the order of extents
  *         16  per zero extent: first block 8, blocks 8
- *    13 + n   per event: kind 1 (1 resize; reserved: 2 snapshot), LSN 8, length 4, content (resize: size in bytes 8)
+ *    13 + n   per event (segment-event.ts): kind 1, LSN 8, length 4, content
  *          4  per frame: where it ends, in bytes behind the index
  *          4  per payload block: its block sum (ports/checksum.ts)
  *             compaction: where the blocks were before (segment-moves.ts)
@@ -38,6 +38,8 @@ import { GatewayError } from '../base/errors.js';
 import type { Lsn } from '../base/units.js';
 import type { SegmentKey } from './name.js';
 import { LINK_BYTES } from './seal.js';
+import { EVENT_BYTES_MIN, readEvent, writeEvent } from './segment-event.js';
+import type { SegmentEvent } from './segment-event.js';
 import { FENCE_BYTES, readFence, writeFence } from './segment-fence.js';
 import type { Fence } from './segment-fence.js';
 import { readMoves, writeMoves } from './segment-moves.js';
@@ -65,12 +67,6 @@ export interface SegmentFacts {
   readonly takeover?: Fence;
 }
 
-export interface ResizeEvent {
-  readonly kind: 'resize';
-  readonly lsn: Lsn;
-  readonly sizeBytes: number;
-}
-
 /** Columns, not objects: a segment of small writes has thousands of extents. */
 export interface SegmentExtents {
   readonly count: number;
@@ -90,7 +86,7 @@ export interface SegmentIndex extends SegmentFacts {
   readonly payloadBlocks: number;
   readonly extents: SegmentExtents;
   readonly zeros: ZeroExtents;
-  readonly events: readonly ResizeEvent[];
+  readonly events: readonly SegmentEvent[];
   /** Where each frame ends, in bytes behind the index. */
   readonly frameEnds: Uint32Array;
   /** Block sum of each payload block. */
@@ -102,7 +98,6 @@ export interface SegmentIndex extends SegmentFacts {
 const FIXED_BYTES = 128;
 const EXTENT_BYTES = 8;
 const ZERO_EXTENT_BYTES = 16;
-const EVENT_BYTES_MIN = 13;
 const FRAME_BYTES = 4;
 const SUM_BYTES = 4;
 /** Room that every index has for what a compaction segment says beside its blocks: its sources, and 2 bytes a block. */
@@ -118,7 +113,6 @@ const roles: ReadonlyMap<number, SegmentRole> = new Map([
 
 const FLAG_GROUP_END = 1;
 const FLAG_TAKEOVER = 2;
-const EVENT_RESIZE = 1;
 
 /** The plain index, padded. */
 export function encodeSegmentIndex(index: SegmentIndex): Uint8Array<ArrayBuffer> {
@@ -153,12 +147,7 @@ export function encodeSegmentIndex(index: SegmentIndex): Uint8Array<ArrayBuffer>
     writer.u64(index.zeros.firstBlock[at] ?? 0);
     writer.u64(index.zeros.blockCount[at] ?? 0);
   }
-  for (const event of index.events) {
-    writer.u8(EVENT_RESIZE);
-    writer.u64(event.lsn);
-    writer.u32(8);
-    writer.u64(event.sizeBytes);
-  }
+  for (const event of index.events) writeEvent(writer, event);
   for (const end of index.frameEnds) writer.u32(end);
   for (const sum of index.sums) writer.u32(sum);
   if (moves !== undefined) writeMoves(writer, moves);
@@ -201,8 +190,8 @@ export function decodeSegmentIndex(name: string, plain: Uint8Array): SegmentInde
   const takeover = (flags & FLAG_TAKEOVER) === 0 ? {} : { takeover: readFence(reader) };
   const extents = readExtents(reader, extentCount, payloadBlocks);
   const zeros = readZeroExtents(reader, zeroCount);
-  const events: ResizeEvent[] = [];
-  for (let at = 0; at < eventCount; at++) events.push(readEvent(reader, name));
+  const events: SegmentEvent[] = [];
+  for (let at = 0; at < eventCount; at++) events.push(readEvent(reader, facts.lastLsn, name));
   const frameEnds = readColumn(reader, frameCount);
   const sums = readColumn(reader, payloadBlocks);
   const moves = role === 'compaction' ? { moves: readMoves(reader, payloadBlocks) } : {};
@@ -237,17 +226,6 @@ function readZeroExtents(reader: ByteReader, count: number): ZeroExtents {
     if (blockCount[at] === 0) reader.fail('a zero extent is empty');
   }
   return { count, firstBlock, blockCount };
-}
-
-function readEvent(reader: ByteReader, name: string): ResizeEvent {
-  const kind = reader.u8();
-  const lsn = reader.u64();
-  const content = reader.bytes(reader.u32());
-  if (kind !== EVENT_RESIZE) throw newer(name, `an event of kind ${kind}`);
-  const body = new ByteReader(content, name);
-  const sizeBytes = body.u64();
-  body.endOfZeros();
-  return { kind: 'resize', lsn, sizeBytes };
 }
 
 function readColumn(reader: ByteReader, count: number): Uint32Array {

@@ -8,12 +8,13 @@
 import { assert } from '../base/assert.js';
 import { limits } from '../base/limits.js';
 import { BLOCK_BYTES } from '../base/units.js';
-import type { BlockNumber, Lsn } from '../base/units.js';
+import type { BlockNumber } from '../base/units.js';
 import type { SegmentKey } from './name.js';
 import { FRAME_PLAIN_BYTES, FRAME_SEALED_BYTES, TAG_BYTES } from './seal-header.js';
 import type { ObjectIdentity, ObjectSealer, SealedObject } from './seal.js';
+import type { SegmentEvent } from './segment-event.js';
 import { encodeSegmentIndex, EXTENT_BLOCKS_MAX } from './segment-index.js';
-import type { ResizeEvent, SegmentFacts, SegmentIndex } from './segment-index.js';
+import type { SegmentFacts, SegmentIndex } from './segment-index.js';
 import type { SegmentMoves } from './segment-moves.js';
 
 /** Extents, zero extents and events that one segment holds at most: they bound its index. */
@@ -35,7 +36,7 @@ export class SegmentWriter {
   readonly #extentBlocks: Uint32Array;
   readonly #zeroFirst = new Float64Array(ZERO_EXTENTS_MAX);
   readonly #zeroBlocks = new Float64Array(ZERO_EXTENTS_MAX);
-  readonly #events: ResizeEvent[] = [];
+  readonly #events: SegmentEvent[] = [];
   #extents = 0;
   #zeros = 0;
   #payloadBlocks = 0;
@@ -124,9 +125,9 @@ export class SegmentWriter {
     this.#zeros++;
   }
 
-  addResize(lsn: Lsn, sizeBytes: number): void {
+  addEvent(event: SegmentEvent): void {
     assert(this.#events.length < EVENTS_MAX, 'a segment has no room for an event');
-    this.#events.push({ kind: 'resize', lsn, sizeBytes });
+    this.#events.push(event);
   }
 
   /** The index, should the segment be sealed now. Its columns are copies, but for `moves`. */

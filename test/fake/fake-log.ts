@@ -14,6 +14,7 @@ export type FakeOp =
   | { readonly kind: 'write'; readonly firstBlock: number; readonly data: Uint8Array }
   | { readonly kind: 'trim' | 'zero'; readonly firstBlock: number; readonly blockCount: number }
   | { readonly kind: 'resize'; readonly sizeBytes: number }
+  | { readonly kind: 'snapshot'; readonly name: string; readonly snapshotLsn: number }
   | { readonly kind: 'mark' };
 
 interface Entry {
@@ -56,8 +57,10 @@ export class FakeLog implements LogSource {
         sumsStart: sums.length,
         sizeBytes: 0,
         name: '',
+        snapshotLsn: 0,
       };
       if (op.kind === 'mark') records.push({ ...base, kind: 'mark' });
+      else if (op.kind === 'snapshot') records.push({ ...base, ...op });
       else if (op.kind === 'resize') records.push({ ...base, kind: 'resize', sizeBytes: op.sizeBytes });
       else if (op.kind === 'write') {
         const blockCount = op.data.length / BLOCK;
@@ -147,7 +150,8 @@ export class FakeLog implements LogSource {
           const grown = new Uint8Array(op.sizeBytes);
           grown.set(image);
           image = grown;
-        } else if (op.kind !== 'mark') image.fill(0, op.firstBlock * BLOCK, (op.firstBlock + op.blockCount) * BLOCK);
+        } else if (op.kind !== 'mark' && op.kind !== 'snapshot')
+          image.fill(0, op.firstBlock * BLOCK, (op.firstBlock + op.blockCount) * BLOCK);
       });
     }
     return image;

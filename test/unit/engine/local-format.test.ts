@@ -60,6 +60,25 @@ describe('log batch', () => {
     assert.equal(sha(bytes.subarray(0, 4096 + 8192)), '268351c850fd1b1e');
   });
 
+  it('of a snapshot has its name behind the record, and nothing else in it', async () => {
+    const disk = new MemoryDisk();
+    const log = await logOn(disk);
+    log.stageRecord('trim', 1, 1, false, false, undefined);
+    assert.equal(log.appendSnapshot(Buffer.from('one'), 0), 6);
+    assert.equal(log.appendSnapshot(Buffer.from('one'), 6), 7);
+    const bytes = disk.bytesOf('log/00000001');
+    const descriptor = '0500000000000000' + '0'.repeat(16) + '0300000000000000' + '0'.repeat(16);
+    assert.equal(hex(bytes, 4096 + 64, 4096 + 104), `${descriptor}6f6e650000000000`);
+    const [taken, deleted] = [4096, 8192].map((at) => {
+      const claim = readClaim(bytes, at, plainChecksums);
+      assert.ok(claim);
+      return decodeBatch(bytes, at, claim, 1, at);
+    });
+    const { kind, lsn, name, snapshotLsn } = taken!.records[0]!;
+    assert.deepEqual([taken!.records.length, kind, lsn, name, snapshotLsn], [1, 'snapshot', 6, 'one', 0]);
+    assert.equal(deleted!.records[0]!.snapshotLsn, 6);
+  });
+
   it('is read back, and only where it follows', async () => {
     const disk = new MemoryDisk();
     const log = await logOn(disk);

@@ -32,6 +32,9 @@ const checkpoint: Checkpoint = {
     segment: Float64Array.of(77, 0),
     payload: Uint16Array.of(1, 0),
   },
+  snapshots: [
+    { name: 'before-upgrade', point: point(73), sizeBytes: 5, root: { epoch: 2, link: link(0xe4), mappedBlocks: 8 } },
+  ],
 };
 
 describe('checkpoint', () => {
@@ -50,14 +53,21 @@ describe('checkpoint', () => {
       u64(77) + u32(3) + u32(528) + u32(4) + u32(0) + u64(154) + 'e3'.repeat(32) + '0300',
       '100000000000' + '02000000' + '4d0000000000' + '0100',
       '00000000000a' + 'ffffffff' + '000000000000' + '0000',
+      pointHex(73) +
+        u64(5) +
+        u64(2) +
+        'e4'.repeat(32) +
+        u64(8) +
+        '0e' +
+        hex(Buffer.from('before-upgrade')).padEnd(126, '0'),
     ].join('');
     assert.equal(hex(body), expectedBody);
-    const counts = [1, 2, 1, 1, 1, 2, 0].map(u32).join('');
+    const counts = [1, 2, 1, 1, 1, 2, 1].map(u32).join('');
     const hash = createHash('sha256').update(body).digest('hex');
     assert.equal(hex(index), (u64(2 ** 34) + u64(6) + pointHex(77) + counts + hash).padEnd(1024, '0'));
     assert.equal(
       hex(createHash('sha256').update(bytes).digest()),
-      '2a27f5c61c23df8dae6bc2a055f7e5863f2254d4ca790a3bd68b4b2dbb906928',
+      '94b2e9ae840426d1a6511f367404d38d2f8bc7dc292231ff29871cf52235fc5a',
     );
   });
 
@@ -77,6 +87,14 @@ describe('checkpoint', () => {
       assert.deepEqual(openCheckpoint(sealer, key, bytes), example);
     }
     assert.ok(sealCheckpoint(sealer, key, { ...checkpoint, delta }).bytes.length > 3 * FRAME_PLAIN_BYTES);
+  });
+
+  it('is the root of the snapshot at its own recovery point, and says its own link', () => {
+    const sealer = testSealer();
+    const own = { name: 'now', point: point(77), sizeBytes: 5, root: { epoch: 3, link: link(0), mappedBlocks: 9 } };
+    const sealed = sealCheckpoint(sealer, key, { ...checkpoint, snapshots: [...checkpoint.snapshots, own] });
+    const { snapshots } = openCheckpoint(sealer, key, sealed.bytes);
+    assert.deepEqual(snapshots, [...checkpoint.snapshots, { ...own, root: { ...own.root, link: sealed.link } }]);
   });
 
   it('is refused when any byte changed or is missing, or at another name', () => {

@@ -49,13 +49,16 @@ function smallWriter(): SegmentWriter {
   addBlocks(writer, 0x0102, 2);
   addBlocks(writer, 0x0a0b0c0d0e, 1);
   writer.addZeros(0x20, 0x1_0000_0000);
-  writer.addResize(101, 2 ** 30);
+  writer.addEvent({ kind: 'resize', lsn: 101, sizeBytes: 2 ** 30 });
   return writer;
 }
 
 describe('segment index', () => {
   it('has the bytes of docs/formats.md', () => {
-    const plain = encodeSegmentIndex(smallWriter().index({ ...facts, takeover }));
+    const writer = smallWriter();
+    writer.addEvent({ kind: 'snapshotDeleted', lsn: 102, name: 'old', snapshotLsn: 7 });
+    writer.addEvent({ kind: 'snapshot', lsn: facts.lastLsn, name: 'new' });
+    const plain = encodeSegmentIndex(writer.index({ ...facts, takeover }));
     const expected = [
       '00' + '03' + '00' + '00', // role, flags (group end, takeover), compression
       '03000000', // payload blocks
@@ -68,7 +71,7 @@ describe('segment index', () => {
       'aa'.repeat(32), // previous link
       '0200000000000000' + '0700000000000000', // known committed
       '0000000000000000', // round
-      '02000000' + '01000000' + '01000000' + '01000000', // extents, zero extents, events, frames
+      '02000000' + '01000000' + '03000000' + '01000000', // extents, zero extents, events, frames
       // takeover: successor, wall time; epoch, number, link, LSN, wall time of the last group
       '0300000000000000' + '0500000000000000' + '0200000000000000' + '0800000000000000',
       'bb'.repeat(32) + '6300000000000000' + '0400000000000000',
@@ -76,6 +79,8 @@ describe('segment index', () => {
       '0e0d0c0b0a00' + '0100',
       '2000000000000000' + '0000000001000000', // zero extent
       '01' + '6500000000000000' + '08000000' + '0000004000000000', // resize event
+      '03' + '6600000000000000' + '0b000000' + '0700000000000000' + '6f6c64', // snapshot deleted
+      '02' + '0100000001000000' + '03000000' + '6e6577', // snapshot
       '10300000', // the only frame ends after 3 * 4096 + 16 bytes
       '02110000' + '03110000' + '0e1d0c0b', // sums
     ].join('');
@@ -93,7 +98,7 @@ describe('segment index', () => {
           const writer = new SegmentWriter({ payloadBlocksMax: 512 });
           for (const { first, blocks } of extents) addBlocks(writer, first, blocks);
           for (const { first, blocks } of zeros) writer.addZeros(first, blocks);
-          for (const sizeBytes of sizes) writer.addResize(7, sizeBytes);
+          for (const sizeBytes of sizes) writer.addEvent({ kind: 'resize', lsn: 7, sizeBytes });
           const index = writer.index(fenced ? { ...facts, takeover } : facts);
           assert.deepEqual(plainOf(decodeSegmentIndex(name, encodeSegmentIndex(index))), plainOf(index));
         },
@@ -194,7 +199,8 @@ describe('segment index', () => {
     ] as const) {
       refuses(() => decodeSegmentIndex(name, changed(at, value)), name, 'object-damaged');
     }
-    refuses(() => decodeSegmentIndex(name, changed(160, 2)), name, 'format-newer');
+    refuses(() => decodeSegmentIndex(name, changed(160, 4)), name, 'format-newer');
+    refuses(() => decodeSegmentIndex(name, changed(160, 2)), name, 'object-damaged');
   });
 });
 

@@ -1,0 +1,97 @@
+/**
+ * The snapshots of a volume as its history tells them, and what they keep in the bucket: pure functions.
+ *
+ * A snapshot is an event that ends a group; it exists from the moment that group is committed until a group that says it
+ * is deleted is. Its content is that of the recovery point at its group's end, its *point*. A checkpoint at exactly that
+ * point, its *root*, is written before any checkpoint behind it: so whoever begins at any checkpoint finds either the
+ * root named in it, or the way to the point still before him.
+ *
+ * Births and deaths are counted in segment numbers, never in LSNs: compaction moves blocks in groups without LSNs of
+ * their own, so that right behind a snapshot the moved copy would seem to belong to it, and the copy that its root names
+ * would not.
+ */
+import type { Lsn } from '../base/units.js';
+import type { SegmentKey, ShardKey } from './name.js';
+import type { SegmentEvent } from './segment-event.js';
+import type { ChainPoint } from './segment-point.js';
+
+export interface SnapshotRoot {
+  /** The checkpoint is named by this epoch and the number of the snapshot's point. */
+  readonly epoch: number;
+  readonly link: Uint8Array;
+  /** Blocks that do not read as zero in the snapshot: its size referenced. */
+  readonly mappedBlocks: number;
+}
+
+export interface Snapshot {
+  readonly name: string;
+  /** End of the group that it ends; its LSN is the snapshot's, its wall time the snapshot's. */
+  readonly point: ChainPoint;
+  /** Of the volume then. */
+  readonly sizeBytes: number;
+  /** undefined: not written yet. */
+  readonly root: SnapshotRoot | undefined;
+}
+
+/** What of a committed group concerns snapshots. */
+export interface SnapshotGroup {
+  readonly point: ChainPoint;
+  readonly sizeBytes: number;
+  readonly segments: readonly { readonly index: { readonly events: readonly SegmentEvent[] } }[];
+}
+
+/** The snapshots after a group, oldest first; the very list that was given when the group says nothing of any. */
+export function afterGroup(snapshots: readonly Snapshot[], group: SnapshotGroup): readonly Snapshot[] {
+  let after = snapshots;
+  for (const { index } of group.segments) {
+    for (const event of index.events) {
+      if (event.kind === 'snapshot') {
+        const { point, sizeBytes } = group;
+        after = [...after, { name: event.name, point, sizeBytes, root: undefined }];
+      } else if (event.kind === 'snapshotDeleted') after = without(after, event.snapshotLsn);
+    }
+  }
+  return after;
+}
+
+function without(snapshots: readonly Snapshot[], lsn: Lsn): readonly Snapshot[] {
+  return snapshots.filter(({ point }) => point.lsn !== lsn);
+}
+
+/** The newest of that name. */
+export function snapshotNamed(snapshots: readonly Snapshot[], name: string): Snapshot | undefined {
+  return snapshots.findLast((snapshot) => snapshot.name === name);
+}
+
+/**
+ * Whether any snapshot needs what was live from segment `born` on and not any more from segment `died` on: born <= S <
+ * died. `born` is the number of the segment that holds a block; `died` the number of the segment whose group wrote,
+ * zeroed or moved the block; for a whole segment, the last of its blocks' deaths. Infinity: it lives.
+ */
+export function isCovered(snapshots: readonly Snapshot[], born: number, died: number): boolean {
+  return snapshots.some(({ point }) => born <= point.number && point.number < died);
+}
+
+/** The checkpoints that must stay while their snapshots exist. What each of them names must stay too (namedShards). */
+export function rootKeys(snapshots: readonly Snapshot[]): SegmentKey[] {
+  return snapshots.flatMap(({ root, point }) =>
+    root === undefined ? [] : [{ epoch: root.epoch, number: point.number }],
+  );
+}
+
+/** Every shard that a checkpoint names. */
+export function namedShards(checkpoint: {
+  readonly mapShards: readonly ShardKey[];
+  readonly tableShards: readonly ShardKey[];
+}): ShardKey[] {
+  return [...checkpoint.mapShards, ...checkpoint.tableShards].map(({ epoch, number, part }) => ({
+    epoch,
+    number,
+    part,
+  }));
+}
+
+/** The oldest snapshot without a root, whose point lies at or before `number`. */
+export function rootless(snapshots: readonly Snapshot[], number: number): Snapshot | undefined {
+  return snapshots.find(({ root, point }) => root === undefined && point.number <= number);
+}

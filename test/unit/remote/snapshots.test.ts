@@ -1,0 +1,72 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import type { SegmentEvent } from '../../../src/remote/segment-event.js';
+import {
+  afterGroup,
+  isCovered,
+  namedShards,
+  rootKeys,
+  rootless,
+  snapshotNamed,
+} from '../../../src/remote/snapshots.js';
+import type { Snapshot } from '../../../src/remote/snapshots.js';
+import { link } from './sealed-fixture.js';
+
+const point = (number: number) => ({ epoch: 1, number, link: link(number), lsn: number * 10, wallMs: number });
+const snapshot = (name: string, number: number, rootEpoch?: number): Snapshot => ({
+  name,
+  point: point(number),
+  sizeBytes: 4096,
+  root: rootEpoch === undefined ? undefined : { epoch: rootEpoch, link: link(9), mappedBlocks: 1 },
+});
+const group = (number: number, ...events: SegmentEvent[]) => ({
+  point: point(number),
+  sizeBytes: 4096,
+  segments: [{ index: { events } }],
+});
+
+describe('snapshots of a history', () => {
+  it('begin with their group and end with the one that deletes them', () => {
+    let list: readonly Snapshot[] = [];
+    list = afterGroup(list, group(3, { kind: 'snapshot', lsn: 30, name: 'one' }));
+    list = afterGroup(list, group(5, { kind: 'snapshot', lsn: 50, name: 'two' }));
+    assert.deepEqual(list, [snapshot('one', 3), snapshot('two', 5)]);
+    assert.equal(afterGroup(list, group(6, { kind: 'resize', lsn: 60, sizeBytes: 8192 })), list);
+    // Deleted, and the name given again, in one group.
+    const events: SegmentEvent[] = [
+      { kind: 'snapshotDeleted', lsn: 68, name: 'one', snapshotLsn: 30 },
+      { kind: 'snapshot', lsn: 70, name: 'one' },
+    ];
+    list = afterGroup(list, group(7, ...events));
+    assert.deepEqual(list, [snapshot('two', 5), snapshot('one', 7)]);
+    assert.equal(snapshotNamed(list, 'one')?.point.number, 7);
+    assert.equal(snapshotNamed(list, 'three'), undefined);
+  });
+
+  it('cover what was born at or before them and died behind them, by segment numbers', () => {
+    const list = [snapshot('one', 3), snapshot('two', 5)];
+    const covered = (born: number, died: number): boolean => isCovered(list, born, died);
+    assert.equal(covered(3, 4), true, 'born with the snapshot, dead right behind it');
+    assert.equal(covered(1, 3), false, 'dead with the group that the snapshot ends');
+    assert.equal(covered(4, 5), false, 'between the two');
+    assert.equal(covered(4, 6), true);
+    assert.equal(covered(6, Infinity), false, 'younger than both');
+    assert.equal(isCovered([], 1, Infinity), false);
+  });
+
+  it('keep their roots, and what those name', () => {
+    assert.deepEqual(rootKeys([snapshot('one', 3, 2), snapshot('two', 5)]), [{ epoch: 2, number: 3 }]);
+    const shard = { epoch: 1, number: 2, part: 0, link: link(1) };
+    const named = namedShards({ mapShards: [shard], tableShards: [{ ...shard, part: 1 }] });
+    assert.deepEqual(named, [
+      { epoch: 1, number: 2, part: 0 },
+      { epoch: 1, number: 2, part: 1 },
+    ]);
+  });
+
+  it('are without a root until it is written, the oldest first', () => {
+    const list = [snapshot('one', 3, 2), snapshot('two', 5), snapshot('three', 8)];
+    assert.equal(rootless(list, 4), undefined);
+    assert.equal(rootless(list, 9)?.name, 'two');
+  });
+});
