@@ -12,6 +12,7 @@ import { INCARNATION_BYTES, sealEpoch } from './epoch-object.js';
 import { actionOf, begin, next } from './ownership.js';
 import type { LocalHead, OwnershipAction, OwnershipEvent, OwnershipState } from './ownership.js';
 import type { StoreRetry } from './replicator-retry.js';
+import { checkpointFrom } from './restore-checkpoint.js';
 import type { ObjectSealer, SealedObject } from './seal.js';
 import { sealFence } from './segment-fence.js';
 import { readSegmentHead } from './segment-reader.js';
@@ -77,9 +78,18 @@ class OwnershipDriver {
       case 'read':
         return this.#read(action.key);
       case 'compare': {
-        const group = this.#group.filter(({ index }) => index.lastLsn === action.group.lsn);
+        // The head of the directory was read before, and is none of it.
+        const first = this.#group.at(-1)?.index.groupFirstNumber ?? 0;
+        const group = this.#group.filter(({ key }) => key.number >= first);
         this.#group = [];
         return { type: 'compared', same: await this.#options.compare(group) };
+      }
+      case 'lookAhead': {
+        const { store, sealer, retry } = this.#options;
+        const number = await retry.run('look for checkpoints', (request) =>
+          checkpointFrom(store, sealer, action.number, request),
+        );
+        return { type: 'ahead', number };
       }
       case 'fence': {
         const stored = await this.#fence(action);

@@ -6,14 +6,19 @@
  *   claiming      PUT epochs/n, If-None-Match; taken: the next n
  *   checkingHead  the segment that the local directory believes to be the newest must be there, with its link
  *   walking       read key after key from the local head on; a fence leads to its successor
+ *   lookingAhead  a key is absent at the end of a history, or because its segment was dead and was deleted: then there is a
+ *                 checkpoint behind it, for good (deletion.ts). Asked before the fence is put, and once more behind it:
+ *                 what a slow incarnation found absent long ago may have been written and deleted since
  *   comparing     a complete group behind the local head must be what the local log says: this directory sent it in an
  *                 earlier life. Anything else was written by a directory that was rolled back, cloned or forked
  *   fencing       PUT a fence at the first absent key; refused: somebody was there first, walk on
+ *   headMissing   the local head is gone: was it deleted, or lost?
  *   owned         upload as epoch n behind the last complete group
  *   refused       final; nothing was overwritten
  *
  * Invariants: an epoch is claimed by one incarnation only. A fence is put only at a key that was seen absent, after
- * every group before it was found to be this directory's own, so a refused incarnation fences nobody. An epoch
+ * every group before it was found to be this directory's own, so a refused incarnation fences nobody (at most it leaves
+ * a fence where a segment was deleted, which no walk from a checkpoint meets). An epoch
  * is walked without fencing only by the incarnation that claimed it; when that one meets a fence in it, it is fenced.
  */
 import { assert } from '../base/assert.js';
@@ -44,8 +49,11 @@ interface Claimed {
 export type OwnershipState =
   | ({ readonly phase: 'claiming' } & Claimed)
   | ({ readonly phase: 'checkingHead' } & Claimed)
-  | ({ readonly phase: 'walking'; readonly chain: ChainState } & Claimed)
-  | ({ readonly phase: 'comparing'; readonly chain: ChainState } & Claimed)
+  | ({ readonly phase: 'headMissing' } & Claimed)
+  /** `ahead`: segment number of the newest checkpoint that was seen, 0: none. */
+  | ({ readonly phase: 'walking'; readonly chain: ChainState; readonly ahead: number } & Claimed)
+  | ({ readonly phase: 'lookingAhead'; readonly chain: ChainState; readonly fenced: boolean } & Claimed)
+  | ({ readonly phase: 'comparing'; readonly chain: ChainState; readonly ahead: number } & Claimed)
   | ({ readonly phase: 'fencing'; readonly chain: ChainState } & Claimed)
   | {
       readonly phase: 'owned';
@@ -62,6 +70,8 @@ export type OwnershipEvent =
   | { readonly type: 'segment'; readonly facts: SegmentFacts; readonly link: Uint8Array }
   | { readonly type: 'fence'; readonly fence: Fence }
   | { readonly type: 'compared'; readonly same: boolean }
+  /** Segment number of a checkpoint at or behind what was asked for, 0: there is none. */
+  | { readonly type: 'ahead'; readonly number: number }
   | { readonly type: 'fencePut'; readonly outcome: 'stored' | 'exists' };
 
 export type OwnershipAction =
@@ -69,6 +79,8 @@ export type OwnershipAction =
   | { readonly do: 'read'; readonly key: SegmentKey }
   /** Compare the group that ends at `group` with the local log. */
   | { readonly do: 'compare'; readonly group: ChainPoint }
+  /** Find a sound checkpoint of a recovery point at or behind this segment number. */
+  | { readonly do: 'lookAhead'; readonly number: number }
   | { readonly do: 'fence'; readonly key: SegmentKey; readonly successorEpoch: number; readonly lastGroup: ChainPoint }
   | { readonly do: 'nothing' };
 
@@ -83,8 +95,12 @@ export function actionOf(state: OwnershipState): OwnershipAction {
       return { do: 'claim', epoch: state.epoch };
     case 'checkingHead':
       return { do: 'read', key: { epoch: state.local.epoch, number: state.local.number } };
+    case 'headMissing':
+      return { do: 'lookAhead', number: state.local.number };
     case 'walking':
       return { do: 'read', key: state.chain.nextKey };
+    case 'lookingAhead':
+      return { do: 'lookAhead', number: state.chain.nextKey.number };
     case 'comparing':
       return { do: 'compare', group: state.chain.lastGroup };
     case 'fencing':
@@ -108,8 +124,15 @@ export function next(state: OwnershipState, event: OwnershipEvent): OwnershipSta
       return afterClaim(state);
     case 'checkingHead':
       return checkHead(state, event);
+    case 'headMissing':
+      assert(event.type === 'ahead', 'a look ahead is answered');
+      // A checkpoint’s own recovery point is never deleted.
+      return event.number > state.local.number ? deletedSince(state.local, event.number) : missingHead(state.local);
     case 'walking':
       return walk(state, event);
+    case 'lookingAhead':
+      assert(event.type === 'ahead', 'a look ahead is answered');
+      return lookedAhead(state, event.number);
     case 'comparing':
       assert(event.type === 'compared', 'a comparison is answered');
       if (event.same) return { ...state, phase: 'walking' };
@@ -119,8 +142,8 @@ export function next(state: OwnershipState, event: OwnershipEvent): OwnershipSta
       );
     case 'fencing':
       assert(event.type === 'fencePut', 'a fence is answered');
-      if (event.outcome === 'exists') return { ...state, phase: 'walking' };
-      return owned(state.epoch, followFence(state.chain, fenceOf(state)));
+      if (event.outcome === 'exists') return { ...state, phase: 'walking', ahead: 0 };
+      return { ...state, phase: 'lookingAhead', fenced: true };
     case 'owned':
     case 'refused':
       throw new GatewayError('invalid-request', `ownership is ${state.phase}: nothing can follow`);
@@ -130,17 +153,18 @@ export function next(state: OwnershipState, event: OwnershipEvent): OwnershipSta
 function afterClaim(state: Claimed): OwnershipState {
   const { epoch, local } = state;
   if (local.number > 0) return { phase: 'checkingHead', epoch, local };
-  return { phase: 'walking', epoch, local, chain: emptyChain };
+  return { phase: 'walking', epoch, local, chain: emptyChain, ahead: 0 };
 }
 
 function checkHead(state: Claimed, event: OwnershipEvent): OwnershipState {
   const { epoch, local } = state;
+  if (event.type === 'absent') return { phase: 'headMissing', epoch, local };
   const problem = headProblem(local, event);
   if (problem !== undefined) return problem;
   assert(event.type === 'segment', 'a sound head is a segment');
   const { facts, link } = event;
   const point = { epoch: local.epoch, number: local.number, link, lsn: facts.lastLsn, wallMs: facts.wallMs };
-  return { phase: 'walking', epoch, local, chain: chainAt(point, facts.sizeBytes) };
+  return { phase: 'walking', epoch, local, chain: chainAt(point, facts.sizeBytes), ahead: 0 };
 }
 
 /** What is wrong with what lies where the local head should be; undefined: nothing. */
@@ -148,10 +172,8 @@ export function headProblem(
   local: LocalHead,
   event: OwnershipEvent,
 ): (OwnershipState & { readonly phase: 'refused' }) | undefined {
+  if (event.type === 'absent') return missingHead(local);
   const name = keyText(local);
-  if (event.type === 'absent') {
-    return refused('remote-vanished', `segment ${name}, the newest that was replicated, is not in the bucket any more`);
-  }
   const sound =
     event.type === 'segment' &&
     equalBytes(event.link, local.link) &&
@@ -162,14 +184,40 @@ export function headProblem(
     : refused('remote-forked', `segment ${name} in the bucket is not the one this directory sent`);
 }
 
+function missingHead(local: LocalHead): OwnershipState & { readonly phase: 'refused' } {
+  const name = keyText(local);
+  return refused('remote-vanished', `segment ${name}, the newest that was replicated, is not in the bucket any more`);
+}
+
+/** Only what all of this directory's lives have recorded is deleted: another directory's owner did it. */
+export function deletedSince(key: SegmentKey, ahead: number): OwnershipState & { readonly phase: 'refused' } {
+  return refused(
+    'remote-ahead',
+    `the bucket goes on to segment ${ahead}, and segment ${keyText(key)}, which this directory needs, was deleted since: the directory was rolled back or cloned`,
+  );
+}
+
+function lookedAhead(state: OwnershipState & { readonly phase: 'lookingAhead' }, ahead: number): OwnershipState {
+  const { epoch, local, chain, fenced } = state;
+  const isEnd = ahead < chain.nextKey.number;
+  if (fenced) {
+    const following = followFence(chain, fenceOf(state));
+    // Either the fence lies where a segment was deleted, or somebody was quick enough to end this epoch already.
+    return isEnd ? owned(epoch, following) : { phase: 'walking', epoch, local, chain: following, ahead };
+  }
+  // It may have been written since it was seen absent: only what is absent still was deleted.
+  return isEnd ? { phase: 'fencing', epoch, local, chain } : { phase: 'walking', epoch, local, chain, ahead };
+}
+
 function walk(state: OwnershipState & { readonly phase: 'walking' }, event: OwnershipEvent): OwnershipState {
   const { epoch, local, chain } = state;
   try {
     switch (event.type) {
       case 'absent':
         // Nobody fences an epoch from inside: reaching the own epoch's empty end means to own it.
+        if (state.ahead >= chain.nextKey.number) return deletedSince(chain.nextKey, state.ahead);
         if (chain.nextKey.epoch === epoch) return owned(epoch, chain);
-        return { phase: 'fencing', epoch, local, chain };
+        return { phase: 'lookingAhead', epoch, local, chain, fenced: false };
       case 'fence':
         // Going on would lead to fencing the successor and then back here, in a circle.
         if (chain.nextKey.epoch === epoch) {
@@ -180,6 +228,7 @@ function walk(state: OwnershipState & { readonly phase: 'walking' }, event: Owne
         return extended(state, extend(chain, event.facts, event.link));
       case 'claim':
       case 'compared':
+      case 'ahead':
       case 'fencePut':
         throw new GatewayError('invalid-request', `a walk is not answered with ${event.type}`);
     }

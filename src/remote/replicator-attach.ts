@@ -12,13 +12,14 @@ import type { Random } from '../ports/random.js';
 import type { DurableState, ReplicationState } from '../ports/replication.js';
 import { generateVolumeKey, openVolumeSealer, wrapVolumeKey } from './key.js';
 import type { MasterKey } from './key.js';
-import { headProblem } from './ownership.js';
+import { deletedSince, headProblem } from './ownership.js';
 import type { LocalHead, OwnershipEvent } from './ownership.js';
 import { parseReceipt, verifyReceipt } from './receipt.js';
 import { ReceiptKeeper } from './receipt-keeper.js';
 import { historyEnd, proveReceipt } from './receipt-proof.js';
 import type { ReplicationConfig } from './replication-messages.js';
 import type { StoreRetry } from './replicator-retry.js';
+import { checkpointFrom } from './restore-checkpoint.js';
 import type { ObjectSealer } from './seal.js';
 import { readSegmentHead } from './segment-reader.js';
 import type { SegmentHead } from './segment-reader.js';
@@ -140,6 +141,13 @@ async function readLocalHead(
   const problem = headProblem(localHeadOf(state, 0), eventOf(head));
   if (problem === undefined) return head.kind === 'segment' ? head : undefined;
   if (problem.code !== 'remote-vanished') throw new GatewayError(problem.code, problem.reason);
+  const ahead = await retry.run('look for checkpoints', (request) =>
+    checkpointFrom(store, sealer, state.segmentNumber, request),
+  );
+  if (ahead > state.segmentNumber) {
+    const refusal = deletedSince(key, ahead);
+    throw new GatewayError(refusal.code, refusal.reason);
+  }
   const end = await retry.run('see what is missing', (request) =>
     historyEnd({ store, sealer, request, log, createdSizeBytes: volume.sizeBytes }),
   );

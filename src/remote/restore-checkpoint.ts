@@ -24,6 +24,21 @@ export async function listCheckpoints(
   return keys.sort((left, right) => right.number - left.number || right.epoch - left.epoch);
 }
 
+/** Segment number of a sound checkpoint whose recovery point is at or behind `number`; 0: there is none. */
+export async function checkpointFrom(
+  store: ObjectStore,
+  sealer: ObjectSealer,
+  number: number,
+  request: StoreRequest,
+): Promise<number> {
+  for (const key of await listCheckpoints(store, sealer, request)) {
+    if (key.number < number) break;
+    const checkpoint = await readCheckpoint(store, sealer, key, request, () => undefined);
+    if (checkpoint !== undefined) return checkpoint.recoveryPoint.number;
+  }
+  return 0;
+}
+
 /** undefined: it is damaged or gone; `onDamage` is told why. */
 export async function readCheckpoint(
   store: ObjectStore,

@@ -257,7 +257,13 @@ export const mutations: readonly Mutation[] = [
   {
     name: 'own without fencing the epoch before',
     kinds: owners,
-    patches: [remote('ownership', "return { phase: 'fencing', epoch, local, chain };", 'return owned(epoch, chain);')],
+    patches: [
+      remote(
+        'ownership',
+        "return isEnd ? { phase: 'fencing', epoch, local, chain }",
+        'return isEnd ? owned(epoch, chain)',
+      ),
+    ],
   },
   {
     name: 'take another history for one’s own',

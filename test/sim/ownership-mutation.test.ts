@@ -41,8 +41,8 @@ const mutations: readonly Mutation[] = [
     patches: [
       {
         file: ownership,
-        find: "return { phase: 'fencing', epoch, local, chain };",
-        replace: 'return owned(epoch, followFence(chain, fenceOf({ epoch, chain })));',
+        find: "return isEnd ? { phase: 'fencing', epoch, local, chain }",
+        replace: 'return isEnd ? owned(epoch, followFence(chain, fenceOf({ epoch, chain })))',
       },
     ],
     finds: /uploads where no reader comes/,
@@ -96,7 +96,7 @@ const mutations: readonly Mutation[] = [
         replace: 'key: { ...state.chain.nextKey, number: state.chain.nextKey.number + 1 },\n',
       },
     ],
-    finds: /uploads where no reader comes/,
+    finds: /go on taking ownership for ever/,
   },
   {
     name: 'takes another’s fence for its own',
@@ -144,6 +144,24 @@ const mutations: readonly Mutation[] = [
     bounds: { writes: [2, 0, 0], lives: [1, 0, 0], reader: true },
     finds: /believes that 1-1 was lost/,
   },
+  {
+    name: 'takes the place of a deleted segment for the end of the history',
+    patches: [{ file: ownership, find: 'const isEnd = ahead < chain.nextKey.number;', replace: 'const isEnd = true;' }],
+    bounds: { writes: [3, 1, 0], lives: [1, 1, 0], deletes: true },
+    finds: /uploads where no reader comes/,
+  },
+  {
+    name: 'does not look again behind its fence for what was written and deleted meanwhile',
+    patches: [
+      {
+        file: ownership,
+        find: 'return isEnd ? owned(epoch, following)',
+        replace: 'return true ? owned(epoch, following)',
+      },
+    ],
+    bounds: { writes: [3, 1, 0], lives: [1, 1, 0], deletes: true },
+    finds: /uploads where no reader comes/,
+  },
 ];
 
 const program = join(import.meta.dirname, 'ownership-run.js');
@@ -154,6 +172,7 @@ const usual: Bounds = {
   groupSegmentsMax: 1,
   lateReplies: false,
   reader: false,
+  deletes: false,
 };
 
 async function exploreMutated(mutation: Mutation): Promise<Exploration> {

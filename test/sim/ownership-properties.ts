@@ -15,7 +15,7 @@ export function ownershipSystem(bounds: Bounds): System<World> {
   const settled = new Set<string>();
   return {
     start: {
-      bucket: bucketOf([], new Map()),
+      bucket: bucketOf([], new Map(), undefined),
       network: { claims: [], puts: [] },
       processes: bounds.lives.map((_, who) => ({
         directory: who === 0 ? emptyDirectory : undefined,
@@ -23,6 +23,7 @@ export function ownershipSystem(bounds: Bounds): System<World> {
         lives: 0,
       })),
       reader: bounds.reader ? idleReader : undefined,
+      deletes: bounds.deletes,
     },
     nameOf: worldName,
     stepsOf: (world) =>
@@ -89,8 +90,9 @@ function livelock(world: World, settled: Set<string>): string | undefined {
     if (settled.has(name)) continue;
     settled.add(name);
     const { objects, epochs } = world.bucket;
-    // Each object is read once and each complete group compared once; two epochs are claimed, or found to be taken.
-    let left = 2 * objects.size + epochs.length + 4;
+    // Each object is read once and each complete group compared once; two epochs are claimed, or found to be taken; at
+    // the end of each epoch it looks for a checkpoint, reads once more, and looks again behind its fence.
+    let left = 2 * objects.size + 4 * epochs.length + 8;
     let alone = startable ? start(world, who) : world;
     for (; alone.processes[who]!.life.is === 'acquiring'; left--) {
       if (left === 0) return `${processNames[who]!} would go on taking ownership for ever`;

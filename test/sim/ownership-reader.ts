@@ -29,7 +29,15 @@ export function read(bucket: Bucket): Reading {
 }
 
 function readWhole(bucket: Bucket): Reading {
-  const reading = walk(bucket, emptyChain, []);
+  const { checkpoint } = bucket;
+  const start = checkpoint?.points.at(-1);
+  const walked = walk(bucket, start === undefined ? emptyChain : chainAt(start, 0), checkpoint?.visited ?? []);
+  const reading: Reading = {
+    ...walked,
+    points: [...(checkpoint?.points ?? []), ...walked.points],
+    links: [...(checkpoint?.links ?? []), ...walked.links],
+    authors: [...(checkpoint?.authors ?? []), ...walked.authors],
+  };
   if (reading.problem !== undefined) return reading;
   return { ...reading, problem: gapBehind(bucket, reading.end, reading.visited) ?? staleProblem(bucket, reading) };
 }
@@ -83,6 +91,7 @@ export function gapBehind(bucket: Bucket, end: ChainState, visited: readonly num
 /** A restore may begin at the checkpoint of any group, and must come to the same end. */
 function staleProblem(bucket: Bucket, whole: Reading): string | undefined {
   for (const [at, point] of whole.points.entries()) {
+    if (at + 1 < (bucket.checkpoint?.points.length ?? 0)) continue;
     const known = whole.points.slice(0, at + 1).map(({ epoch }) => epoch);
     const from = walk(bucket, chainAt(point, 0), known);
     const problem = from.problem ?? gapBehind(bucket, from.end, from.visited);

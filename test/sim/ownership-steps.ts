@@ -44,6 +44,8 @@ export interface Bounds {
   readonly lateReplies: boolean;
   /** With a reader that reads while the others go on. */
   readonly reader: boolean;
+  /** Owners write checkpoints, and delete what lies before. */
+  readonly deletes: boolean;
 }
 
 type ModelStep = Step<World>;
@@ -52,6 +54,7 @@ export function stepsOf(world: World, bounds: Bounds): ModelStep[] {
   const steps: ModelStep[] = [];
   for (const who of world.processes.keys()) steps.push(...processSteps(world, who, bounds));
   for (const object of world.network.puts) {
+    if (world.bucket.objects.has(keyText(object.key))) continue;
     steps.push({
       what: () => `a late PUT of ${textOf(object)} arrives`,
       to: store(world, object),
@@ -95,7 +98,9 @@ function processSteps(world: World, who: number, bounds: Bounds): ModelStep[] {
     case 'owner': {
       const steps = writes(world, who, directory, bounds);
       steps.push(...seals(world, who, life, bounds), ...answers(world, who, life, bounds));
-      if (outlives && life.committed.number > directory.head.number) {
+      if (bounds.deletes) steps.push(...deletes(world, who, life, directory));
+      // What is recorded bounds what is deleted.
+      if ((outlives || bounds.deletes) && life.committed.number > directory.head.number) {
         steps.push({
           what: () => `${processNames[who]!} records ${keyText(life.committed)} durably, and frees its log up to there`,
           to: become(world, who, { directory: { ...directory, head: life.committed } }),
@@ -155,8 +160,14 @@ export function acquire(world: World, who: number): ModelStep {
     `${processNames[who]!} ${actionText(life.state)}: ${event.type}${outcomeText(event)}${refused()}`;
   if (state.phase === 'refused') {
     const incarnation = incarnationOf(who, process);
+    const { visited } = read(to.bucket);
+    const refusal = state.code;
     const sealedBy = [...to.bucket.objects.values(), ...to.network.puts].filter(
-      (object) => object.kind === 'fence' && object.incarnation === incarnation,
+      (object) =>
+        object.kind === 'fence' &&
+        object.incarnation === incarnation &&
+        // Where a segment was deleted no walk from a checkpoint meets it; or it counted, and its epoch was fenced in turn.
+        (!to.deletes || (visited.includes(object.fence.successorEpoch) && refusal !== 'fenced')),
     );
     const problem = sealedBy.length > 0 ? `${processNames[who]!} was refused, and has put a fence` : undefined;
     return { what, to: become(to, who, { life: down }), problem, mark: `${who} ${state.code}` };
@@ -197,6 +208,10 @@ function answer(
         found?.kind === 'segment' &&
         found.authors.every((author, at) => directory.log[found.index.firstLsn - 1 + at] === author);
       return { event: { type: 'compared', same }, to: world };
+    }
+    case 'lookAhead': {
+      const newest = world.bucket.checkpoint?.points.at(-1)?.number ?? 0;
+      return { event: { type: 'ahead', number: newest >= action.number ? newest : 0 }, to: world };
     }
     case 'fence': {
       if (objects.has(keyText(action.key))) return { event: { type: 'fencePut', outcome: 'exists' }, to: world };
@@ -328,6 +343,41 @@ function answered(world: World, who: number, life: Owner, own: Stored, there: St
   };
 }
 
+/**
+ * As deletion.ts: below the newest checkpoint, and below what the directory has recorded, segments go, valid or void;
+ * fences and epochs stay. All of them at once, and all dead: what lives is no business of ownership. Void is what lies
+ * behind the end of an epoch from which fences led here; an epoch that was only claimed may come yet, whatever its number.
+ */
+function deletes(world: World, who: number, life: Owner, { head }: Directory): ModelStep[] {
+  const { points, links, authors, visited } = read(world.bucket);
+  const at = points.findIndex((point) => samePoint(point, life.committed));
+  if (at < 0 || life.committed.epoch !== life.epoch) return [];
+  const kept = points.slice(0, at + 1);
+  const floor = Math.min(life.committed.number, head.number);
+  const passed = visited.slice(0, visited.indexOf(life.epoch) + 1);
+  const endOf = (epoch: number): number => kept.findLast((point) => point.epoch === epoch)?.number ?? 0;
+  const isDead = ({ key: { epoch, number }, kind }: Stored): boolean => {
+    const end = endOf(epoch);
+    if (kind === 'fence' || !passed.includes(epoch)) return false;
+    return number <= end ? number < floor : epoch !== life.epoch && end < floor;
+  };
+  const objects = new Map([...world.bucket.objects].filter(([, object]) => !isDead(object)));
+  if (objects.size === world.bucket.objects.size) return [];
+  const checkpoint = {
+    points: kept,
+    links: links.slice(0, at + 1),
+    authors: authors.slice(0, life.committed.lsn),
+    visited: passed,
+  };
+  return [
+    {
+      what: () => `${processNames[who]!} writes a checkpoint of ${keyText(life.committed)}, and deletes below ${floor}`,
+      to: { ...world, bucket: bucketOf(world.bucket.epochs, objects, checkpoint) },
+      mark: 'segments are deleted',
+    },
+  ];
+}
+
 /** What was under way stays under way; what was not recorded is forgotten. */
 function crash(world: World, who: number): ModelStep {
   const process = world.processes[who]!;
@@ -347,7 +397,7 @@ function crash(world: World, who: number): ModelStep {
 function leave(world: World, left: Partial<Pick<Network, 'claims' | 'puts'>>): World {
   const puts = [...new Set([...world.network.puts, ...(left.puts ?? [])])];
   const claims = [...new Set([...world.network.claims, ...(left.claims ?? [])])];
-  return { ...world, network: withoutSpent({ puts, claims }, world.bucket) };
+  return { ...world, network: withoutSpent({ puts, claims }, world.bucket, world.deletes) };
 }
 
 function store(world: World, object: Stored): World {
@@ -356,11 +406,11 @@ function store(world: World, object: Stored): World {
 
 function claim(world: World, epoch: number): World {
   const epochs = [...world.bucket.epochs, epoch].sort((left, right) => left - right);
-  return inBucket(world, bucketOf(epochs, world.bucket.objects));
+  return inBucket(world, bucketOf(epochs, world.bucket.objects, world.bucket.checkpoint));
 }
 
 function inBucket(world: World, bucket: Bucket): World {
-  return { ...world, bucket, network: withoutSpent(world.network, bucket) };
+  return { ...world, bucket, network: withoutSpent(world.network, bucket, world.deletes) };
 }
 
 export function become(world: World, who: number, changed: Partial<Process>): World {
@@ -394,6 +444,8 @@ function actionText(state: OwnershipState): string {
       return `reads ${keyText(action.key)}`;
     case 'compare':
       return `compares ${keyText(action.group)} with its log`;
+    case 'lookAhead':
+      return `looks for a checkpoint from ${action.number} on`;
     case 'fence':
       return `puts a fence at ${keyText(action.key)} to epoch ${action.successorEpoch}`;
     case 'nothing':
@@ -403,5 +455,6 @@ function actionText(state: OwnershipState): string {
 
 function outcomeText(event: OwnershipEvent): string {
   if (event.type === 'compared') return event.same ? ', the same' : ', another';
+  if (event.type === 'ahead') return ` ${event.number}`;
   return 'outcome' in event ? ` ${event.outcome}` : '';
 }

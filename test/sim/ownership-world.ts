@@ -37,9 +37,14 @@ export interface Bucket {
   readonly name: string;
   readonly epochs: readonly number[];
   readonly objects: ReadonlyMap<string, Stored>;
+  /** The newest checkpoint; what lies before it may be gone. */
+  readonly checkpoint: Checkpoint | undefined;
   /** What a reader finds in it; made when it is asked for (ownership-reader.ts). */
   reading?: Reading;
 }
+
+/** A history up to a point, as its checkpoint gives it back. */
+export type Checkpoint = Pick<Reading, 'points' | 'links' | 'authors' | 'visited'>;
 
 /** Requests of senders that are gone: each may arrive at any time, or never. */
 export interface Network {
@@ -97,6 +102,8 @@ export interface World {
   readonly network: Network;
   readonly processes: readonly Process[];
   readonly reader: ReaderState | undefined;
+  /** Objects may be deleted: a bound of the whole exploration. */
+  readonly deletes: boolean;
 }
 
 export const processNames = ['original', 'clone', 'takeover'] as const;
@@ -147,12 +154,15 @@ export function localHeadOf({ head, log }: Directory): LocalHead {
 }
 
 export function withObject(bucket: Bucket, object: Stored): Bucket {
-  return bucketOf(bucket.epochs, new Map(bucket.objects).set(keyText(object.key), object));
+  return bucketOf(bucket.epochs, new Map(bucket.objects).set(keyText(object.key), object), bucket.checkpoint);
 }
 
-/** A request to a key that is taken changes nothing any more. */
-export function withoutSpent(network: Network, bucket: Bucket): Network {
-  const puts = network.puts.filter(({ key }) => !bucket.objects.has(keyText(key)));
+/** A request to a key that is taken changes nothing any more, unless what lies there can be deleted. */
+export function withoutSpent(network: Network, bucket: Bucket, deletes: boolean): Network {
+  const puts = network.puts.filter(({ key }) => {
+    const there = bucket.objects.get(keyText(key));
+    return there === undefined || (deletes && there.kind === 'segment');
+  });
   const claims = network.claims.filter((epoch) => !bucket.epochs.includes(epoch));
   if (puts.length === network.puts.length && claims.length === network.claims.length) return network;
   return { puts, claims };
@@ -174,12 +184,16 @@ function numberOf(text: string): string {
 
 const buckets = new Map<string, Bucket>();
 
-export function bucketOf(epochs: readonly number[], objects: ReadonlyMap<string, Stored>): Bucket {
+export function bucketOf(
+  epochs: readonly number[],
+  objects: ReadonlyMap<string, Stored>,
+  checkpoint: Checkpoint | undefined,
+): Bucket {
   const ids = [...objects.values()].map(({ id }) => id).sort((left, right) => left - right);
-  const name = numberOf(`b${epochs.join()} ${ids.join()}`);
+  const name = numberOf(`b${epochs.join()} ${ids.join()} ${checkpoint?.links.join() ?? ''}`);
   let bucket = buckets.get(name);
   if (bucket === undefined) {
-    bucket = { name, epochs, objects };
+    bucket = { name, epochs, objects, checkpoint };
     buckets.set(name, bucket);
   }
   return bucket;
@@ -200,7 +214,9 @@ function lifeText(life: Life): string {
       if (state.phase === 'owned' || state.phase === 'refused') return state.phase;
       const { local, epoch, phase } = state;
       const chain = 'chain' in state ? chainText(state.chain) : '';
-      return `${phase} ${epoch} ${linkId(local.link)} ${local.durableLsn} ${chain}`;
+      const ahead = 'ahead' in state ? state.ahead : '';
+      const fenced = 'fenced' in state && state.fenced ? 'fenced' : '';
+      return `${phase} ${epoch} ${linkId(local.link)} ${local.durableLsn} ${chain} ${ahead}${fenced}`;
     }
     case 'owner': {
       const groups = life.groups.map(

@@ -47,6 +47,16 @@ const short: readonly Exploring[] = [
     bounds: { writes: [2, 0, 1], lives: [1, 0, 1], groupSegmentsMax: 1, reader: true },
     marks: ['0 fenced', '2 fenced', 'the reader looked again', 'the reader is done'],
   },
+  {
+    what: 'a directory whose owner deletes what lies behind it, and its clone',
+    bounds: { writes: [3, 1, 0], lives: [1, 1, 0], groupSegmentsMax: 1, deletes: true },
+    marks: ['segments are deleted', '1 remote-ahead', '1 owned', '0 fenced'],
+  },
+  {
+    what: 'two lives of a directory that deletes, and a takeover',
+    bounds: { writes: [3, 0, 1], lives: [2, 0, 1], groupSegmentsMax: 1, deletes: true },
+    marks: ['segments are deleted', '0 remote-ahead', '2 owned', '0 fenced', 'a late segment', 'a late fence'],
+  },
 ];
 
 const long: readonly Exploring[] = [
@@ -70,6 +80,16 @@ const long: readonly Exploring[] = [
     bounds: { writes: [1, 1, 0], lives: [2, 2, 0], groupSegmentsMax: 2, lateReplies: true },
     marks: [],
   },
+  {
+    what: 'two lives of a directory that deletes, and its clone',
+    bounds: { writes: [3, 1, 0], lives: [2, 1, 0], groupSegmentsMax: 1, deletes: true },
+    marks: [],
+  },
+  {
+    what: 'a directory that deletes, its clone and a takeover',
+    bounds: { writes: [3, 1, 1], lives: [1, 1, 1], groupSegmentsMax: 1, deletes: true },
+    marks: [],
+  },
 ];
 
 const statesMax = 8_000_000;
@@ -77,7 +97,7 @@ const statesMax = 8_000_000;
 describe('ownership, every interleaving', () => {
   for (const { what, bounds, marks } of [...short, ...(process.env['KEEPGATE_TEST_LONG'] === '1' ? long : [])]) {
     it(`of ${what}`, (test) => {
-      const system = ownershipSystem({ slots: 2, lateReplies: false, reader: false, ...bounds });
+      const system = ownershipSystem({ slots: 2, lateReplies: false, reader: false, deletes: false, ...bounds });
       const explored = explore(system, statesMax);
       const { states, steps, depth, counterexample } = explored;
       test.diagnostic(`${states} states, ${steps} steps, depth ${depth}`);
