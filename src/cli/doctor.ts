@@ -153,12 +153,16 @@ async function checkKey({ keyFile, demonstration }: Configuration): Promise<Find
 async function checkStore({ configuration, random }: DoctorOptions): Promise<Finding> {
   const { store: chosen, demonstration } = configuration;
   if (chosen === undefined) return { verdict: 'wrong', what: 'store', text: 'store.url is missing' };
-  return checked('store', async () => {
+  const deletes = configuration.volumes.some(({ compaction }) => compaction);
+  let refusal: GatewayError | undefined;
+  const finding = await checked('store', async () => {
     const store = openStore({ store: chosen, create: demonstration, random });
     try {
       const { conditionalPut, detail } = await probeConditionalPut(store, {
         random,
         signal: AbortSignal.timeout(storeMsMax),
+        appendOnly: !deletes,
+        refused: (error) => (refusal = error),
       });
       if (!conditionalPut && chosen.fencing === 'auto') {
         throw new GatewayError('store-no-conditional-put', `${store.description}: ${detail}`);
@@ -168,7 +172,12 @@ async function checkStore({ configuration, random }: DoctorOptions): Promise<Fin
       await store.close();
     }
   });
+  if (refusal === undefined) return finding;
+  const text = `${finding.text}; it lets nobody delete, so that the bucket grows with every write: ${deletionAdvice}`;
+  return { ...finding, verdict: finding.verdict === 'ok' ? 'note' : finding.verdict, text };
 }
+
+const deletionAdvice = 'allow s3:DeleteObject, or say that this is meant by compaction: off of each volume';
 
 /** What the bucket's own settings do; a directory has none. */
 async function* checkBucket({ store }: Configuration): AsyncGenerator<Finding> {

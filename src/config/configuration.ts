@@ -31,6 +31,8 @@ export interface VolumeConfiguration {
   readonly intervalMs: number;
   readonly segmentBytes: number;
   readonly whenFenced: 'readOnly' | 'continue';
+  /** false: the bucket is only added to, and no delete is ever sent. */
+  readonly compaction: boolean;
   readonly scrub: {
     /** undefined: only when it is called. */
     readonly everyMs: number | undefined;

@@ -235,6 +235,7 @@ function volumeOf(volume: Volume, absolute: (path: string) => string): VolumeCon
     intervalMs: volume.replicate.interval,
     segmentBytes: volume.replicate.segmentSize,
     whenFenced: volume.whenFenced,
+    compaction: volume.compaction,
     scrub: { everyMs: volume.scrub.every, remote: volume.scrub.remote },
     receipts: {
       exportTo: exportOf(volume.receipts.exportTo, absolute),

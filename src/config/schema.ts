@@ -140,6 +140,13 @@ function unsupportedList(instead: string): (raw: unknown) => undefined {
   };
 }
 
+/** YAML 1.2 leaves the words alone; other readers, and people, may not. */
+function onOrOff(raw: unknown): boolean {
+  if (raw === 'on' || raw === true) return true;
+  if (raw === 'off' || raw === false) return false;
+  throw new WrongValue(`${shown(raw)} is not known; write on or off`);
+}
+
 function whenFull(raw: unknown): 'throttle' | 'fail' {
   if (raw === 'track') {
     throw new NotSupportedValue(
@@ -189,7 +196,7 @@ export const volumeSettings = {
     method: setting('PUT', oneOf('PUT', 'POST')),
     every: setting('1h', durationBetween(1000, 30 * 86_400_000)),
   },
-  compaction: setting('off', notYet('leave it out: nothing is ever deleted from the store', 'off')),
+  compaction: setting('on', onOrOff),
   snapshots: {
     every: optional(notYet(noSnapshots)),
     keep: optional(notYet(noSnapshots)),

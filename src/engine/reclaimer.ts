@@ -149,6 +149,11 @@ export class Reclaimer {
     });
   }
 
+  /** See SuperblockWriter. */
+  get segmentRecorded(): number {
+    return this.options.superblock.segmentRecorded;
+  }
+
   /** Ends all work and writes a last superblock: clean, so that the next opening has nothing to repair. */
   async close(): Promise<void> {
     this.stopped = true;

@@ -137,17 +137,21 @@ export class SuperblockWriter {
   private generation: number;
   /** The log file of each superblock's tail; recycling looks at the smaller. */
   private readonly tails: [number, number];
+  /** The newest committed segment that each superblock knows. */
+  private readonly segments: [number, number];
 
   private constructor(
     files: readonly [DiskFile, DiskFile],
     checksums: Checksums,
     generation: number,
     tails: [number, number],
+    segments: [number, number],
   ) {
     this.files = files;
     this.checksums = checksums;
     this.generation = generation;
     this.tails = tails;
+    this.segments = segments;
   }
 
   /** Opens both and finds the newest valid one; superblock-damaged when there is none. */
@@ -177,7 +181,9 @@ export class SuperblockWriter {
     await synced('fdatasync of a superblock', files[slot].sync());
     // The slot of a damaged superblock is written first, and until then it holds no log file back: its tail counts as the newest one's.
     const tails: [number, number] = [a?.tail.file ?? newest.tail.file, b?.tail.file ?? newest.tail.file];
-    const writer = new SuperblockWriter(files, checksums, newest.generation, tails);
+    const numberOf = (found: Superblock = newest): number => found.replication.segmentNumber;
+    const segments: [number, number] = [numberOf(a), numberOf(b)];
+    const writer = new SuperblockWriter(files, checksums, newest.generation, tails, segments);
     return { writer, newest };
   }
 
@@ -190,6 +196,12 @@ export class SuperblockWriter {
     await synced('fdatasync of a superblock', this.files[slot].sync());
     this.generation = generation;
     this.tails[slot] = value.tail.file;
+    this.segments[slot] = value.replication.segmentNumber;
+  }
+
+  /** Whichever superblock the next opening finds, it knows this segment to be committed, or a later one. */
+  get segmentRecorded(): number {
+    return Math.min(...this.segments);
   }
 
   /** Log files below this one are needed by neither superblock. */

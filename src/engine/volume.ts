@@ -448,6 +448,8 @@ export class Volume implements BlockDevice {
       durableLsn: log.durableLsn,
       sizeBytes: this.sizeBytes,
       oldestPendingMs: caughtUp ? 0 : this.ages.oldestMs(reclaimer.replication.replicatedLsn),
+      destagedLsn: reclaimer.destagedLsn,
+      segmentRecorded: reclaimer.segmentRecorded,
     };
   }
 

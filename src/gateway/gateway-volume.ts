@@ -65,6 +65,8 @@ export interface GatewayVolumeOptions {
         readonly fencing: 'auto' | 'none';
         readonly allowNew: boolean;
         readonly owner: string;
+        /** How long what is dead stays in the bucket at least; default: the replicator's. */
+        readonly graceMs?: number;
         /** Where receipts are kept off this directory. */
         readonly outlet?: ReceiptOutlet;
       }
@@ -271,6 +273,8 @@ export class GatewayVolume implements Drainable {
       segmentBytes: configuration.segmentBytes,
       fencing: replication.fencing,
       allowNew: replication.allowNew,
+      compaction: configuration.compaction,
+      ...(replication.graceMs === undefined ? {} : { graceMs: replication.graceMs }),
       owner: replication.owner,
       receiptEveryMs: configuration.receipts.everyMs,
     };

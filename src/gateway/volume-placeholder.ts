@@ -27,6 +27,7 @@ export const idleReplication: ReplicationStatus = {
   recoveryPoint: undefined,
   uploadedBytes: 0,
   coalescedBytes: 0,
+  compactionBytes: 0,
   uploadRequests: {},
   uploadBytesPerSecond: 0,
   storeErrors: {},

@@ -127,6 +127,12 @@ export const replicationFamilies: readonly Family<MetricsSource>[] = [
     'Bytes not sent, because a newer version of their block was in the same group.',
     ({ coalescedBytes }) => coalescedBytes,
   ),
+  family(
+    'compaction_bytes_total',
+    'counter',
+    'Bytes sent to move what lives out of segments that are mostly dead; part of the uploaded bytes.',
+    ({ compactionBytes }) => compactionBytes,
+  ),
   counted('store_errors_total', 'code', 'Errors of the store by code.', ({ storeErrors }) => storeErrors),
   family('remote_objects', 'gauge', 'Objects in the store.', ({ remoteObjects }) => remoteObjects),
   family('remote_bytes', 'gauge', 'Bytes in the store.', ({ remoteBytes }) => remoteBytes),

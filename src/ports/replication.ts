@@ -26,6 +26,10 @@ export interface DurableState {
   readonly sizeBytes: number;
   /** Milliseconds since 1970 when the oldest record after the replicated LSN was acknowledged; 0: none. */
   readonly oldestPendingMs: number;
+  /** Everything up to here is in the image. */
+  readonly destagedLsn: Lsn;
+  /** After any crash the volume knows this committed segment, or a later one: what lies before may go from the bucket. */
+  readonly segmentRecorded: number;
 }
 
 export type ReplicationMode = 'idle' | 'draining' | 'tracking' | 'resyncing' | 'blocked' | 'off';
@@ -54,6 +58,8 @@ export interface ReplicationStatus {
     { readonly lsn: Lsn; readonly segment: number; readonly epoch: number; readonly timeMs: number } | undefined;
   readonly uploadedBytes: number;
   readonly coalescedBytes: number;
+  /** Uploaded to make room: part of uploadedBytes. */
+  readonly compactionBytes: number;
   readonly uploadRequests: Readonly<Record<string, number>>;
   readonly uploadBytesPerSecond: number;
   readonly storeErrors: Readonly<Record<string, number>>;

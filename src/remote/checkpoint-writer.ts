@@ -1,11 +1,11 @@
 /**
  * Writes checkpoints from the book of the remote volume (book-keeper.ts): at every snapshot, as its root (snapshots.ts);
- * and after so many segments, after so long with changes, and when a drain ended. An idle volume writes none.
+ * and after so many segments or bytes, after so long with changes, and when a drain ended. An idle volume writes none.
  *
  * A checkpoint is an optimisation: uploads never wait for it, and when it fails it is left out with a warning. Order:
  * shards, root, and only then the local map file moves on to the root's recovery point, so that the file always shows
  * the point of some root, or is made again from one. Nothing is deleted here: older roots and shards stay until
- * deletion knows what is safe.
+ * deletion.ts knows what is safe.
  *
  * The root of a snapshot must be: as long as it fails, it is tried again, and no other checkpoint is written. A shard has
  * a name that no earlier attempt of this epoch had, and a root that an earlier attempt did store after all is taken.
@@ -21,7 +21,10 @@ import { isAtSnapshot } from './book-keeper.js';
 import type { BookKeeper } from './book-keeper.js';
 import { keyText } from './chain.js';
 import { sealCheckpoint } from './checkpoint.js';
+import type { Checkpoint } from './checkpoint.js';
 import { planShards } from './checkpoint-plan.js';
+import { keptOf } from './kept-checkpoints.js';
+import type { KeptCheckpoint } from './kept-checkpoints.js';
 import type { ShardKey } from './name.js';
 import type { RemoteBook } from './remote-map-book.js';
 import { MapDoubtError } from './remote-map-file.js';
@@ -40,6 +43,8 @@ import type { CommittedGroup } from './upload-pipeline.js';
 
 /** Segments since the last checkpoint: what a restore has to read beside it. */
 const SEGMENTS_DUE = 128;
+/** Blocks since the last one, of those that live: space comes free only three checkpoints later. */
+const LIVE_SHARE_DUE = 1 / 24;
 const SEGMENTS_DUE_DRAINED = 8;
 const AGE_MS_DUE = 600_000;
 /** A snapshot whose root could not be written. */
@@ -52,6 +57,8 @@ export interface CheckpointWriterOptions {
   readonly fencing: Fencing;
   /** The epoch that writes. */
   readonly epoch: number;
+  /** With fewer bytes since the last one, a small volume is not worth one yet. */
+  readonly bytesDueMin: number;
   readonly createdSizeBytes: number;
   readonly checksums: Checksums;
   readonly clock: Clock;
@@ -63,6 +70,8 @@ export interface CheckpointWriterOptions {
   readonly counted: (book: RemoteBook) => void;
   /** The map file shows everything up to this segment, durably. */
   readonly applied: (segmentNumber: number) => void;
+  /** One was written, and what lives was counted; the book is lent until it returns. */
+  readonly written: (checkpoint: KeptCheckpoint, book: RemoteBook) => void;
   /** A broken invariant. */
   readonly failed: (error: unknown) => void;
 }
@@ -72,6 +81,7 @@ export class CheckpointWriter {
   readonly #store: ObjectStore;
   readonly #request: StoreRequest;
   #segments = 0;
+  #bytes = 0;
   #lastMs: number;
   #drained = false;
   #demanded = false;
@@ -92,6 +102,7 @@ export class CheckpointWriter {
   committed(group: CommittedGroup): void {
     this.#options.keeper.committed(group);
     this.#segments += group.segments.length;
+    for (const { index } of group.segments) this.#bytes += index.payloadBlocks * BLOCK_BYTES;
     this.#wake();
   }
 
@@ -134,8 +145,7 @@ export class CheckpointWriter {
           return;
         }
         log.warn(`a checkpoint is left out: ${error.message}`);
-        this.#segments = 0;
-        this.#lastMs = this.#options.clock.nowMs();
+        this.#begin();
         this.#tryAgain();
       }
     }
@@ -148,7 +158,7 @@ export class CheckpointWriter {
   }
 
   async #step(book: RemoteBook): Promise<void> {
-    const { clock, counted } = this.#options;
+    const { clock, counted, bytesDueMin } = this.#options;
     counted(book);
     const { position } = book;
     const atSnapshot = isAtSnapshot(book);
@@ -157,6 +167,7 @@ export class CheckpointWriter {
     const due =
       atSnapshot ||
       this.#demanded ||
+      this.#bytes >= Math.max(book.table.liveBytes * LIVE_SHARE_DUE, bytesDueMin) ||
       this.#segments >= (this.#drained ? SEGMENTS_DUE_DRAINED : SEGMENTS_DUE) ||
       (this.#segments > 0 && clock.nowMs() - this.#lastMs >= AGE_MS_DUE);
     if (!atSnapshot) {
@@ -164,10 +175,16 @@ export class CheckpointWriter {
       this.#demanded = false;
     }
     if (!due || position.number <= book.map.file.position.number) return;
-    this.#segments = 0;
-    this.#lastMs = clock.nowMs();
+    this.#begin();
     await this.#write(book);
     counted(book);
+  }
+
+  /** Counts anew. */
+  #begin(): void {
+    this.#segments = 0;
+    this.#bytes = 0;
+    this.#lastMs = this.#options.clock.nowMs();
   }
 
   async #write(book: RemoteBook): Promise<void> {
@@ -183,7 +200,7 @@ export class CheckpointWriter {
   }
 
   async #put(book: RemoteBook, change: MapChange): Promise<void> {
-    const { sealer, epoch, clock, log, applied, incarnation, createdSizeBytes } = this.#options;
+    const { sealer, epoch, clock, log, applied, incarnation, createdSizeBytes, written } = this.#options;
     const { map, table, mapShards, position } = book;
     const key = { epoch, number: position.number };
     const nextPart = (): ShardKey => ({ ...key, part: this.#part++ });
@@ -198,7 +215,7 @@ export class CheckpointWriter {
     }
     const delta = map.deltaWithout((shard) => !plan.kept.has(shard));
     const ownRoot = { epoch, link: new Uint8Array(LINK_BYTES), mappedBlocks: table.liveBytes / BLOCK_BYTES };
-    const root = sealCheckpoint(sealer, key, {
+    const checkpoint: Checkpoint = {
       sizeBytes: book.sizeBytes ?? createdSizeBytes,
       wallMs: clock.wallMs(),
       recoveryPoint: position,
@@ -209,7 +226,8 @@ export class CheckpointWriter {
       tail: table.tail,
       delta,
       snapshots: rootedAt(book, ownRoot),
-    });
+    };
+    const root = sealCheckpoint(sealer, key, checkpoint);
     await this.#putObject(sealer.names.checkpoint(key), root);
     incarnation.check();
     await map.file.commit(change, position);
@@ -217,6 +235,7 @@ export class CheckpointWriter {
     book.rooted({ ...ownRoot, link: root.link });
     incarnation.check();
     applied(position.number);
+    written(keptOf(sealer, key, checkpoint), book);
     log.info(`checkpoint ${keyText(key)}: ${plan.rewritten.length} shards, ${delta.count} extents of delta`);
   }
 

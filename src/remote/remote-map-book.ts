@@ -95,6 +95,13 @@ export class RemoteBook {
     );
   }
 
+  /** Of the epochs that the valid history has segments of, the one that a segment number is of. */
+  epochOf(number: number): number {
+    const epoch = this.epochs.findLast(({ firstNumber }) => firstNumber <= number)?.epoch;
+    assert(epoch !== undefined, 'a segment is of an epoch');
+    return epoch;
+  }
+
   async apply(group: BookGroup): Promise<void> {
     assert(group.segments[0]?.key.number === this.#position.number + 1, 'a book leaves no group out');
     for (const { key, index, header, link } of group.segments) {

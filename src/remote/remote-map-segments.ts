@@ -5,6 +5,7 @@
  */
 import { assert } from '../base/assert.js';
 import type { TailRow } from './checkpoint.js';
+import type { SegmentLife } from './compaction-plan.js';
 import { TABLE_SHARD_NUMBERS, tableIndexOf } from './shard-table.js';
 import type { SegmentRow, TableShardReference } from './shard-table.js';
 import { sealedObjectBytes, TAG_BYTES } from './seal-header.js';
@@ -12,7 +13,11 @@ import { BLOCK_BYTES } from '../base/units.js';
 
 export class SegmentTable {
   readonly #shards = new Map<number, TableShardReference>();
+  /** Payload blocks of the numbers in table shards, once their rows were seen; 0: none has that number. */
+  readonly #payloads = new Map<number, Uint16Array>();
   readonly #tail = new Map<number, { readonly row: SegmentRow; live: number }>();
+  /** In the tail, or what died in this life: nothing lives in them. */
+  #emptied = new Set<number>();
   #liveBlocks = 0;
   /** Objects and bytes of the rows that this process has seen, and a sum over the shards' live counts otherwise. */
   #tailBytes = 0;
@@ -27,6 +32,7 @@ export class SegmentTable {
 
   add(row: SegmentRow, live: number): void {
     this.#tail.set(row.number, { row, live });
+    if (live === 0) this.#emptied.add(row.number);
     this.#liveBlocks += live;
     this.#tailBytes += rowBytes(row);
   }
@@ -40,7 +46,60 @@ export class SegmentTable {
     assert(live !== undefined && live > 0, 'a mapped block is a live block of a known segment');
     if (entry !== undefined) entry.live--;
     else if (shard !== undefined) shard.live[at] = live - 1;
+    if (live === 1) this.#emptied.add(number);
     this.#liveBlocks--;
+  }
+
+  isLive(number: number): boolean {
+    const live =
+      this.#tail.get(number)?.live ?? this.#shards.get(tableIndexOf(number))?.live[number % TABLE_SHARD_NUMBERS];
+    return live !== undefined && live > 0;
+  }
+
+  /**
+   * Segments in which nothing lives, each told once, and forgotten here: no map will point at them again, and no reader
+   * needs their rows. Table shards go with the last segment that lives in them.
+   */
+  takeEmptied(): number[] {
+    const numbers = [...this.#emptied];
+    this.#emptied.clear();
+    for (const number of numbers) {
+      const entry = this.#tail.get(number);
+      if (entry === undefined) continue;
+      this.#tail.delete(number);
+      this.#tailBytes -= rowBytes(entry.row);
+    }
+    for (const { tableIndex, live } of this.tableShards) {
+      if (live.some((blocks) => blocks > 0)) continue;
+      this.#shards.delete(tableIndex);
+      this.#payloads.delete(tableIndex);
+    }
+    return numbers;
+  }
+
+  /** Every segment of which something is known; of table shards only those whose rows were seen. */
+  *lives(): Generator<SegmentLife, void, undefined> {
+    for (const { tableIndex, live } of this.#shards.values()) {
+      const payloads = this.#payloads.get(tableIndex);
+      if (payloads === undefined) continue;
+      for (let at = 0; at < live.length; at++) {
+        const payload = payloads[at] ?? 0;
+        if (payload > 0) yield { number: tableIndex * TABLE_SHARD_NUMBERS + at, live: live[at] ?? 0, payload };
+      }
+    }
+    for (const { row, live } of this.#tail.values()) yield { number: row.number, live, payload: row.payloadBlocks };
+  }
+
+  /** Table shards with something that lives, whose rows were not seen yet. */
+  unknownShards(): TableShardReference[] {
+    const unknown = this.tableShards.filter(({ tableIndex }) => !this.#payloads.has(tableIndex));
+    return unknown.filter(({ live }) => live.some((blocks) => blocks > 0));
+  }
+
+  learn(tableIndex: number, rows: readonly SegmentRow[]): void {
+    const payloads = new Uint16Array(TABLE_SHARD_NUMBERS);
+    for (const row of rows) payloads[row.number % TABLE_SHARD_NUMBERS] = row.payloadBlocks;
+    this.#payloads.set(tableIndex, payloads);
   }
 
   get liveBytes(): number {
@@ -91,6 +150,7 @@ export class SegmentTable {
   /** The rows of `tableIndex` stand in a shard of the bucket now. */
   moved(reference: Omit<TableShardReference, 'live'>): void {
     const live = new Uint16Array(TABLE_SHARD_NUMBERS);
+    this.learn(reference.tableIndex, this.rowsOf(reference.tableIndex));
     for (const { row, liveBlocks } of this.tail) {
       if (tableIndexOf(row.number) !== reference.tableIndex) continue;
       live[row.number % TABLE_SHARD_NUMBERS] = liveBlocks;

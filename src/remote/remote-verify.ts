@@ -155,10 +155,23 @@ class Verifier {
     // Readers come and go, and their pins matter to nobody but them; other keys are for others to open.
     const read = parsed.kind !== 'pin' && (parsed.kind !== 'key' || this.#master(parsed.id) !== undefined);
     await this.#noting(name, async () => {
-      if (read) this.#open(name, parsed, await this.#options.store.get(name, this.#request));
+      if (read) await this.#read(name, parsed);
     });
     this.#doneBytes += this.#listed.get(name) ?? 0;
     this.#options.progress?.(this.#doneBytes, this.#totalBytes);
+  }
+
+  /** What is gone since it was listed was not needed, or is missed by what needs it. */
+  async #read(name: string, parsed: ParsedName): Promise<void> {
+    let bytes: Uint8Array;
+    try {
+      bytes = await this.#options.store.get(name, this.#request);
+    } catch (error) {
+      if (!(error instanceof GatewayError) || error.code !== 'object-missing') throw error;
+      this.#listed.delete(name);
+      return;
+    }
+    this.#open(name, parsed, bytes);
   }
 
   #open(name: string, parsed: ParsedName, bytes: Uint8Array): void {

@@ -29,6 +29,10 @@ export interface ReplicationConfig {
   readonly receiptEveryMs?: number;
   /** Receipts that were kept off this directory: the bucket must contain the newest of them. */
   readonly knownReceipts?: readonly string[];
+  /** Whether segments are compacted and dead ones deleted. Default: nothing is ever deleted. */
+  readonly compaction?: boolean;
+  /** How long what is dead must be known to be, before it is deleted. Default: GRACE_MS. */
+  readonly graceMs?: number;
   /** Who claims epochs, for messages of other gateways (a host name). */
   readonly owner: string;
 }

@@ -178,7 +178,8 @@ function lostText(end: ChainPoint, state: ReplicationState): string {
 async function chooseFencing(options: AttachOptions, request: StoreRequest): Promise<Fencing> {
   const { config, store, random } = options;
   if (config.fencing === 'none') return 'none';
-  const { conditionalPut, detail } = await probeConditionalPut(store, { ...request, random });
+  const appendOnly = config.compaction !== true;
+  const { conditionalPut, detail } = await probeConditionalPut(store, { ...request, random, appendOnly });
   if (conditionalPut) return 'conditional';
   throw new GatewayError(
     'store-no-conditional-put',

@@ -2,6 +2,7 @@
  * One life of a replicator. `stop` is final: the signal aborts what is in flight, and every step of the replicator
  * asks `check` after each wait, so that a promise of a dead incarnation never has an effect.
  */
+import { setMaxListeners } from 'node:events';
 
 /** Thrown inside a stopped incarnation; ends its loops silently. */
 export class StoppedError extends Error {
@@ -10,6 +11,11 @@ export class StoppedError extends Error {
 
 export class Incarnation {
   readonly #controller = new AbortController();
+
+  constructor() {
+    // Every request in flight listens.
+    setMaxListeners(0, this.#controller.signal);
+  }
 
   get signal(): AbortSignal {
     return this.#controller.signal;

@@ -2,6 +2,7 @@
 import type { GatewayError } from '../base/errors.js';
 import type { Clock } from '../ports/clock.js';
 import type { ReplicationMode, ReplicationStatus } from '../ports/replication.js';
+import type { RemoteTally } from './remote-tally.js';
 import type { RetryObserver } from './replicator-retry.js';
 import type { ChainPoint } from './segment-point.js';
 import type { StoreCounters } from './store-observe.js';
@@ -14,11 +15,14 @@ const FAILURES_BLOCKED = 2;
 export class ReplicatorStatus implements RetryObserver {
   readonly #clock: Clock;
   readonly #counters: StoreCounters;
+  readonly #tally: () => RemoteTally | undefined;
   readonly #changed: () => void;
   readonly #samples: { readonly atMs: number; readonly bytes: number }[] = [];
   /** Calls that fail at the moment, and why. */
   readonly #failing = new Map<string, string>();
   coalescedBytes = 0;
+  compactionBytes = 0;
+  /** By the segment table, while nothing was counted. */
   remoteObjects = 0;
   remoteBytes = 0;
   remoteLiveBytes = 0;
@@ -27,9 +31,15 @@ export class ReplicatorStatus implements RetryObserver {
   ended: { readonly mode: 'blocked' | 'off'; readonly reason: string } | undefined;
   recoveryPoint: ChainPoint | undefined;
 
-  constructor(options: { readonly clock: Clock; readonly counters: StoreCounters; readonly changed: () => void }) {
+  constructor(options: {
+    readonly clock: Clock;
+    readonly counters: StoreCounters;
+    readonly tally: () => RemoteTally | undefined;
+    readonly changed: () => void;
+  }) {
     this.#clock = options.clock;
     this.#counters = options.counters;
+    this.#tally = options.tally;
     this.#changed = options.changed;
   }
 
@@ -52,17 +62,19 @@ export class ReplicatorStatus implements RetryObserver {
   report(): ReplicationStatus {
     const counters = this.#counters;
     const point = this.recoveryPoint;
+    const tally = this.#tally();
     const reason = this.ended?.reason ?? [...this.#failing.values()].at(-1);
     return {
       mode: this.#mode(),
       recoveryPoint: point && { lsn: point.lsn, segment: point.number, epoch: point.epoch, timeMs: point.wallMs },
       uploadedBytes: counters.uploadedBytes,
       coalescedBytes: this.coalescedBytes,
+      compactionBytes: this.compactionBytes,
       uploadRequests: { ...counters.uploadRequests },
       uploadBytesPerSecond: this.#rate(),
       storeErrors: { ...counters.errors },
-      remoteObjects: this.remoteObjects,
-      remoteBytes: this.remoteBytes,
+      remoteObjects: tally?.objects ?? this.remoteObjects,
+      remoteBytes: tally?.bytes ?? this.remoteBytes,
       remoteLiveBytes: this.remoteLiveBytes,
       reason,
     };

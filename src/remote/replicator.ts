@@ -18,7 +18,7 @@ import { BLOCK_BYTES, MIB } from '../base/units.js';
 import type { BlockNumber, Lsn } from '../base/units.js';
 import { ImageCopy } from '../engine/image-copy.js';
 import type { Checksums } from '../ports/checksum.js';
-import type { Clock, Timer } from '../ports/clock.js';
+import type { Clock } from '../ports/clock.js';
 import type { Disk } from '../ports/disk.js';
 import type { Log } from '../ports/log.js';
 import type { ObjectStore } from '../ports/object-store.js';
@@ -27,22 +27,25 @@ import type { DurableState, ReplicationState } from '../ports/replication.js';
 import { BlockFetcher } from './block-fetch.js';
 import { BookKeeper } from './book-keeper.js';
 import type { ChainState } from './chain.js';
-import { CheckpointWriter } from './checkpoint-writer.js';
 import { GroupCollector, newestSize } from './group-collector.js';
 import type { LogSource } from './group-collector.js';
+import { takeCompactionTurn } from './compaction-turn.js';
 import { compareGroup } from './group-compare.js';
 import { GroupSealer } from './group-sealer.js';
+import { Housekeeping } from './housekeeping.js';
 import { headProblem } from './ownership.js';
 import { takeOwnership } from './ownership-driver.js';
 import { ReceiptDesk } from './receipt-desk.js';
 import type { FetchFailure, FromReplicator, ReplicationConfig } from './replication-messages.js';
 import { MapDoubtError } from './remote-map-file.js';
+import { TalliedStore } from './remote-tally.js';
 import { scrubRemote } from './remote-scrub.js';
 import type { RemoteScrub } from './remote-scrub.js';
 import { attachRemote, eventOf, localHeadOf } from './replicator-attach.js';
 import type { AttachedRemote } from './replicator-attach.js';
 import { fetchWithin } from './replicator-fetch.js';
 import { Incarnation, StoppedError } from './replicator-incarnation.js';
+import { StatusReports } from './replicator-report.js';
 import { StoreRetry } from './replicator-retry.js';
 import { ReplicatorStatus } from './replicator-status.js';
 import { divergenceError, findDivergence } from './takeover.js';
@@ -61,7 +64,6 @@ import type { CommittedGroup } from './upload-pipeline.js';
 const SEALED_BYTES_MAX = 16 * MIB;
 /** The log is looked at this often while writes trickle in, not at every flush. */
 const COLLECT_PAUSE_MS = 100;
-const STATUS_PAUSE_MS = 500;
 /** A block that somebody waits for is given up soon where the store answers with failures. */
 const FETCH_ATTEMPTS_MAX = 3;
 
@@ -92,16 +94,18 @@ interface Owned {
   readonly epoch: number;
   readonly pipeline: UploadPipeline;
   readonly sealer: GroupSealer;
-  readonly checkpoints: CheckpointWriter;
+  readonly housekeeping: Housekeeping;
   /** Goes into the first segment where the store cannot fence. */
   takeover: SegmentFacts['takeover'] | undefined;
   /** End of what was sealed. */
-  tail: Pick<ChainPoint, 'number' | 'link' | 'lsn'>;
+  tail: Pick<ChainPoint, 'number' | 'link' | 'lsn' | 'wallMs'>;
   sizeBytes: number;
 }
 
 export class Replicator {
   readonly #options: ReplicatorOptions;
+  /** The store, counted. */
+  readonly #store: TalliedStore;
   readonly #incarnation = new Incarnation();
   readonly #retry: StoreRetry;
   readonly #status: ReplicatorStatus;
@@ -121,18 +125,28 @@ export class Replicator {
   #canFetch: (fetcher: BlockFetcher) => void = () => undefined;
   #desk: ReceiptDesk | undefined;
   #scrub: ((progress: (doneBytes: number, totalBytes: number) => void) => Promise<RemoteScrub>) | undefined;
-  #statusTimer: Timer | undefined;
-  #statusDue = false;
+  readonly #reports: StatusReports;
 
   constructor(options: ReplicatorOptions) {
     const { clock, random, config, counters } = options;
-    this.#options = options;
+    this.#store = new TalliedStore(options.store, config.uuid);
+    this.#options = { ...options, store: this.#store };
     this.#state = options.replication;
     this.#durable = options.durable;
     this.#segmentBlocks = Math.max(1, Math.floor(Math.min(config.segmentBytes, limits.segmentBytesMax) / BLOCK_BYTES));
     const sealedMax = Math.floor(SEALED_BYTES_MAX / (this.#segmentBlocks * BLOCK_BYTES));
     this.#slots = Math.max(1, Math.min(limits.uploadsInflightMax, sealedMax));
-    this.#status = new ReplicatorStatus({ clock, counters, changed: () => this.#reportStatus() });
+    this.#status = new ReplicatorStatus({
+      clock,
+      counters,
+      tally: () => this.#store.tally,
+      changed: () => this.#reports.changed(),
+    });
+    this.#reports = new StatusReports({
+      clock,
+      report: () => this.#emit({ type: 'status', status: this.#status.report() }),
+      isDecaying: () => this.#status.rateDecays,
+    });
     this.#wake = new Wake(clock, this.#incarnation);
     this.#retry = new StoreRetry({ clock, random, incarnation: this.#incarnation, observer: this.#status });
     this.#collector = this.#newCollector();
@@ -152,7 +166,7 @@ export class Replicator {
     } catch (error) {
       this.#fail(error);
     } finally {
-      await this.#owned?.checkpoints.ended();
+      await this.#owned?.housekeeping.ended();
       await this.#keeper?.close();
       await this.#image.close();
     }
@@ -197,7 +211,7 @@ export class Replicator {
   }
 
   demandCheckpoint(): void {
-    this.#owned?.checkpoints.demand();
+    this.#owned?.housekeeping.demandCheckpoint();
   }
 
   /** Before the bucket was found there is nothing to make one with. */
@@ -217,7 +231,7 @@ export class Replicator {
   }
 
   stop(): void {
-    this.#statusTimer?.cancel();
+    this.#reports.stop();
     this.#desk?.stop();
     this.#incarnation.stop();
     this.#wake.notify();
@@ -266,7 +280,7 @@ export class Replicator {
       failed: (error) => this.#fail(error),
       warn: (message) => this.#options.log.warn(message),
     });
-    this.#reportStatus();
+    this.#reports.changed();
   }
 
   /** Owns at once, whatever there is to send; `fenced` goes from the state only then. */
@@ -312,15 +326,17 @@ export class Replicator {
     if (this.#collector.empty) {
       this.#skipEmpty();
       this.#busy(this.#owned?.pipeline.idle === false);
-      await this.#wake.wait();
+      if (!(await this.#compact())) await this.#wake.wait();
       return;
     }
     this.#busy(true);
     this.#pendingSinceMs ??= clock.nowMs();
     const ageMs = clock.nowMs() - this.#pendingSinceMs;
     const due = filled === 'full' || this.#collector.blocks >= this.#segmentBlocks || ageMs >= config.intervalMs;
-    if (due || this.#draining()) await this.#send(remote);
-    else await this.#pause(config.intervalMs - ageMs);
+    if (due || this.#draining()) {
+      await this.#send(remote);
+      if (this.#owned?.housekeeping.compactor?.urgent === true) await this.#compact();
+    } else if (!(await this.#compact())) await this.#pause(config.intervalMs - ageMs);
   }
 
   /** Waits for more, or for the age of the group; a drain ends the wait at once. */
@@ -377,14 +393,39 @@ export class Replicator {
       const { value: segment } = await segments.next();
       this.#incarnation.check();
       if (segment === undefined) break;
+      owned.housekeeping.sending(segment.key.number);
       pipeline.send(group, segment);
-      owned.tail = { number: segment.key.number, link: segment.link, lsn: lastLsn };
+      owned.tail = { number: segment.key.number, link: segment.link, lsn: lastLsn, wallMs };
       ended = segment.index.groupEnd;
     }
     owned.sizeBytes = sizeBytes;
     const { number, link } = owned.tail;
     const point = { epoch: owned.epoch, number, link, lsn: lastLsn, wallMs };
     pipeline.finish(group, { point, sizeBytes, cursor: collector.cursor, lastLsn });
+  }
+
+  /** Goes on with compaction; false: there is nothing to do for it now. An epoch begins with a group of the log. */
+  async #compact(): Promise<boolean> {
+    const owned = this.#owned;
+    const compactor = owned?.housekeeping.compactor;
+    if (owned === undefined || compactor === undefined || owned.takeover !== undefined) return false;
+    return takeCompactionTurn({
+      ...owned,
+      compactor,
+      incarnation: this.#incarnation,
+      local: {
+        source: this.#options.source,
+        cursor: this.#state.cursor,
+        destagedLsn: () => this.#durable.destagedLsn,
+        durableLsn: () => this.#durable.durableLsn,
+      },
+      tail: () => ({ point: owned.tail, sizeBytes: owned.sizeBytes }),
+      sending: (point, lengthBytes) => {
+        this.#status.compactionBytes += lengthBytes;
+        owned.housekeeping.sending(point.number);
+        owned.tail = point;
+      },
+    });
   }
 
   async #takeOwnership(remote: AttachedRemote): Promise<Owned> {
@@ -409,10 +450,10 @@ export class Replicator {
     log.info(`took epoch ${end.epoch} of ${config.name}, continuing from segment ${end.chain.lastGroup.number}`);
     this.#continueFrom(end.chain, cursor);
     const from = end.chain.lastGroup;
-    const checkpoints = this.#checkpointWriter(remote, end.epoch);
+    const housekeeping = this.#newHousekeeping(remote, end.epoch);
     return {
       epoch: end.epoch,
-      checkpoints,
+      housekeeping,
       pipeline: new UploadPipeline({
         store,
         sealer,
@@ -423,7 +464,7 @@ export class Replicator {
         from,
         committed: (group) => {
           this.#committed(group);
-          checkpoints.committed(group);
+          housekeeping.committed(group);
         },
         failed: (error) => this.#fail(error),
       }),
@@ -441,28 +482,35 @@ export class Replicator {
     };
   }
 
-  #checkpointWriter(remote: AttachedRemote, epoch: number): CheckpointWriter {
-    const { sealer, fencing, volume } = remote;
+  #newHousekeeping(remote: AttachedRemote, epoch: number): Housekeeping {
+    const { config } = this.#options;
     assert(this.#keeper !== undefined, 'an owner is attached');
-    return new CheckpointWriter({
+    return new Housekeeping({
       ...this.#options,
+      ...remote,
+      store: this.#store,
       keeper: this.#keeper,
-      sealer,
-      fencing,
       epoch,
-      createdSizeBytes: volume.sizeBytes,
+      createdSizeBytes: remote.volume.sizeBytes,
+      segmentBlocks: this.#segmentBlocks,
+      image: this.#image,
+      compaction: config.compaction === true,
+      ...(config.graceMs === undefined ? {} : { graceMs: config.graceMs }),
       incarnation: this.#incarnation,
-      receipts: remote.receipts,
+      sent: () => this.#owned?.tail.number ?? 0,
+      recorded: () => this.#durable.segmentRecorded,
+      deleted: () => this.#reports.changed(),
       counted: ({ table }) => {
         this.#status.remoteObjects = table.objects;
         this.#status.remoteBytes = table.bytes;
         this.#status.remoteLiveBytes = table.liveBytes;
-        this.#reportStatus();
+        this.#reports.changed();
       },
       applied: (mapAppliedThrough) => {
         this.#state = { ...this.#state, mapAppliedThrough };
         this.#emit({ type: 'state', state: this.#state });
       },
+      wake: () => this.#wake.notify(),
       failed: (error) => this.#fail(error),
     });
   }
@@ -475,7 +523,8 @@ export class Replicator {
   }
 
   #committed(group: CommittedGroup): void {
-    this.#record(group.point, group.cursor, group.lastLsn);
+    // Marks may have been passed over since the last group that had something of the log.
+    this.#record(group.point, group.cursor ?? this.#state.cursor, group.lastLsn);
     this.#wake.notify();
   }
 
@@ -492,7 +541,7 @@ export class Replicator {
     this.#status.recoveryPoint = point;
     this.#emit({ type: 'state', state: this.#state });
     this.#answerDrains(lastLsn);
-    this.#reportStatus();
+    this.#reports.changed();
     this.#desk?.committed();
   }
 
@@ -504,7 +553,7 @@ export class Replicator {
     const done = this.#drains.filter((drain) => drain.lsn <= lsn);
     this.#drains = this.#drains.filter((drain) => drain.lsn > lsn);
     for (const { done: answer } of done) answer();
-    if (done.length > 0) this.#owned?.checkpoints.drained();
+    if (done.length > 0) this.#owned?.housekeeping.drained();
   }
 
   #newCollector(cursor = this.#state.cursor): GroupCollector {
@@ -532,22 +581,7 @@ export class Replicator {
   #busy(busy: boolean): void {
     if (this.#status.busy === busy) return;
     this.#status.busy = busy;
-    this.#reportStatus();
-  }
-
-  /** At once, and then at most every half second; goes on while the rate still changes. */
-  #reportStatus(): void {
-    if (this.#statusTimer !== undefined) {
-      this.#statusDue = true;
-      return;
-    }
-    this.#statusDue = false;
-    this.#emit({ type: 'status', status: this.#status.report() });
-    if (this.#incarnation.stopped) return;
-    this.#statusTimer = this.#options.clock.after(STATUS_PAUSE_MS, () => {
-      this.#statusTimer = undefined;
-      if (this.#statusDue || this.#status.rateDecays) this.#reportStatus();
-    });
+    this.#reports.changed();
   }
 
   #emit(message: FromReplicator): void {

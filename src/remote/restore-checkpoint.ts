@@ -33,13 +33,14 @@ export async function checkpointFrom(
 ): Promise<number> {
   for (const key of await listCheckpoints(store, sealer, request)) {
     if (key.number < number) break;
-    const checkpoint = await readCheckpoint(store, sealer, key, request, () => undefined);
-    if (checkpoint !== undefined) return checkpoint.recoveryPoint.number;
+    const problems: string[] = [];
+    const checkpoint = await readCheckpoint(store, sealer, key, request, ({ code }) => problems.push(code));
+    if (checkpoint !== undefined || problems.includes('format-newer')) return key.number;
   }
   return 0;
 }
 
-/** undefined: it is damaged or gone; `onDamage` is told why. */
+/** undefined: it is damaged, gone, or of a newer version; `onDamage` is told why. */
 export async function readCheckpoint(
   store: ObjectStore,
   sealer: ObjectSealer,
@@ -50,7 +51,8 @@ export async function readCheckpoint(
   try {
     return openCheckpoint(sealer, key, await store.get(sealer.names.checkpoint(key), request));
   } catch (error) {
-    if (!isDamage(error)) throw error;
+    // A version that is newer may be a bit that has flipped; if it is not, the segments behind it will say so.
+    if (!isDamage(error) && !(error instanceof GatewayError && error.code === 'format-newer')) throw error;
     onDamage(error);
     return undefined;
   }

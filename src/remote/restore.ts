@@ -119,6 +119,8 @@ class Restore {
   readonly #found: FoundVolume;
   readonly #request: StoreRequest;
   readonly #pin: Pin;
+  /** Checkpoints that there are, sound or not: with any, the beginning of the history may be deleted. */
+  #checkpoints = 0;
 
   constructor(options: RestoreOptions, found: FoundVolume, request: StoreRequest, pin: Pin) {
     this.#options = options;
@@ -193,7 +195,9 @@ class Restore {
     const { store, log, receipt } = this.#options;
     const { sealer } = this.#found;
     this.#checkReceipt();
-    for (const key of await listCheckpoints(store, sealer, this.#request)) {
+    const keys = await listCheckpoints(store, sealer, this.#request);
+    this.#checkpoints = keys.length;
+    for (const key of keys) {
       const damaged = (error: GatewayError): void =>
         log.warn(`checkpoint ${keyText(key)} is passed over: ${error.message}`);
       const checkpoint = await readCheckpoint(store, sealer, key, this.#request, damaged);
@@ -247,6 +251,9 @@ class Restore {
         visit,
       });
       if (gap !== undefined && !acceptLoss) throw new GatewayError('remote-gap', gap);
+      if (gap !== undefined && chain.lastGroup.number === 0 && this.#checkpoints > 0) {
+        throw new GatewayError('remote-gap', `nothing is left to restore: no checkpoint is sound, and ${gap}`);
+      }
       if (gap !== undefined) log.warn(`restoring what is before a gap: ${gap}`);
       let loss = gap;
       if (!met && receipt !== undefined) {

@@ -16,15 +16,20 @@ export interface ProbeResult {
   readonly detail: string;
 }
 
+export interface ProbeOptions extends StoreRequest {
+  readonly random: Random;
+  /** No delete is even tried. */
+  readonly appendOnly?: boolean;
+  /** Told when the scratch object could not be deleted. */
+  readonly refused?: (error: GatewayError) => void;
+}
+
 /**
- * Leaves nothing behind where deleting is allowed, else one object of a few bytes under "probe-". Store errors that may
- * pass are thrown once they persist.
+ * Leaves nothing behind where deleting is allowed, else one object of a few bytes under "probe-"; with `appendOnly` no
+ * delete is even tried. Store errors that may pass are thrown once they persist.
  */
-export async function probeConditionalPut(
-  store: ObjectStore,
-  options: StoreRequest & { readonly random: Random },
-): Promise<ProbeResult> {
-  const { random, signal } = options;
+export async function probeConditionalPut(store: ObjectStore, options: ProbeOptions): Promise<ProbeResult> {
+  const { random, signal, appendOnly = false, refused = () => undefined } = options;
   const request = signal === undefined ? {} : { signal };
   const key = `probe-${random.uuid()}`;
   try {
@@ -46,10 +51,13 @@ export async function probeConditionalPut(
     }
     throw error;
   } finally {
-    await store.delete(key, request).catch((error: unknown) => {
-      // Append-only credentials are fine: the scratch object stays.
-      if (!(error instanceof GatewayError)) throw error;
-    });
+    if (!appendOnly) {
+      await store.delete(key, request).catch((error: unknown) => {
+        // Append-only credentials are fine: the scratch object stays.
+        if (!(error instanceof GatewayError)) throw error;
+        refused(error);
+      });
+    }
   }
 }
 

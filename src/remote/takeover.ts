@@ -38,7 +38,7 @@ export interface Divergence {
   readonly localLsn: number | undefined;
 }
 
-/** What each side has that the other lacks; undefined: the head itself is not in the bucket. Reads only. */
+/** What each side has that the other lacks; undefined: the head itself, or what follows it, is not in the bucket. Reads only. */
 export async function findDivergence(local: LocalHead, options: DivergenceOptions): Promise<Divergence | undefined> {
   const { store, sealer, request, source, checksums } = options;
   let { cursor } = options;
@@ -49,7 +49,7 @@ export async function findDivergence(local: LocalHead, options: DivergenceOption
     common = { ...head.key, link: head.link, lsn: head.index.lastLsn, wallMs: head.index.wallMs };
   }
   let parted = false;
-  const { chain } = await walkChain(local.number === 0 ? emptyChain : chainAt(common, undefined), {
+  const { chain, gap } = await walkChain(local.number === 0 ? emptyChain : chainAt(common, undefined), {
     ...options,
     knownEpochs: [],
     visit: async ({ point, segments }) => {
@@ -63,6 +63,8 @@ export async function findDivergence(local: LocalHead, options: DivergenceOption
       }
     },
   });
+  // What this directory goes on from was deleted since: nothing can be compared.
+  if (gap !== undefined && chain.lastGroup.number === local.number) return undefined;
   const left = new GroupCollector({ cursor, blocksMax: Infinity });
   await left.collect(source, local.durableLsn);
   return { common, end: chain.lastGroup, localLsn: left.empty ? undefined : left.lastLsn };

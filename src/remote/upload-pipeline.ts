@@ -26,8 +26,8 @@ export type StoredSegment = Pick<KeyedSegment, 'key' | 'index' | 'header' | 'lin
 export interface CommittedGroup {
   readonly point: ChainPoint;
   readonly sizeBytes: number;
-  /** The log behind the group, and everything up to it. */
-  readonly cursor: LogCursor;
+  /** The log behind the group, and everything up to it; undefined: it has nothing of the log. */
+  readonly cursor: LogCursor | undefined;
   readonly lastLsn: Lsn;
   readonly segments: readonly StoredSegment[];
 }

@@ -68,6 +68,7 @@ export class EngineRig {
       segmentBytes: 16 * 4096,
       fencing: 'auto',
       allowNew: false,
+      compaction: true,
       owner: 'test',
     };
     core.receive({ type: 'start', config, replication: volume.replicationState(), durable: volume.durableState() });

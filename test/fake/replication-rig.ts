@@ -10,7 +10,7 @@ import type { FakeOp } from './fake-log.js';
 import { RecordedLog } from './log.js';
 import { MemoryStore } from './memory-store.js';
 import { SeededRandom } from './random.js';
-import type { ReplicationState } from '../../src/ports/replication.js';
+import type { DurableState, ReplicationState } from '../../src/ports/replication.js';
 import { parseMasterKey } from '../../src/remote/key.js';
 import type { MasterKey } from '../../src/remote/key.js';
 import { openVolumeSealer } from '../../src/remote/key.js';
@@ -39,6 +39,12 @@ export class Rig {
   /** As the superblock has it. */
   state: ReplicationState;
   core: ReplicationWorkerCore | undefined;
+  /** What both superblocks know; undefined: as much as `state`. */
+  recorded: number | undefined;
+  /** What the image has; undefined: everything. */
+  destagedLsn: number | undefined;
+  /** What it said. */
+  readonly logger = new RecordedLog();
   messages: FromReplicator[] = [];
   /** Every state that was recorded, over all incarnations. */
   readonly states: ReplicationState[] = [];
@@ -68,6 +74,7 @@ export class Rig {
       segmentBytes: 16 * BLOCK,
       fencing: 'auto',
       allowNew: false,
+      compaction: true,
       owner: 'test',
       ...options.config,
     };
@@ -94,7 +101,7 @@ export class Rig {
       checksums: plainChecksums,
       clock: this.clock,
       random: this.random.fork(),
-      log: new RecordedLog(),
+      log: this.logger,
       emit: (message) => {
         messages.push(message);
         if (message.type !== 'state' && message.type !== 'fenced') return;
@@ -106,8 +113,14 @@ export class Rig {
     core.receive({ type: 'start', config: this.config, replication: this.state, durable: this.#durable() });
   }
 
-  #durable(): { durableLsn: number; sizeBytes: number; oldestPendingMs: number } {
-    return { durableLsn: this.log.lastLsn, sizeBytes: 0, oldestPendingMs: 0 };
+  #durable(): DurableState {
+    return {
+      durableLsn: this.log.lastLsn,
+      sizeBytes: 0,
+      oldestPendingMs: 0,
+      destagedLsn: this.destagedLsn ?? this.log.lastLsn,
+      segmentRecorded: this.recorded ?? this.state.segmentNumber,
+    };
   }
 
   /** Appends a batch that is durable at once. */
@@ -230,6 +243,8 @@ export async function remoteImage(
     }
     for (const segment of open) {
       segments.push(segment);
+      // It changes nothing that can be read, and what it moved may have been written since.
+      if (segment.index.role === 'compaction') continue;
       const payload = await readPayload(store, sealer, segment);
       const { extents, zeros } = segment.index;
       for (let at = 0; at < zeros.count; at++)

@@ -37,6 +37,7 @@ export async function tryCrashPoint(point: CrashPoint): Promise<{ unsynced: numb
     bucket,
     sizeBytes: MIB,
     astray: false,
+    graceMs: 4000,
     configuration: { intervalMs: 300, segmentBytes: 4 * BLOCK },
   });
   let operation = 0;

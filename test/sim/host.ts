@@ -36,6 +36,7 @@ export interface HostOptions {
   readonly sizeBytes: number;
   readonly shadow?: Shadow;
   readonly astray: boolean;
+  readonly graceMs: number;
   readonly configuration?: Partial<VolumeConfiguration>;
   readonly log?: RecordedLog;
 }
@@ -131,6 +132,7 @@ export class SimHost {
               fencing: 'auto',
               allowNew: false,
               owner: this.name,
+              graceMs: this.options.graceMs,
             },
       discard: () => Promise.resolve(this.wipe()),
       onFatal: (error) => {
@@ -289,6 +291,7 @@ const defaults: VolumeConfiguration = {
   intervalMs: 2000,
   segmentBytes: 64 * KIB,
   whenFenced: 'readOnly',
+  compaction: true,
   scrub: { everyMs: undefined, remote: false },
   receipts: { exportTo: undefined, method: 'PUT', everyMs: 5000 },
 };

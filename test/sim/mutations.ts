@@ -270,4 +270,62 @@ export const mutations: readonly Mutation[] = [
     kinds: owners,
     patches: [remote('ownership', 'if (event.same)', 'if (true)')],
   },
+  {
+    name: 'move a block although the map has moved on',
+    kinds: [0, 1, 3],
+    patches: [remote('remote-map', 'if (!stays) {', 'if (false) {')],
+  },
+  {
+    name: 'compact a pending block from the local copy',
+    kinds: [0, 1, 3],
+    patches: [
+      remote('compaction-batch', 'pending.lookup(block) !== -1', 'false'),
+      // A client may choose what it writes so that sums are equal; here none does.
+      remote('compaction-batch', 'if (read && this.#isSound(at))', 'if (read)'),
+      remote(
+        'compaction-batch',
+        'writer.sums[writer.reserve(block, 1)] = source.index.sums[payload] ?? 0;',
+        `{
+                const at = writer.reserve(block, 1);
+                this.#options.checksums.sumBlocks(this.#content, at * BLOCK_BYTES, 1, writer.sums, at);
+                this.#options.checksums.toBlockSums(writer.sums, at, 1, block);
+            }`,
+      ),
+    ],
+  },
+  {
+    name: 'delete what died since the oldest kept checkpoint',
+    kinds: [0, 1, 3],
+    patches: [
+      remote(
+        'deletion',
+        'dies(sealer.names.segment(key), Math.max(newest, key.number + 1));',
+        'dies(sealer.names.segment(key), key.number + 1);',
+      ),
+      remote('dead-list', 'sinceMs <= this.runningMs - graceMs', 'true'),
+    ],
+  },
+  {
+    name: 'keep one checkpoint only',
+    kinds: [0, 1, 3],
+    patches: [remote('kept-checkpoints', 'export const CHECKPOINTS_KEPT = 3;', 'export const CHECKPOINTS_KEPT = 1;')],
+  },
+  {
+    name: 'delete at once, whoever reads',
+    kinds: [0, 1, 3],
+    patches: [
+      remote('deletion', 'this.#due(dead, floor)', 'this.#due(dead, Infinity)'),
+      remote('dead-list', 'sinceMs <= this.runningMs - graceMs', 'true'),
+    ],
+  },
+  {
+    name: 'delete what a reader has pinned',
+    kinds: [0, 1, 3],
+    patches: [remote('deletion', 'this.#due(dead, floor)', 'this.#due(dead, Infinity)')],
+  },
+  {
+    name: 'delete what any checkpoint still needs',
+    kinds: [0, 1, 3],
+    patches: [remote('deletion-rule', 'deadAt > lowest', 'false')],
+  },
 ];

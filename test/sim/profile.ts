@@ -14,6 +14,8 @@ export interface Profile {
   /** What a process kill keeps (shadow.ts). */
   readonly keeps: 'all' | 'flushed' | 'claimed';
   readonly configuration: Partial<VolumeConfiguration>;
+  /** How long dead objects stay at least. */
+  readonly graceMs: number;
   /** Errors that a client may get, and why a start may be refused. */
   readonly requestErrors: readonly ErrorCode[];
   readonly refusals: readonly ErrorCode[];
@@ -67,7 +69,8 @@ export function drawProfile(seed: number, random: SeededRandom, scheduler: Sched
     twoOwners,
     rots: trouble === 'rotting',
     keeps: trouble === 'failing' ? 'flushed' : trouble === 'rotting' ? 'claimed' : 'all',
-    configuration: { intervalMs: 300 + random.below(3000), segmentBytes: 4096 * (4 + random.below(20)) },
+    configuration: { intervalMs: 300 + random.below(3000), segmentBytes: 4096 * (2 + random.below(22)) },
+    graceMs: 500 + random.below(8000),
     requestErrors: requestErrors[trouble],
     refusals: refusals[trouble],
     troubleDisk: (disks) => {

@@ -1,4 +1,5 @@
 /** Restores from a simulated bucket with the gateway's own code. */
+import type { ObjectStore } from '../../src/ports/object-store.js';
 import { RestoreSink } from '../../src/engine/restore-sink.js';
 import { restoreFull, type Restored } from '../../src/remote/restore.js';
 import { RetryingStore } from '../../src/remote/store-retry.js';
@@ -16,18 +17,20 @@ export interface RestoredDisk extends Restored {
   readonly lost: ReadonlySet<number>;
 }
 
-/** Rejects with the refusal. */
+/** Rejects with the refusal. `slowMs`: what the reader pauses before each GET at most. */
 export async function restoreFrom(
   bucket: SimBucket,
   scheduler: Scheduler,
   random: SeededRandom,
   takeOver: boolean,
+  slowMs = 0,
 ): Promise<RestoredDisk> {
   const life = new Life(scheduler);
+  const store = slowMs === 0 ? bucket.attach(life) : slow(bucket.attach(life), life, random.fork(), slowMs);
   const disk = new SimDisk(random.fork());
   const scratch = new SimDisk(random.fork());
   const restored = await restoreFull({
-    store: new RetryingStore(bucket.attach(life), { clock: life.clock, random: random.fork() }),
+    store: new RetryingStore(store, { clock: life.clock, random: random.fork() }),
     masters: [master],
     volume: volumeName,
     takeOver,
@@ -53,6 +56,21 @@ export async function restoreFrom(
   life.end();
   const contents = disk.file('image')?.contents() ?? new Uint8Array(0);
   return { ...restored, disk, contents, lost: lostBlocks(disk.file('sums')?.contents() ?? new Uint8Array(0)) };
+}
+
+function slow(store: ObjectStore, life: Life, random: SeededRandom, slowMs: number): ObjectStore {
+  return {
+    description: store.description,
+    put: (key, body, options) => store.put(key, body, options),
+    get: async (key, options) => {
+      await life.clock.sleep(random.fraction() * slowMs);
+      return store.get(key, options);
+    },
+    head: (key, options) => store.head(key, options),
+    list: (prefix, options) => store.list(prefix, options),
+    delete: (key, options) => store.delete(key, options),
+    close: () => store.close(),
+  };
 }
 
 /** docs/formats.md: 127 sums in a sector of 512 bytes; 1 stands for a block that is not there. */

@@ -71,6 +71,9 @@ class Simulation {
   /** There was more than one owner; what an earlier one had sent may arrive after it is gone. */
   private contested: boolean;
   private restores = 0;
+  /** A restore that reads while its owner goes on. */
+  private reading: Promise<void> | undefined;
+  private readerViolation: Error | undefined;
   /** Recovery point of the last restore: the next one may not be older. */
   private restoredLsn = 0;
   /** Whose history the bucket may show: of several owners one remains. */
@@ -131,6 +134,7 @@ class Simulation {
       sizeBytes: MIB,
       configuration: this.profile.configuration,
       astray: this.profile.rots,
+      graceMs: this.profile.graceMs,
       ...more,
     });
     this.hosts.push(host);
@@ -208,6 +212,7 @@ class Simulation {
     await Promise.race([load, this.scheduler.sleep(patienceMs)]);
     await Promise.all(others);
     if (random.fraction() < 0.3) await this.judgeBucket();
+    if (random.fraction() < 0.2) this.maybeRead();
     if (random.fraction() < 0.15) await this.maybeDrain(host);
     if (random.fraction() < 0.1) await this.maybeScrub(host);
     if (random.fraction() < 0.3) await this.scheduler.sleep(random.below(9000));
@@ -334,7 +339,7 @@ class Simulation {
     if (this.bucket === undefined || this.bucket.keys('').length === 0) {
       this.lineages = [];
       this.restoredLsn = 0;
-      this.bucket?.objects.clear();
+      this.bucket?.clear();
       return this.startFresh(this.newHost(`${host.name}'`, {}));
     }
     await this.takeOver(`${host.name}'`);
@@ -347,7 +352,7 @@ class Simulation {
       // Nothing was ever committed.
       this.lineages = [];
       this.restoredLsn = 0;
-      this.bucket?.objects.clear();
+      this.bucket?.clear();
       return this.startFresh(this.newHost(name, {}));
     }
     const { disk, contents, recoveryPoint } = restored;
@@ -384,6 +389,8 @@ class Simulation {
     return scheduler.aside(async () => {
       const world = new Scheduler();
       const copy = bucket.copy(world);
+      // Two of the three that are kept.
+      if (random.fraction() < 0.3) copy.damageCheckpoints(1 + random.below(2));
       let restored: RestoredDisk;
       try {
         restored = await world.drive(restoreFrom(copy, world, random, takeOver));
@@ -398,13 +405,41 @@ class Simulation {
     });
   }
 
-  private judgeRestored({ contents, recoveryPoint, lost }: RestoredDisk): void {
-    const { lsn } = recoveryPoint;
-    if (lost.size > 0 && !this.profile.rots) throw new Violation(`${lost.size} blocks are lost in the bucket`);
+  /** Restores from the living bucket, slowly, while its owner goes on, compacts and deletes. */
+  private maybeRead(): void {
+    const { bucket, scheduler, random, restoredLsn, lineages } = this;
+    if (bucket === undefined || this.reading !== undefined || restoredLsn === 0) return;
+    const { generation } = bucket;
+    const slowMs = [0, 300, 3000][random.below(3)] ?? 0;
+    this.reading = restoreFrom(bucket, scheduler, random.fork(), false, 1 + slowMs)
+      .then((restored) => {
+        if (bucket.generation !== generation) return;
+        this.restores++;
+        if (restored.recoveryPoint.lsn < restoredLsn)
+          throw new Violation(`a reader got LSN ${restored.recoveryPoint.lsn} after ${restoredLsn}`);
+        this.admitting(restored, [...new Set([...lineages, ...this.lineages])]);
+      })
+      .catch((error: unknown) => {
+        if (bucket.generation !== generation) return;
+        this.readerViolation ??= new Violation(`a slow restore failed: ${String((error as Error).stack)}`);
+      })
+      .finally(() => (this.reading = undefined));
+  }
+
+  private judgeRestored(restored: RestoredDisk): void {
+    const { lsn } = restored.recoveryPoint;
     if (lsn < this.restoredLsn) throw new Violation(`the bucket went back from LSN ${this.restoredLsn} to ${lsn}`);
     this.restoredLsn = lsn;
+    const admitting = this.admitting(restored, this.lineages);
+    if (lsn > this.commonLsn) this.lineages = admitting;
+  }
+
+  /** Whose history a restore may be. */
+  private admitting({ contents, recoveryPoint, lost }: RestoredDisk, lineages: readonly SimHost[]): SimHost[] {
+    const { lsn } = recoveryPoint;
+    if (lost.size > 0 && !this.profile.rots) throw new Violation(`${lost.size} blocks are lost in the bucket`);
     const problems: Error[] = [];
-    const admitting = this.lineages.filter((host) => {
+    const admitting = lineages.filter((host) => {
       try {
         host.shadow.judgeRestore(contents, lsn, lost);
         return true;
@@ -414,7 +449,7 @@ class Simulation {
       }
     });
     if (admitting.length === 0) throw problems[0] ?? new Violation('the bucket belongs to nobody');
-    if (lsn > this.commonLsn) this.lineages = admitting;
+    return admitting;
   }
 
   private async maybeDrain(host: SimHost): Promise<void> {
@@ -487,6 +522,9 @@ class Simulation {
       if (await this.drainAtLast(host)) owners++;
       this.check();
     }
+    await Promise.race([this.reading, this.scheduler.sleep(patienceMs)]);
+    if (this.reading !== undefined) throw new Violation('a restore does not come to its end');
+    this.check();
     if (bucket !== undefined && owners === 0 && !this.contested && !profile.rots)
       throw new Violation('nobody could drain at the end');
     await this.judgeBucket();
@@ -554,6 +592,7 @@ class Simulation {
   }
 
   private check(): void {
+    if (this.readerViolation !== undefined) throw this.readerViolation;
     for (const { violation } of this.hosts) if (violation !== undefined) throw violation;
   }
 }

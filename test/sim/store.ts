@@ -45,6 +45,8 @@ export class SimBucket {
   /** An object was stored. */
   onStored: (key: string, body: Uint8Array) => void = () => undefined;
   readonly objects = new Map<string, Entry>();
+  /** Another one's volume begins when it is cleared. */
+  generation = 0;
 
   constructor(
     readonly scheduler: Scheduler,
@@ -53,6 +55,11 @@ export class SimBucket {
 
   attach(life: Life): ObjectStore {
     return new StoreOfLife(this, life);
+  }
+
+  clear(): void {
+    this.generation++;
+    this.objects.clear();
   }
 
   keys(prefix: string): string[] {
@@ -64,6 +71,21 @@ export class SimBucket {
     const copy = new SimBucket(scheduler, this.random.fork());
     for (const [key, entry] of this.objects) copy.objects.set(key, entry);
     return copy;
+  }
+
+  /** Flips a bit in the newest so many checkpoints: a reader must begin at an older one, to the same end. */
+  damageCheckpoints(count: number): void {
+    const numberOf = (key: string): string => key.slice(key.lastIndexOf('-'));
+    const checkpoints = this.keys('').filter((key) => key.includes('/checkpoints/'));
+    checkpoints.sort((left, right) => numberOf(right).localeCompare(numberOf(left)));
+    for (const key of checkpoints.slice(0, count)) {
+      const entry = this.objects.get(key);
+      if (entry === undefined) continue;
+      const body = entry.body.slice();
+      const at = this.random.below(body.length);
+      body[at] = (body[at] ?? 0) ^ 1;
+      this.objects.set(key, { ...entry, body });
+    }
   }
 
   apply(key: string, body: Uint8Array, ifAbsent: boolean): 'stored' | 'exists' {

@@ -46,6 +46,7 @@ function volume(state: VolumeState): MeteredVolume {
         recoveryPoint: { lsn: 1, segment: 3, epoch: 2, timeMs: 0 },
         uploadedBytes: 0,
         coalescedBytes: 0,
+        compactionBytes: 46,
         uploadRequests: {},
         uploadBytesPerSecond: 0,
         storeErrors: {},

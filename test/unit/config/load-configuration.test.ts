@@ -347,8 +347,8 @@ describe('a wrong configuration gets one line that says what, where, and what wo
     ],
     [
       'compaction',
-      volume('compaction: on'),
-      'k.yaml:5:5: volumes[0].compaction: "on" is not supported by this version; leave it out: nothing is ever deleted from the store',
+      volume('compaction: sometimes'),
+      'k.yaml:5:5: volumes[0].compaction: "sometimes" is not known; write on or off',
     ],
   ];
   for (const [what, content, line] of table) {
@@ -358,7 +358,7 @@ describe('a wrong configuration gets one line that says what, where, and what wo
   }
 
   it('reports the code of the first problem', () => {
-    assert.equal(refusal(() => load(volume('compaction: on'))).code, 'not-supported');
+    assert.equal(refusal(() => load(volume('snapshots: { every: 24h }'))).code, 'not-supported');
     assert.equal(refusal(() => load(`nbd: { listen: ["0.0.0.0:1"] }\n${base}${volumes}`)).code, 'insecure-listener');
     assert.equal(refusal(() => load('a: b\n')).code, 'config-invalid');
   });

@@ -40,6 +40,7 @@ function volume(): MeteredVolume {
         recoveryPoint: { lsn: 6, segment: 12, epoch: 1, timeMs: 1_700_000_000_500 },
         uploadedBytes: 123,
         coalescedBytes: 45,
+        compactionBytes: 46,
         uploadRequests: { stored: 12 },
         uploadBytesPerSecond: 10,
         storeErrors: { 'store-slow-down': 2 },

@@ -70,6 +70,8 @@ class MapRig {
       sealer: this.sealer,
       fencing: 'conditional',
       epoch: 1,
+      bytesDueMin: Infinity,
+      written: () => undefined,
       createdSizeBytes: BLOCKS * 4096,
       checksums: plainChecksums,
       clock: this.clock,

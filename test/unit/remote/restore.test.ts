@@ -233,7 +233,7 @@ describe('restore --full', () => {
   });
 
   it('tells a gap from flight: what a later segment knew to be committed is loss', async () => {
-    const rig = await written();
+    const rig = await written(5, 30, { compaction: false });
     await rig.kill();
     for (const key of rig.store.keys(`${rig.config.uuid}/checkpoints/`)) rig.store.poke(key, undefined);
     const bucket = rig.store.snapshot();

@@ -276,8 +276,20 @@ describe('probe for conditional PUTs', () => {
   it('is content with credentials that may not delete', async () => {
     const store = new MemoryStore();
     store.fault = ({ operation }) => (operation === 'delete' ? { failBefore: 'store-forbidden' } : undefined);
-    assert.equal((await probeConditionalPut(store, { random })).conditionalPut, true);
+    let refusal = '';
+    const refused = ({ code }: { code: string }): void => void (refusal = code);
+    assert.equal((await probeConditionalPut(store, { random, refused })).conditionalPut, true);
     assert.equal(store.keys('probe-').length, 1);
+    assert.equal(refusal, 'store-forbidden');
+  });
+
+  it('sends no delete where nothing is ever to be deleted', async () => {
+    const store = new MemoryStore();
+    assert.equal((await probeConditionalPut(store, { random, appendOnly: true })).conditionalPut, true);
+    assert.deepEqual(
+      store.calls.filter(({ operation }) => operation === 'delete'),
+      [],
+    );
   });
 
   it('says nothing about a store that it cannot reach', async () => {

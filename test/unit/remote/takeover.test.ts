@@ -47,7 +47,13 @@ async function meetFence(rig: Rig): Promise<void> {
 /** How it ended. */
 async function takeOver(rig: Rig): Promise<'taken' | { code: string; message: string }> {
   const before = rig.messages.length;
-  const durable = { durableLsn: rig.log.lastLsn, sizeBytes: 0, oldestPendingMs: 0 };
+  const durable = {
+    durableLsn: rig.log.lastLsn,
+    sizeBytes: 0,
+    oldestPendingMs: 0,
+    destagedLsn: 0,
+    segmentRecorded: rig.state.segmentNumber,
+  };
   rig.core?.receive({ type: 'takeOver', id: 3, replication: rig.state, durable });
   const end = () =>
     rig.messages.slice(before).find(({ type }) => type === 'tookOver' || type === 'fatal' || type === 'fenced');
@@ -93,7 +99,13 @@ describe('takeover', () => {
       let calls = 0;
       const never = new Promise<void>(() => undefined);
       rig.store.fault = () => (++calls >= deadAt ? { delay: never } : undefined);
-      const durable = { durableLsn: rig.log.lastLsn, sizeBytes: 0, oldestPendingMs: 0 };
+      const durable = {
+        durableLsn: rig.log.lastLsn,
+        sizeBytes: 0,
+        oldestPendingMs: 0,
+        destagedLsn: 0,
+        segmentRecorded: rig.state.segmentNumber,
+      };
       rig.core?.receive({ type: 'takeOver', id: 3, replication: rig.state, durable });
       for (let step = 0; step < 60 && calls < deadAt; step++) {
         await ticks(4);
