@@ -20,6 +20,9 @@ export const limits = {
   durableAgeMsMax: 1000,
   sumsCacheBytesMax: 64 * MIB,
   healMsMax: 10_000,
+  /** How long a read of a block that is only in the bucket waits for it. */
+  remoteReadMsMax: 25_000,
+  readAheadBytesMax: 4 * MIB,
   // frontends
   connectionsMax: 1024,
   connectionsPerVolumeMax: 256,

@@ -11,6 +11,7 @@ import { BLOCK_BYTES, type BlockNumber } from '../base/units.js';
 import type { Checksums } from '../ports/checksum.js';
 import { ZERO_LOCATION } from './block-table.js';
 import type { Healer } from './healer.js';
+import type { Hydration } from './hydration.js';
 import type { Image } from './image.js';
 import type { LogFiles } from './log-files.js';
 import { logFileName } from './log-reader.js';
@@ -24,6 +25,7 @@ export class BlockReader {
   private readonly files: LogFiles;
   private readonly checksums: Checksums;
   private readonly healer: Healer | undefined;
+  private readonly hydration: Hydration | undefined;
   private readonly onRot: (block: BlockNumber) => void;
   private readonly runSums = new Uint32Array(RUN_BLOCKS_MAX);
 
@@ -34,6 +36,8 @@ export class BlockReader {
     readonly checksums: Checksums;
     /** undefined: there is no other copy. */
     readonly healer: Healer | undefined;
+    /** Blocks that are still in the bucket only are brought here. */
+    readonly hydration?: Hydration | undefined;
     /** A block could not be trusted, healed or not. */
     readonly onRot: (block: BlockNumber) => void;
   }) {
@@ -42,6 +46,7 @@ export class BlockReader {
     this.files = options.files;
     this.checksums = options.checksums;
     this.healer = options.healer;
+    this.hydration = options.hydration;
     this.onRot = options.onRot;
   }
 
@@ -77,6 +82,11 @@ export class BlockReader {
         // What lies before the block that is named was verified.
         const bad = mismatchedBlock(error);
         const at = targetStart + (bad - first) * BLOCK_BYTES;
+        const copied = (await this.hydration?.bring(bad, count - (bad - first), target, at)) ?? -1;
+        if (copied >= 0) {
+          done = bad - first + copied;
+          continue;
+        }
         await this.readAgain(bad, target, at, deadlineMs);
         done = bad - first + 1;
       }

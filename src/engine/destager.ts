@@ -18,10 +18,12 @@ import { assert } from '../base/assert.js';
 import { GatewayError } from '../base/errors.js';
 import { BLOCK_BYTES, MIB, type BlockNumber, type Lsn } from '../base/units.js';
 import type { Checksums } from '../ports/checksum.js';
+import type { FrozenRun } from '../ports/hydration.js';
 import type { LogCursor } from '../ports/replication.js';
 import type { BlockTable } from './block-table.js';
 import { ROTTEN_LOCATION, ZERO_LOCATION } from './block-table.js';
 import { synced, written } from './disk-outcome.js';
+import type { FilledBlocks } from './filled-block.js';
 import { HealedBlocks, type HealOutcome, type Watched } from './healed-block.js';
 import type { Image } from './image.js';
 import type { LogBatch, LogRecord } from './log-format.js';
@@ -39,6 +41,7 @@ export class Destager {
   cursor: LogCursor;
   destagedBytes = 0;
   private readonly healed: HealedBlocks;
+  private readonly filled: FilledBlocks | undefined;
   private readonly onRot: (block: BlockNumber, lsn: Lsn) => void;
   /** Ends when whoever writes to the image at the moment is through. */
   private turn: Promise<void> = Promise.resolve();
@@ -65,6 +68,8 @@ export class Destager {
     readonly logFileBytes: number;
     /** A record's payload has rotted in the log, and no newer record of the step replaces the block. */
     readonly onRot: (block: BlockNumber, lsn: Lsn) => void;
+    /** While a restored volume's content still comes from the bucket. */
+    readonly filled?: FilledBlocks;
   }) {
     this.reader = options.reader;
     this.image = options.image;
@@ -72,6 +77,7 @@ export class Destager {
     this.checksums = options.checksums;
     this.cursor = options.cursor;
     this.healed = new HealedBlocks(options);
+    this.filled = options.filled;
     this.onRot = options.onRot;
     this.stepBlocks = Math.min(STEP_BYTES_MAX, options.logFileBytes) / BLOCK_BYTES;
     this.buffer = options.checksums.alignedBuffer(this.stepBlocks * BLOCK_BYTES);
@@ -97,6 +103,9 @@ export class Destager {
     const through = collected.lsn - 1;
     const { table, extents } = this.newest;
     const blocks = table.sortedBlocks();
+    await this.filled?.overwrite(this.newest, blocks);
+    // Long zero ranges may write sums out.
+    if (extents.count > 0) await this.filled?.settleImage();
     for (const extent of extents) {
       await this.image.sums.setZero(extent.start, extent.end - extent.start);
       if (!extent.keepAllocated) await this.punch(extent.start, extent.end - extent.start);
@@ -116,14 +125,19 @@ export class Destager {
     return true;
   }
 
-  /** Whether something was healed that no sync covers yet. */
+  /** Whether something was healed or filled that no sync covers yet. */
   get healedUnsynced(): boolean {
-    return this.healed.unsynced;
+    return this.healed.unsynced || this.filled?.unsynced === true;
   }
 
   /** Makes what was destaged and healed durable, so that the log may let go of it. */
-  async sync(): Promise<void> {
+  sync(): Promise<void> {
+    return this.alone(() => this.syncAlone());
+  }
+
+  private async syncAlone(): Promise<void> {
     this.healed.unsynced = false;
+    await this.filled?.settle();
     await this.image.sums.flush();
     await Promise.all([synced('fdatasync of the image', this.image.file.sync()), this.image.sums.sync()]);
   }
@@ -161,6 +175,11 @@ export class Destager {
   /** Writes a watched block as the bucket has it at a recovery point of at least `throughLsn`. */
   heal(block: BlockNumber, bytes: Uint8Array, throughLsn: Lsn): Promise<HealOutcome> {
     return this.alone(() => this.healed.write(block, bytes, throughLsn));
+  }
+
+  /** Puts blocks from the bucket where they are owed (filled-block.ts). */
+  fill(run: FrozenRun): Promise<void> {
+    return this.alone(async () => this.filled?.write(run));
   }
 
   /** Whether the bucket contradicts a watched block of the image (healed-block.ts); `put` puts it right. */

@@ -182,6 +182,13 @@ export class Reclaimer {
     await this.running;
   }
 
+  /** Moves everything that is durable now into the image, durably; resolves early where that cannot be. */
+  async destageSoon(): Promise<void> {
+    await this.running;
+    this.wake(true);
+    await this.running;
+  }
+
   private async run(): Promise<void> {
     this.again = false;
     try {

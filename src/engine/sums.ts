@@ -51,6 +51,8 @@ export class Sums {
   private readonly redo: SumsRedo | undefined;
   private readonly checksums: Checksums;
   private readonly holeSum: number;
+  /** Holes from this block on are zero all the same. */
+  private readonly holesEndBlock: number;
   private readonly pages = new Map<number, Page>();
   private readonly raw: Uint8Array;
   private readonly onRot: (sector: number) => void;
@@ -65,12 +67,15 @@ export class Sums {
     readonly redo?: SumsRedo;
     readonly checksums: Checksums;
     readonly holes: 'zero' | 'remote';
+    /** Where holes are remote: the volume's end when it was restored; what it has grown by since is zero. */
+    readonly holesEndBlock?: BlockNumber;
     readonly onRot: (sector: number) => void;
   }) {
     this.file = options.file;
     this.redo = options.redo;
     this.checksums = options.checksums;
     this.holeSum = options.holes === 'zero' ? SUM_ZERO : SUM_REMOTE;
+    this.holesEndBlock = options.holesEndBlock ?? Infinity;
     this.raw = options.checksums.alignedBuffer(PAGE_FILE_BYTES);
     this.onRot = options.onRot;
   }
@@ -124,7 +129,7 @@ export class Sums {
       for (; block < until; block++) {
         if (sums[block - start] !== SUM_ZERO) this.set(block, SUM_ZERO);
       }
-      if (this.dirtyPages() > PAGES_MAX / 2) await this.flush();
+      if (this.isCrowded) await this.flush();
     }
   }
 
@@ -172,6 +177,11 @@ export class Sums {
 
   async close(): Promise<void> {
     await Promise.all([this.file.close(), this.redo?.close()]);
+  }
+
+  /** Whether pages with changes take so much memory that they should be flushed. */
+  get isCrowded(): boolean {
+    return this.dirtyPages() > PAGES_MAX / 2;
   }
 
   private dirtyPages(): number {
@@ -240,7 +250,8 @@ export class Sums {
       const at = sector * SECTOR_BYTES;
       const start = sector * SUMS_PER_SECTOR;
       if (at >= length || this.checksums.isZero(raw, at, at + SECTOR_BYTES)) {
-        sums.fill(this.holeSum, start, start + SUMS_PER_SECTOR);
+        const holes = Math.max(0, Math.min(SUMS_PER_SECTOR, this.holesEndBlock - index * SUMS_PER_PAGE - start));
+        sums.fill(this.holeSum, start, start + holes);
         continue;
       }
       const number = index * SECTORS_PER_PAGE + sector;

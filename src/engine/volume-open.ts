@@ -14,6 +14,8 @@ import type { LogCursor } from '../ports/replication.js';
 import { Destager } from './destager.js';
 import { isDiskFull, synced } from './disk-outcome.js';
 import { Healer } from './healer.js';
+import { Hydration } from './hydration.js';
+import { holesEnd, openFilledBlocks, readRecordOf } from './hydration-open.js';
 import { Image } from './image.js';
 import { Log } from './log.js';
 import { LogFiles } from './log-files.js';
@@ -21,6 +23,7 @@ import { LogReader } from './log-reader.js';
 import { Overlay } from './overlay.js';
 import { Reclaimer } from './reclaimer.js';
 import { recover } from './recovery.js';
+import type { RestoreRecord } from './restore-record.js';
 import { Sums } from './sums.js';
 import { SumsRedo } from './sums-redo.js';
 import { SuperblockWriter } from './superblock.js';
@@ -59,6 +62,8 @@ export interface VolumeParts {
   readonly destager: Destager;
   readonly reclaimer: Reclaimer;
   readonly healer: Healer | undefined;
+  /** Of a restored volume whose content still comes from the bucket. */
+  readonly hydration: Hydration | undefined;
   /** When the oldest record that was found and is not replicated was acknowledged, 0: none. */
   readonly oldestPendingMs: number;
   /** Filled in by the volume. */
@@ -126,8 +131,11 @@ async function openLocked(
   });
   const reader = new LogReader({ disk, checksums, directory: LOG_DIRECTORY, windowBytes: files.fileBytes });
   opened.push(reader);
-  const image = await openImage(options, identity);
+  const record = await readRecordOf(identity, disk, checksums);
+  const image = await openImage(options, identity, record);
   opened.push(image);
+  const owing = await openFilledBlocks(record, { ...options, image, overlay });
+  if (owing !== undefined) opened.push(owing.overwritten);
   const size = { bytes: Math.max(newest.sizeBytes, recovered.sizeBytes ?? 0) };
   const events: VolumeEvents = {
     onAppend: () => undefined,
@@ -167,6 +175,7 @@ async function openLocked(
     onRot: (block, lsn) => {
       events.onLost(block, lsn);
     },
+    ...(owing === undefined ? {} : { filled: owing.filled }),
   });
   const reclaimer = new Reclaimer({
     log,
@@ -193,6 +202,24 @@ async function openLocked(
       onHealed: (block) => {
         reclaimer.healed();
         events.onHealed(block);
+      },
+    });
+  const hydration =
+    owing &&
+    record &&
+    new Hydration({
+      ...options,
+      record,
+      filled: owing.filled,
+      destager,
+      blockCount: () => size.bytes / BLOCK_BYTES,
+      onFilled: () => reclaimer.healed(),
+      destageAll: async () => {
+        await new Promise<void>((resolve) => log.flush({ done: () => resolve() }));
+        await reclaimer.destageSoon();
+      },
+      onFatal: (error) => {
+        events.onFatal(error);
       },
     });
   opened.push({
@@ -237,6 +264,7 @@ async function openLocked(
     destager,
     reclaimer,
     healer,
+    hydration,
     oldestPendingMs: recovered.oldestMs,
     events,
     close,
@@ -248,7 +276,11 @@ function hasRoomForEpoch(files: LogFiles, head: LogCursor): boolean {
   return files.newestFile > head.file || head.offset + BLOCK_BYTES <= files.sizeBytes(head.file);
 }
 
-async function openImage(options: VolumeOptions, identity: VolumeIdentity): Promise<Image> {
+async function openImage(
+  options: VolumeOptions,
+  identity: VolumeIdentity,
+  record: RestoreRecord | undefined,
+): Promise<Image> {
   const { disk, checksums } = options;
   const file = await disk.open('image', { mode: 'write', lane: 'image' });
   const sumsFile = await disk.open('sums', { mode: 'write', lane: 'sums' });
@@ -261,6 +293,7 @@ async function openImage(options: VolumeOptions, identity: VolumeIdentity): Prom
     redo,
     checksums,
     holes: identity.holes,
+    ...holesEnd(record),
     onRot: (sector) => {
       options.log.error(`sector ${sector} of the checksums of volume ${options.name} is damaged`, { sector });
     },

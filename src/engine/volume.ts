@@ -16,6 +16,7 @@ import { BlockReader } from './block-reader.js';
 import { describeBlocks } from './block-status.js';
 import { ByteReader } from './byte-reader.js';
 import { BufferPool } from './buffer-pool.js';
+import type { Hydration } from './hydration.js';
 import { JoinedCompletion } from './log.js';
 import { BlockWrite } from './partial-write.js';
 import { PendingAges } from './pending-ages.js';
@@ -65,6 +66,7 @@ export class Volume implements BlockDevice {
       files: parts.log.files,
       checksums: options.checksums,
       healer: parts.healer,
+      hydration: parts.hydration,
       onRot: (block) => {
         this.noteRot(`block ${block} of volume ${this.name} cannot be trusted: its checksum does not match`, block);
       },
@@ -438,7 +440,8 @@ export class Volume implements BlockDevice {
   private get state(): VolumeState {
     if (this.fatal !== undefined || this.parts.reclaimer.failed !== undefined) return 'failed';
     if (this.parts.reclaimer.replication.fenced) return 'fenced';
-    return this.parts.reclaimer.stalled === undefined ? 'online' : 'stalled';
+    if (this.parts.reclaimer.stalled !== undefined) return 'stalled';
+    return this.parts.hydration?.active === true ? 'hydrating' : 'online';
   }
 
   durableState(): DurableState {
@@ -455,6 +458,11 @@ export class Volume implements BlockDevice {
 
   replicationState(): ReplicationState {
     return this.parts.reclaimer.replication;
+  }
+
+  /** Of a restored volume whose content still comes from the bucket. */
+  get hydration(): Hydration | undefined {
+    return this.parts.hydration;
   }
 
   onDurable(listener: (state: DurableState) => void): void {
@@ -475,6 +483,7 @@ export class Volume implements BlockDevice {
     this.admission.close(new GatewayError('volume-closed', `volume ${this.name} is closing`));
     this.wakeWriters();
     await this.parts.healer?.stop();
+    await this.parts.hydration?.stop();
     try {
       if (this.fatal === undefined) {
         await this.forceFlush();

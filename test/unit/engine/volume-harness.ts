@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 
 import type { GatewayError } from '../../../src/base/errors.js';
+import { createHydrating } from '../../../src/engine/hydration-open.js';
 import { Volume } from '../../../src/engine/volume.js';
 import { createVolume } from '../../../src/engine/volume-directory-format.js';
 import type { VolumeOptions } from '../../../src/engine/volume-open.js';
@@ -53,6 +54,17 @@ export class VolumeHarness {
       name: 'disk0',
       sizeBytes: this.sizeBytes,
     });
+    await this.open();
+  }
+
+  /** A volume that has `content` in a bucket, and nothing of it here yet. */
+  async restored(content: Uint8Array): Promise<void> {
+    const { disk, random, sizeBytes } = this;
+    const recoveryPoint = { epoch: 1, number: 9, lsn: 77, wallMs: 1000 };
+    const source = { uuid: random.uuid(), store: {}, recoveryPoint, sizeBytes };
+    const volume = { disk, checksums: plainChecksums, random, name: 'disk0', uuid: random.uuid(), sizeBytes };
+    await createHydrating({ ...volume, source, pins: [] });
+    this.base = content.slice();
     await this.open();
   }
 

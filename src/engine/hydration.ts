@@ -1,0 +1,271 @@
+/**
+ * A restored volume while its content still comes from the bucket (remote.md, "Restore"): reads of blocks that are owed
+ * fetch them, sequential readers get what follows ahead of time, and whoever fills the rest in the background does it
+ * through here (HydrationTarget). What may land where is filled-block.ts's.
+ *
+ * A read waits for the bucket at most limits.remoteReadMsMax (P6 has this one exception). Nothing that was fetched is
+ * taken for the block's content unless the block is owed at that very moment.
+ */
+import { DurabilityLostError, GatewayError } from '../base/errors.js';
+import { limits } from '../base/limits.js';
+import { BLOCK_BYTES, type BlockNumber } from '../base/units.js';
+import type { Checksums } from '../ports/checksum.js';
+import type { Clock } from '../ports/clock.js';
+import type { Disk } from '../ports/disk.js';
+import type { FrozenRun, FrozenVolume, HydrationProgress, HydrationTarget, RestoreSource } from '../ports/hydration.js';
+import type { Destager } from './destager.js';
+import { isDiskFull } from './disk-outcome.js';
+import type { FilledBlocks } from './filled-block.js';
+import { ReadAhead } from './read-ahead.js';
+import { writeRestoreRecord, type RestoreRecord } from './restore-record.js';
+
+/** Blocks that one read asks the bucket for at a time. */
+const FETCH_BLOCKS_MAX = limits.recordBytesMax / BLOCK_BYTES;
+
+/** Blocks whose checksums are looked at in one go. */
+const SCAN_BLOCKS = 1024 * 1024;
+
+export interface HydrationOptions {
+  readonly disk: Disk;
+  readonly checksums: Checksums;
+  readonly clock: Clock;
+  readonly record: RestoreRecord;
+  readonly filled: FilledBlocks;
+  readonly destager: Destager;
+  readonly blockCount: () => number;
+  /** Something was filled: durable with a cycle of the reclaimer, which comes by itself. */
+  readonly onFilled: () => void;
+  /** Moves everything that was acknowledged into the image. */
+  readonly destageAll: () => Promise<void>;
+  readonly onFatal: (error: Error) => void;
+}
+
+export class Hydration implements HydrationTarget {
+  private readonly options: HydrationOptions;
+  private readonly readAhead: ReadAhead;
+  private record: RestoreRecord;
+  private recording: Promise<void> = Promise.resolve();
+  private frozen: FrozenVolume | undefined;
+  /** Why there is no connection to the bucket. */
+  private absence = new GatewayError('store-unreachable', 'the bucket is not connected yet');
+  /** Ends every fetch under way. */
+  private readonly ended = new AbortController();
+  private readonly running = new Set<Promise<unknown>>();
+
+  constructor(options: HydrationOptions) {
+    this.options = options;
+    this.record = options.record;
+    this.readAhead = new ReadAhead((first, count) => void this.ahead(first, count));
+  }
+
+  get active(): boolean {
+    return !this.options.filled.done;
+  }
+
+  get source(): RestoreSource {
+    return this.record.source;
+  }
+
+  get progress(): HydrationProgress {
+    return this.record.progress;
+  }
+
+  get blockCount(): number {
+    return this.options.blockCount();
+  }
+
+  /** From where blocks come; an error: why they do not. */
+  connect(frozen: FrozenVolume | GatewayError): void {
+    if (frozen instanceof GatewayError) {
+      this.frozen = undefined;
+      this.absence = frozen;
+    } else {
+      this.frozen = frozen;
+    }
+  }
+
+  /**
+   * Brings the first of `count` blocks here if it is owed, and those of the others that are. Returns -1 when it is not
+   * owed: its reader finds out why. 0: it can be read now. More: so many blocks were copied to target[at…], since there
+   * is no space for them here.
+   */
+  async bring(first: BlockNumber, count: number, target: Uint8Array, at: number): Promise<number> {
+    if (!this.active || !(await this.options.filled.isWanted(first))) return -1;
+    const wanted = Math.min(count, FETCH_BLOCKS_MAX, this.blockCount - first);
+    const runs = await this.fetch(first, wanted);
+    this.readAhead.note(first, wanted, this.blockCount);
+    try {
+      for (const run of runs) await this.fill(run);
+    } catch (error) {
+      if (!isDiskFull(error)) throw error;
+      const copied = await this.copyOut(runs, first, target, at, wanted);
+      if (copied === 0 && (await this.options.filled.isWanted(first))) throw error;
+      return copied;
+    }
+    if (!(await this.options.filled.isWanted(first))) return 0;
+    throw new GatewayError('object-damaged', `the bucket did not give block ${first}`);
+  }
+
+  /** Ends what waits for the bucket; resolves when nothing of it runs any more. */
+  async stop(): Promise<void> {
+    this.ended.abort();
+    await Promise.allSettled([...this.running, this.recording]);
+  }
+
+  // HydrationTarget
+
+  async owed(first: BlockNumber, count: number): Promise<Uint8Array> {
+    const { filled } = this.options;
+    const owed = new Uint8Array(count);
+    if (!this.active) return owed;
+    for (let i = 0; i < count; i++) if (await filled.isOwed(first + i)) owed[i] = 1;
+    return owed;
+  }
+
+  async fill(run: FrozenRun): Promise<void> {
+    const { destager, onFilled } = this.options;
+    if (this.ended.signal.aborted) throw closing();
+    await this.guard(this.track(destager.fill(run)));
+    onFilled();
+  }
+
+  async advance(progress: Partial<HydrationProgress>): Promise<void> {
+    if (!this.active || this.ended.signal.aborted) return;
+    await this.guard(this.track(this.options.destager.sync()));
+    await this.save({ progress: { ...this.progress, ...progress } });
+  }
+
+  async complete(): Promise<boolean> {
+    const { filled, destager, destageAll, clock } = this.options;
+    if (!this.active) return true;
+    // What is in the log only may be lost with the power, and the block be owed again.
+    await this.guard(destageAll());
+    const { blockCount } = this;
+    for (let block = 0; block < blockCount; block += SCAN_BLOCKS) {
+      const end = Math.min(block + SCAN_BLOCKS, blockCount);
+      if ((await filled.nextOwed(block, end)) < end) return false;
+      // Where all of it is in memory, nobody else would have a turn.
+      if (end < blockCount) await new Promise<void>((resolve) => void clock.after(0, resolve));
+    }
+    if (this.ended.signal.aborted) return false;
+    await this.guard(this.track(destager.sync()));
+    await this.save({ complete: true });
+    filled.done = true;
+    return true;
+  }
+
+  // Inner workings
+
+  private save(change: Partial<RestoreRecord>): Promise<void> {
+    const saved = this.recording.then(async () => {
+      const { disk, checksums } = this.options;
+      const record = { ...this.record, ...change };
+      await writeRestoreRecord(disk, checksums, record);
+      this.record = record;
+    });
+    this.recording = saved.catch(() => undefined);
+    return saved;
+  }
+
+  private async ahead(first: BlockNumber, count: number): Promise<void> {
+    const { filled } = this.options;
+    try {
+      let from = first;
+      const end = Math.min(first + count, this.blockCount);
+      while (from < end && !(await filled.isWanted(from))) from++;
+      if (from < end) for (const run of await this.fetch(from, end - from)) await this.fill(run);
+    } catch {
+      // Whoever needs it asks again, and hears why.
+    }
+  }
+
+  private fetch(first: BlockNumber, count: number): Promise<readonly FrozenRun[]> {
+    const { clock } = this.options;
+    const { frozen } = this;
+    if (this.ended.signal.aborted) return Promise.reject(closing());
+    if (frozen === undefined) return Promise.reject(this.absence);
+    const late = new AbortController();
+    const signal = AbortSignal.any([this.ended.signal, late.signal]);
+    return this.track(
+      new Promise((resolve, reject) => {
+        const timer = clock.after(limits.remoteReadMsMax, () => late.abort());
+        signal.addEventListener(
+          'abort',
+          () => {
+            timer.cancel();
+            reject(this.ended.signal.aborted ? closing() : tooSlow(first));
+          },
+          { once: true },
+        );
+        frozen.fetch(first, count, { signal }).then(
+          (runs) => {
+            timer.cancel();
+            resolve(runs);
+          },
+          (error: unknown) => {
+            timer.cancel();
+            reject(error instanceof Error ? error : new Error(String(error)));
+          },
+        );
+      }),
+    );
+  }
+
+  /** Without space for them, blocks go straight to their reader: those from `first` on that are still wanted. */
+  private async copyOut(
+    runs: readonly FrozenRun[],
+    first: BlockNumber,
+    target: Uint8Array,
+    at: number,
+    count: number,
+  ): Promise<number> {
+    const { filled } = this.options;
+    let copied = 0;
+    for (; copied < count; copied++) {
+      const block = first + copied;
+      const run = runs.find(({ firstBlock, blockCount }) => block >= firstBlock && block < firstBlock + blockCount);
+      if (run === undefined || isLost(run, block) || !(await filled.isWanted(block))) break;
+      const start = at + copied * BLOCK_BYTES;
+      const { payload } = run;
+      if (payload === undefined) target.fill(0, start, start + BLOCK_BYTES);
+      else {
+        const from = payload.start + (block - run.firstBlock) * BLOCK_BYTES;
+        target.set(payload.bytes.subarray(from, from + BLOCK_BYTES), start);
+      }
+    }
+    return copied;
+  }
+
+  private track<T>(work: Promise<T>): Promise<T> {
+    this.running.add(work);
+    const over = (): void => void this.running.delete(work);
+    work.then(over, over);
+    return work;
+  }
+
+  /** A sync that failed ends the process, whoever asked for it. */
+  private async guard<T>(work: Promise<T>): Promise<T> {
+    try {
+      return await work;
+    } catch (error) {
+      if (error instanceof DurabilityLostError) this.options.onFatal(error);
+      throw error;
+    }
+  }
+}
+
+function isLost({ firstBlock, payload }: FrozenRun, block: BlockNumber): boolean {
+  return payload?.sums[payload.sumsStart + block - firstBlock] === 1;
+}
+
+function closing(): GatewayError {
+  return new GatewayError('volume-closed', 'the volume is closing');
+}
+
+function tooSlow(block: BlockNumber): GatewayError {
+  const seconds = limits.remoteReadMsMax / 1000;
+  return new GatewayError(
+    'store-unreachable',
+    `block ${block} is in the bucket only, which did not answer in ${seconds} s`,
+  );
+}
