@@ -21,6 +21,7 @@ export const volumeSchema = group({
   clients: { type: 'array', items: group({ frontend: string, description: string, connections: number }) },
   buffer: group({ capacityBytes: number, usedBytes: number, timeToFullSeconds: nullable('number') }),
   overlayBlocks: number,
+  trackedDirtyBlocks: number,
   checksumErrors: number,
   healedBlocks: number,
   replication: group({
@@ -63,6 +64,7 @@ export interface VolumeReport {
     readonly timeToFullSeconds: number | null;
   };
   readonly overlayBlocks: number;
+  readonly trackedDirtyBlocks: number;
   readonly checksumErrors: number;
   readonly healedBlocks: number;
   readonly replication: {
@@ -101,6 +103,7 @@ export function reportVolume({ status, timeToFullSeconds, lagSeconds }: MeteredV
       timeToFullSeconds: Number.isFinite(timeToFullSeconds) ? timeToFullSeconds : null,
     },
     overlayBlocks: status.overlayBlocks,
+    trackedDirtyBlocks: status.trackedDirtyBlocks,
     checksumErrors: status.checksumErrors,
     healedBlocks: status.healedBlocks,
     replication: {

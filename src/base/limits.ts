@@ -20,6 +20,7 @@ export const limits = {
   durableAgeMsMax: 1000,
   sumsCacheBytesMax: 64 * MIB,
   healMsMax: 10_000,
+  roundZeroRangesMax: 8192,
   /** How long a read of a block that is only in the bucket waits for it. */
   remoteReadMsMax: 25_000,
   readAheadBytesMax: 4 * MIB,

@@ -43,7 +43,7 @@ bandwidth:
 volumes:
   - name: disk0                     # a-z, 0-9 and -
     size: 100GiB                    # a multiple of 4 KiB; a larger recorded size stands
-    #buffer: { size: 1GiB, whenFull: throttle }   # fail: errors rather than waiting
+    #buffer: { size: 1GiB, whenFull: track }      # throttle: clients wait; fail: errors
     #provision: thin                # full reserves the space at once
     #fullTimeout: 30s               # how long a write waits for disk space before it fails
     #access: exclusive              # shared: clients that coordinate among themselves (cluster file systems)

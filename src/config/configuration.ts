@@ -17,7 +17,7 @@ export interface VolumeConfiguration {
   /** A minimum: a larger recorded size stands. */
   readonly sizeBytes: number;
   readonly bufferBytes: number;
-  readonly whenFull: 'throttle' | 'fail';
+  readonly whenFull: 'track' | 'throttle' | 'fail';
   readonly provision: 'thin' | 'full';
   readonly fullTimeoutMs: number;
   readonly access: 'exclusive' | 'shared';

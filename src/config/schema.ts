@@ -147,21 +147,12 @@ function onOrOff(raw: unknown): boolean {
   throw new WrongValue(`${shown(raw)} is not known; write on or off`);
 }
 
-function whenFull(raw: unknown): 'throttle' | 'fail' {
-  if (raw === 'track') {
-    throw new NotSupportedValue(
-      '"track" is not supported by this version; write throttle (slows the client, keeps every recovery point) or fail',
-    );
-  }
-  return oneOf('throttle', 'fail')(raw);
-}
-
 export const volumeSettings = {
   name: required('disk0', volumeName),
   size: required('100GiB', sizeBetween(limits.volumeBytesMin, limits.volumeBytesMax)),
   buffer: {
     size: setting('1GiB', sizeBetween(limits.bufferBytesMin, limits.bufferBytesMax)),
-    whenFull: setting('throttle', whenFull),
+    whenFull: setting('track', oneOf('track', 'throttle', 'fail')),
   },
   provision: setting('thin', oneOf('thin', 'full')),
   fullTimeout: setting('30s', durationBetween(100, 3_600_000)),

@@ -37,12 +37,21 @@ const STEP_BYTES_MAX = 4 * MIB;
 const ENTRIES_PER_BLOCK = 8;
 const ALLOCATIONS_AT_ONCE = 64;
 
+/** Is told what a step is about to change in the image, before it does. */
+export interface StepWatcher {
+  moving(newest: Overlay): Promise<void>;
+}
+
 export class Destager {
   cursor: LogCursor;
   destagedBytes = 0;
+  /** Size of the volume at `cursor`. */
+  sizeBytes: number;
   private readonly healed: HealedBlocks;
   private readonly filled: FilledBlocks | undefined;
   private readonly onRot: (block: BlockNumber, lsn: Lsn) => void;
+  private readonly watcher: StepWatcher;
+  private collectedSizeBytes: number;
   /** Ends when whoever writes to the image at the moment is through. */
   private turn: Promise<void> = Promise.resolve();
   private readonly reader: LogReader;
@@ -65,7 +74,9 @@ export class Destager {
     readonly overlay: Overlay;
     readonly checksums: Checksums;
     readonly cursor: LogCursor;
+    readonly sizeBytes: number;
     readonly logFileBytes: number;
+    readonly watcher: StepWatcher;
     /** A record's payload has rotted in the log, and no newer record of the step replaces the block. */
     readonly onRot: (block: BlockNumber, lsn: Lsn) => void;
     /** While a restored volume's content still comes from the bucket. */
@@ -76,6 +87,8 @@ export class Destager {
     this.overlay = options.overlay;
     this.checksums = options.checksums;
     this.cursor = options.cursor;
+    this.sizeBytes = this.collectedSizeBytes = options.sizeBytes;
+    this.watcher = options.watcher;
     this.healed = new HealedBlocks(options);
     this.filled = options.filled;
     this.onRot = options.onRot;
@@ -102,6 +115,7 @@ export class Destager {
     if (collected.lsn === this.cursor.lsn) return false;
     const through = collected.lsn - 1;
     const { table, extents } = this.newest;
+    await this.watcher.moving(this.newest);
     const blocks = table.sortedBlocks();
     await this.filled?.overwrite(this.newest, blocks);
     // Long zero ranges may write sums out.
@@ -122,6 +136,7 @@ export class Destager {
     this.overlay.table.shrink();
     this.healed.moved(this.newest);
     this.cursor = collected;
+    this.sizeBytes = this.collectedSizeBytes;
     return true;
   }
 
@@ -187,7 +202,8 @@ export class Destager {
     return this.alone(() => this.healed.contradicted(block, bytes, put));
   }
 
-  private alone<T>(work: () => Promise<T>): Promise<T> {
+  /** Runs between two steps: nobody else changes the image meanwhile. */
+  alone<T>(work: () => Promise<T>): Promise<T> {
     const result = this.turn.then(work);
     this.turn = result.then(
       () => undefined,
@@ -199,6 +215,7 @@ export class Destager {
   /** Reads batches into the buffer and notes each block's newest version. */
   private async collect(durableLsn: Lsn): Promise<LogCursor> {
     this.newest.clear();
+    this.collectedSizeBytes = this.sizeBytes;
     let cursor = this.cursor;
     let used = 0;
     while (cursor.lsn <= durableLsn) {
@@ -229,6 +246,8 @@ export class Destager {
         this.checksums.logToBlockSums(this.sums, at, record.blockCount, record.firstBlock, record.lsn);
       } else if (record.kind === 'trim' || record.kind === 'zero') {
         this.newest.zero(record.firstBlock, record.blockCount, record.lsn, record.keepAllocated);
+      } else if (record.kind === 'resize') {
+        this.collectedSizeBytes = record.sizeBytes;
       }
     }
   }

@@ -11,11 +11,12 @@
 import { DurabilityLostError, GatewayError } from '../base/errors.js';
 import { GIB, MIB, type Lsn } from '../base/units.js';
 import type { Clock, Timer } from '../ports/clock.js';
-import type { LogCursor, ReplicationState } from '../ports/replication.js';
+import type { LogCursor, ReplicationState, RoundStart } from '../ports/replication.js';
 import type { Destager } from './destager.js';
 import { isDiskFull } from './disk-outcome.js';
 import type { Log } from './log.js';
 import type { Overlay } from './overlay.js';
+import type { Rounds } from './rounds.js';
 import type { Superblock, SuperblockWriter } from './superblock.js';
 
 /** Undestaged log bytes that start a cycle by themselves: a quarter of the buffer, at most this. */
@@ -27,6 +28,14 @@ const SYNC_BYTES = 64 * MIB;
 const RETRY_MS = 1000;
 const IDLE_MARK_MS = 1000;
 
+/** Whoever reads the log for the bucket: it must stop before the log goes. */
+export interface LogFollower {
+  /** Resolves to true once it reads nothing any more, its last state having been heard; false: it is not known. */
+  revoke(): Promise<boolean>;
+  /** It may go on, from the state that counts now. */
+  resume(): void;
+}
+
 export interface ReclaimerOptions {
   readonly log: Log;
   readonly destager: Destager;
@@ -37,6 +46,9 @@ export interface ReclaimerOptions {
   readonly identity: () => Pick<Superblock, 'volumeUuid' | 'bootId' | 'sizeBytes'>;
   readonly replicated: boolean;
   readonly replication: ReplicationState;
+  readonly rounds: Rounds;
+  /** undefined: a log that only the bucket still needs is kept, and clients wait for it. */
+  readonly follower: LogFollower | undefined;
   /** Room may have appeared, or disk space went away (`stalled`). */
   readonly onProgress: () => void;
   readonly onFatal: (error: Error) => void;
@@ -50,6 +62,10 @@ export class Reclaimer {
   replication: ReplicationState;
   private readonly options: ReclaimerOptions;
   private readonly lazyBytes: number;
+  /** While tracking: where a round began, as long as the log can hold everything since. */
+  private held: LogCursor | undefined;
+  /** To be done between cycles, when nothing else moves. */
+  private readonly tasks: (() => Promise<void>)[] = [];
   /** Where the image, as synced, ends. */
   private synced: LogCursor;
   private recorded: { replicatedLsn: Lsn; fenced: boolean; syncedLsn: Lsn };
@@ -85,7 +101,13 @@ export class Reclaimer {
   /** Where recovery would begin: before it the log is not needed. */
   get tail(): LogCursor {
     const { replicated } = this.options;
-    return replicated && this.replication.cursor.lsn < this.synced.lsn ? this.replication.cursor : this.synced;
+    const needed = this.tracking ? this.held : this.replication.cursor;
+    return replicated && needed !== undefined && needed.lsn < this.synced.lsn ? needed : this.synced;
+  }
+
+  /** The log does not hold all that the bucket lacks; the dirty map does. */
+  get tracking(): boolean {
+    return this.replication.keeping === 'tracking';
   }
 
   /** The log grew. Called for every batch: no more than a comparison or two. */
@@ -121,8 +143,61 @@ export class Reclaimer {
 
   /** The bucket has more: its superblock follows soon, at once when fenced. */
   replicatedTo(state: ReplicationState): void {
-    this.replication = state;
+    const { keeping, cursor } = this.replication;
+    // How it is kept is decided here; what was said before that was heard may name an earlier place.
+    const stands = keeping === 'tracking' || state.cursor.lsn < cursor.lsn;
+    this.replication = { ...state, keeping, cursor: stands ? cursor : state.cursor };
     this.wake(false);
+  }
+
+  /** Begins a round (rounds.ts) of all that is durable now. */
+  beginRound(): Promise<RoundStart> {
+    return this.between(async () => {
+      const { log, destager, rounds, clock } = this.options;
+      if (!this.tracking) throw new GatewayError('invalid-request', 'a round begins only while tracking');
+      const target = log.durableLsn;
+      while (destager.cursor.lsn <= target && !this.stopped) if (!(await this.step(target))) break;
+      await this.settle();
+      this.held = this.synced;
+      return rounds.begin({ cursor: this.synced, sizeBytes: destager.sizeBytes, wallMs: clock.wallMs() });
+    });
+  }
+
+  /**
+   * The bucket has the round. Where the log still holds everything since it began, the log is followed again; else the
+   * next round brings what changed meanwhile. undefined: the round was given up.
+   */
+  endRound(round: number): Promise<Pick<ReplicationState, 'keeping' | 'cursor'> | undefined> {
+    return this.between(async () => {
+      const { rounds } = this.options;
+      const cursor = rounds.cursorOf(round);
+      if (cursor === undefined) return undefined;
+      const keeping = this.held?.lsn === cursor.lsn ? 'draining' : 'tracking';
+      this.replication = { ...this.replication, keeping, cursor };
+      this.held = undefined;
+      // Both superblocks, before bits go: either of them may be the one that is read next.
+      await this.writeSuperblock(false);
+      await this.writeSuperblock(false);
+      if (keeping === 'draining') await rounds.leave();
+      else await rounds.committed();
+      return { keeping, cursor };
+    });
+  }
+
+  /** Does something between two cycles. */
+  private between<T>(work: () => Promise<T>): Promise<T> {
+    if (this.rotten) return Promise.reject(new GatewayError('log-damaged', 'the log cannot be moved into the image'));
+    return new Promise((resolve, reject) => {
+      this.tasks.push(async () => {
+        try {
+          resolve(await work());
+        } catch (error) {
+          reject(error instanceof GatewayError ? error : new GatewayError('disk-failed', String(error)));
+          if (!(error instanceof GatewayError) || error.code !== 'invalid-request') throw error;
+        }
+      });
+      this.wake(false);
+    });
   }
 
   /** A block of the image was put right: durable with the next cycle, which comes by itself. */
@@ -223,11 +298,12 @@ export class Reclaimer {
 
   private async cycle(): Promise<void> {
     const { log, destager, overlay } = this.options;
+    for (let task = this.tasks.shift(); task !== undefined && !this.stopped; task = this.tasks.shift()) await task();
     if (this.filesWanted()) await this.prepareFiles();
     if (this.urgent) {
       this.urgent = false;
       let sinceSync = destager.destagedBytes;
-      while (!this.stopped && (await this.step())) {
+      while (!this.stopped && (await this.step(log.durableLsn))) {
         if (destager.destagedBytes - sinceSync >= SYNC_BYTES || !log.hasRoom) {
           sinceSync = destager.destagedBytes;
           await this.settle();
@@ -238,6 +314,7 @@ export class Reclaimer {
     const moved = destager.cursor.lsn !== this.synced.lsn || destager.healedUnsynced;
     if (moved || this.replicationMoved() || this.identityChanged || this.superblockHoldsFiles()) await this.settle();
     if (this.filesWanted()) await this.prepareFiles();
+    if (!log.hasRoom) await this.letGo();
     this.options.onProgress();
     if (!log.hasRoom && this.noSpaceForFile !== undefined && destager.cursor.lsn > log.dataLsn) {
       throw this.noSpaceForFile.error;
@@ -249,15 +326,52 @@ export class Reclaimer {
     if (destager.cursor.lsn <= log.dataLsn) this.armAge();
   }
 
+  /** The log is full. What only the bucket still needs of it is noted in the dirty map instead, where that is wanted. */
+  private async letGo(): Promise<void> {
+    const { follower, rounds, destager } = this.options;
+    if (!this.onlyForBucket()) return;
+    if (this.tracking) {
+      this.held = undefined;
+      return this.freeFiles();
+    }
+    if (follower === undefined || !(await follower.revoke())) return;
+    try {
+      // What it said last may have made room.
+      if (!this.onlyForBucket()) return;
+      await rounds.enter(this.replication.cursor, this.synced, destager.sizeBytes);
+      this.replication = { ...this.replication, keeping: 'tracking' };
+      await this.freeFiles();
+    } finally {
+      follower.resume();
+    }
+  }
+
+  /** Whether log files are kept that only the bucket still needs. A fenced log is kept for whoever decides. */
+  private onlyForBucket(): boolean {
+    const { replicated } = this.options;
+    const mayGo = this.tracking || !this.replication.fenced;
+    return replicated && mayGo && !this.stopped && this.tail.file < this.synced.file;
+  }
+
+  /** Both superblocks let go of what is before the tail. */
+  private async freeFiles(): Promise<void> {
+    await this.writeSuperblock(false);
+    await this.writeSuperblock(false);
+    await this.prepareFiles();
+  }
+
   /** One step of the destager; where space is missing, once more with the space that later trims have freed. */
-  private async step(): Promise<boolean> {
+  private async step(throughLsn: Lsn): Promise<boolean> {
     const { log, destager } = this.options;
     try {
-      return await destager.step(log.durableLsn);
+      return await destager.step(throughLsn);
     } catch (error) {
-      if (!isDiskFull(error) || !(await destager.freeAhead(log.durableLsn))) throw error;
+      if (!isDiskFull(error)) throw error;
+      // It frees blocks out of their turn, which a round may still need.
+      await this.options.rounds.abandon('the disk is full');
+      if (!(await destager.freeAhead(log.durableLsn))) throw error;
     }
-    return destager.step(log.durableLsn);
+    return destager.step(throughLsn);
   }
 
   private armAge(): void {
@@ -272,6 +386,7 @@ export class Reclaimer {
     const { destager } = this.options;
     const cursor = destager.cursor;
     if (cursor.lsn !== this.synced.lsn || destager.healedUnsynced) await destager.sync();
+    await this.options.rounds.flush();
     this.synced = cursor;
     const fencedNow = this.replication.fenced && !this.recorded.fenced;
     await this.writeSuperblock(false);

@@ -20,7 +20,7 @@
  *      224   32  chain head (link of the newest committed segment)
  *      256    8  map applied through segment number
  *      264    4  flags: 1 clean, 2 fenced
- *      268    4  replication mode (0 draining; others are reserved)
+ *      268    4  what replication goes by: 0 the log (draining), 1 the dirty map (tracking)
  *      272       zeros
  *
  *   cursor: 8 file, 8 offset, 8 LSN, 8 epoch, 4 chain, 4 zero
@@ -41,6 +41,7 @@ export const SUPERBLOCK_VERSION = 1;
 const CRC_AT = 12;
 const FLAG_CLEAN = 1;
 const FLAG_FENCED = 2;
+const KEEPINGS = ['draining', 'tracking'] as const;
 
 export interface Superblock {
   readonly generation: number;
@@ -75,6 +76,7 @@ export function encodeSuperblock(value: Superblock, checksums: Checksums): Uint8
   bytes.set(value.replication.chainHead, 224);
   putU64(view, 256, value.replication.mapAppliedThrough);
   view.setUint32(264, (value.clean ? FLAG_CLEAN : 0) | (value.replication.fenced ? FLAG_FENCED : 0), true);
+  view.setUint32(268, KEEPINGS.indexOf(value.replication.keeping), true);
   view.setUint32(CRC_AT, checksums.crc32c(0, bytes, 0, BLOCK_BYTES), true);
   return bytes;
 }
@@ -108,6 +110,9 @@ export function decodeSuperblock(bytes: Uint8Array, checksums: Checksums, path: 
     chain: view.getUint32(at + 32, true),
   });
   const flags = view.getUint32(264, true);
+  const keeping = KEEPINGS[view.getUint32(268, true)];
+  if (keeping === undefined)
+    throw new GatewayError('format-newer', `${path} has a replication mode that this version does not know`);
   return {
     generation: u64(16),
     volumeUuid: uuidText(copy.subarray(24, 40)),
@@ -118,6 +123,7 @@ export function decodeSuperblock(bytes: Uint8Array, checksums: Checksums, path: 
     durableLsn: u64(184),
     destagedLsn: u64(192),
     replication: {
+      keeping,
       replicatedLsn: u64(200),
       cursor: cursor(144),
       remoteEpoch: u64(208),

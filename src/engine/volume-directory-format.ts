@@ -180,6 +180,7 @@ export async function sealDirectory(
       segmentNumber: state.remote?.segmentNumber ?? 0,
       chainHead: state.remote?.chainHead ?? new Uint8Array(32),
       mapAppliedThrough: 0,
+      keeping: 'draining',
       fenced: false,
     },
     clean: true,

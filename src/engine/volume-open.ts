@@ -21,9 +21,10 @@ import { Log } from './log.js';
 import { LogFiles } from './log-files.js';
 import { LogReader } from './log-reader.js';
 import { Overlay } from './overlay.js';
-import { Reclaimer } from './reclaimer.js';
+import { Reclaimer, type LogFollower } from './reclaimer.js';
 import { recover } from './recovery.js';
 import type { RestoreRecord } from './restore-record.js';
+import { Rounds } from './rounds.js';
 import { Sums } from './sums.js';
 import { SumsRedo } from './sums-redo.js';
 import { SuperblockWriter } from './superblock.js';
@@ -41,11 +42,14 @@ export interface VolumeOptions {
   readonly name: string;
   readonly minimumSizeBytes: ByteLength;
   readonly bufferBytes: number;
-  readonly whenFull: 'throttle' | 'fail';
+  /** track: a full buffer lets go of what only the bucket still needs, and the dirty map keeps account of it. */
+  readonly whenFull: 'track' | 'throttle' | 'fail';
   readonly fullTimeoutMs: number;
   readonly readOnly: boolean;
   /** Whether the log must keep records until the bucket has them. */
   readonly replicated: boolean;
+  /** Whoever reads the log for the bucket. */
+  readonly follower?: LogFollower;
   /** Where blocks that have rotted are healed from. */
   readonly remoteCopy?: RemoteCopy;
   readonly provision: 'thin' | 'full';
@@ -61,6 +65,7 @@ export interface VolumeParts {
   readonly log: Log;
   readonly destager: Destager;
   readonly reclaimer: Reclaimer;
+  readonly rounds: Rounds;
   readonly healer: Healer | undefined;
   /** Of a restored volume whose content still comes from the bucket. */
   readonly hydration: Hydration | undefined;
@@ -78,6 +83,8 @@ export interface VolumeEvents {
   onFatal: (error: Error) => void;
   /** A record rotted in the log before it reached the image: the block is lost here. */
   onLost: (block: BlockNumber, lsn: Lsn) => void;
+  /** A block of the image cannot be trusted. */
+  onRot: (block: BlockNumber) => void;
   onHealed: (block: BlockNumber) => void;
 }
 
@@ -112,7 +119,8 @@ async function openLocked(
       `volume.json says ${identity.uuid}, the superblock ${newest.volumeUuid}: files of two volumes are mixed`,
     );
   }
-  if (options.replicated && newest.replication.cursor.lsn < newest.tail.lsn) {
+  const { keeping } = newest.replication;
+  if (options.replicated && keeping === 'draining' && newest.replication.cursor.lsn < newest.tail.lsn) {
     throw new GatewayError(
       'not-supported',
       `volume ${options.name} was written while replication was off; this version cannot resume replicating it`,
@@ -143,6 +151,7 @@ async function openLocked(
     onProgress: () => undefined,
     onFatal: options.onFatal,
     onLost: () => undefined,
+    onRot: () => undefined,
     onHealed: () => undefined,
   };
   const boot = { id: newest.bootId };
@@ -165,12 +174,26 @@ async function openLocked(
     },
   });
   log.syncs.unsyncedBytesMax = files.capacityBytes / 8;
+  const rounds = new Rounds({
+    disk,
+    checksums,
+    image,
+    log: options.log,
+    logFileBytes: files.fileBytes,
+    onRot: (block) => {
+      events.onRot(block);
+    },
+  });
+  opened.push(rounds);
+  if (keeping === 'tracking') await rounds.resume(size.bytes);
   const destager = new Destager({
     reader,
     image,
     overlay,
     checksums,
     cursor: newest.destageCursor,
+    sizeBytes: newest.sizeBytes,
+    watcher: rounds,
     logFileBytes: files.fileBytes,
     onRot: (block, lsn) => {
       events.onLost(block, lsn);
@@ -186,6 +209,8 @@ async function openLocked(
     identity: () => ({ volumeUuid: identity.uuid, bootId: boot.id, sizeBytes: size.bytes }),
     replicated: options.replicated,
     replication: newest.replication,
+    rounds,
+    follower: options.whenFull === 'track' ? options.follower : undefined,
     onProgress: () => {
       events.onProgress();
     },
@@ -263,6 +288,7 @@ async function openLocked(
     log,
     destager,
     reclaimer,
+    rounds,
     healer,
     hydration,
     oldestPendingMs: recovered.oldestMs,

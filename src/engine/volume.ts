@@ -9,7 +9,7 @@ import { limits } from '../base/limits.js';
 import { BLOCK_BYTES, type BlockNumber, type ByteLength, type ByteOffset, type Lsn } from '../base/units.js';
 import { SUM_REMOTE, SUMS_PER_PAGE } from './sums.js';
 import type { BlockDevice, BlockStatusExtent, Completion, PartialWrite } from '../ports/block-device.js';
-import type { DurableState, ReplicationState } from '../ports/replication.js';
+import type { DurableState, ReplicationState, RoundSource } from '../ports/replication.js';
 import type { EngineStatus, VolumeState } from '../ports/volume-status.js';
 import { BlockLocks } from './block-lock.js';
 import { BlockReader } from './block-reader.js';
@@ -38,6 +38,8 @@ export class Volume implements BlockDevice {
   private readonly admission: WriteAdmission;
   private readonly pool: BufferPool;
   private readonly ages: PendingAges;
+  /** For the replicator of a volume that is tracked. */
+  readonly roundSource: RoundSource;
   private readonly writableListeners: (() => void)[] = [];
   private readonly durableListeners: ((state: DurableState) => void)[] = [];
   /** Memory of writes whose payload is arriving or waits to be appended. */
@@ -59,7 +61,16 @@ export class Volume implements BlockDevice {
     this.uuid = parts.identity.uuid;
     this.writeProtected = options.readOnly;
     this.pool = new BufferPool(options.checksums);
+    const { reclaimer, rounds, destager } = parts;
+    this.roundSource = {
+      begin: () => reclaimer.beginRound(),
+      read: (round, blocksMax) => destager.alone(() => rounds.read(round, blocksMax)),
+      end: (round) => reclaimer.endRound(round),
+    };
     this.ages = new PendingAges(parts.oldestPendingMs, parts.log.appendedLsn);
+    const onRot = (block: BlockNumber): void =>
+      this.noteRot(`block ${block} of volume ${this.name} cannot be trusted: its checksum does not match`, block);
+    parts.events.onRot = onRot;
     const reader = new BlockReader({
       overlay: parts.overlay,
       image: parts.image,
@@ -67,9 +78,7 @@ export class Volume implements BlockDevice {
       checksums: options.checksums,
       healer: parts.healer,
       hydration: parts.hydration,
-      onRot: (block) => {
-        this.noteRot(`block ${block} of volume ${this.name} cannot be trusted: its checksum does not match`, block);
-      },
+      onRot,
     });
     this.bytes = new ByteReader(reader);
     this.admission = new WriteAdmission({
@@ -412,9 +421,9 @@ export class Volume implements BlockDevice {
   }
 
   status(): EngineStatus {
-    const { log, reclaimer, overlay, destager } = this.parts;
+    const { log, reclaimer, overlay, destager, rounds } = this.parts;
     const { replication } = reclaimer;
-    const pendingFrom = this.options.replicated ? replication.cursor : log.head;
+    const trackedDirtyBlocks = rounds.dirtyBlocks(this.sizeBytes);
     return {
       state: this.state,
       reason: (this.fatal ?? reclaimer.failed ?? reclaimer.stalled)?.message,
@@ -427,7 +436,8 @@ export class Volume implements BlockDevice {
       },
       bufferCapacityBytes: log.files.capacityBytes,
       bufferUsedBytes: reclaimer.distance(reclaimer.tail, log.head),
-      pendingBytes: replication.replicatedLsn >= log.dataLsn ? 0 : reclaimer.distance(pendingFrom, log.head),
+      pendingBytes: this.pendingBytes(trackedDirtyBlocks),
+      trackedDirtyBlocks,
       overlayBlocks: overlay.table.size,
       destagedBytes: destager.destagedBytes,
       oldestPendingMs: this.durableState().oldestPendingMs,
@@ -435,6 +445,14 @@ export class Volume implements BlockDevice {
       checksumErrors: this.checksumErrors,
       healedBlocks: this.healedBlocks,
     };
+  }
+
+  private pendingBytes(trackedDirtyBlocks: number): number {
+    const { log, reclaimer, destager } = this.parts;
+    const { replicatedLsn, cursor } = reclaimer.replication;
+    if (!this.options.replicated || replicatedLsn >= log.dataLsn) return 0;
+    if (reclaimer.tracking) return trackedDirtyBlocks * BLOCK_BYTES + reclaimer.distance(destager.cursor, log.head);
+    return reclaimer.distance(cursor, log.head);
   }
 
   private get state(): VolumeState {

@@ -28,9 +28,11 @@ import type { MasterKey } from '../remote/key.js';
 import type { FetchFailure, FromReplicator, ReplicationConfig } from '../remote/replication-messages.js';
 import { newestKept } from '../remote/receipt-keeper.js';
 import { isEstablished } from '../remote/replicator-attach.js';
+import { answerRound } from '../remote/round-link.js';
 import { VolumeAccess } from './access.js';
 import type { Drainable } from './drain-operation.js';
 import { FillRate } from './fill-rate.js';
+import { FollowerLine } from './follower-line.js';
 import { ReceiptLine } from './receipt-line.js';
 import { RemoteCopyLine } from './remote-copy-line.js';
 import type { ReplicationLine, ReplicationListener } from './replication-thread.js';
@@ -89,6 +91,7 @@ export class GatewayVolume implements Drainable {
   #line: ReplicationLine | undefined;
   readonly #remoteCopy: RemoteCopyLine;
   readonly #receipts: ReceiptLine;
+  readonly #follower = new FollowerLine();
   #attached = false;
   readonly #scrubs: ScrubLine;
   #takingOver: { readonly resolve: () => void; readonly reject: (error: GatewayError) => void } | undefined;
@@ -192,7 +195,7 @@ export class GatewayVolume implements Drainable {
       fullTimeoutMs: configuration.fullTimeoutMs,
       readOnly: configuration.readOnly,
       replicated: this.#options.replication !== undefined,
-      ...(this.#options.replication === undefined ? {} : { remoteCopy: this.#remoteCopy }),
+      ...(this.#options.replication === undefined ? {} : { remoteCopy: this.#remoteCopy, follower: this.#follower }),
       provision: configuration.provision,
       onFatal: this.#options.onFatal,
     });
@@ -295,7 +298,9 @@ export class GatewayVolume implements Drainable {
   }
 
   #start(volume: Volume, line: ReplicationLine, config: ReplicationConfig): void {
-    line.send({ type: 'start', config, replication: volume.replicationState(), durable: volume.durableState() });
+    this.#follower.start(line, volume, () => {
+      line.send({ type: 'start', config, replication: volume.replicationState(), durable: volume.durableState() });
+    });
   }
 
   #noteDurable(volume: Volume): void {
@@ -327,6 +332,14 @@ export class GatewayVolume implements Drainable {
       case 'drained':
         this.#drains.get(message.id)?.resolve();
         this.#drains.delete(message.id);
+        return;
+      case 'revoked':
+        this.#follower.revoked(message.id);
+        return;
+      case 'round':
+        void answerRound(volume.roundSource, message.ask).then((answer) =>
+          this.#line?.send({ type: 'round', id: message.id, answer }),
+        );
         return;
       case 'fetched':
         this.#remoteCopy.answered(message);
@@ -520,6 +533,7 @@ export class GatewayVolume implements Drainable {
     this.#receipts.close();
     this.#scrubs.close();
     this.#durableTimer?.cancel();
+    this.#follower.close();
     this.#line?.send({ type: 'stop' });
     const volume = this.#volume;
     if (volume === undefined) return;

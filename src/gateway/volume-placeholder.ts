@@ -13,6 +13,7 @@ export function openingStatus(configuration: VolumeConfiguration): EngineStatus 
     bufferCapacityBytes: configuration.bufferBytes,
     bufferUsedBytes: 0,
     pendingBytes: 0,
+    trackedDirtyBlocks: 0,
     overlayBlocks: 0,
     destagedBytes: 0,
     oldestPendingMs: 0,

@@ -81,8 +81,14 @@ export const replicationFamilies: readonly Family<MetricsSource>[] = [
   family(
     'replication_pending_bytes',
     'gauge',
-    'Log bytes that are not remote yet.',
+    'Bytes that are not remote yet: of the log, and while tracking of the blocks that differ.',
     (_, { status }) => status.pendingBytes,
+  ),
+  family(
+    'tracked_dirty_blocks',
+    'gauge',
+    'Blocks that may differ from the newest recovery point, while the buffer was too small to tell; else 0.',
+    (_, { status }) => status.trackedDirtyBlocks,
   ),
   family('recovery_point_timestamp_seconds', 'gauge', 'Wall time of the newest recovery point.', ({ recoveryPoint }) =>
     recoveryPoint === undefined ? undefined : recoveryPoint.timeMs / 1000,

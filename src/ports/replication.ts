@@ -5,7 +5,7 @@
  *   replicator -> volume   ReplicationState: how far the bucket has it; the volume records this in its superblock and
  *                          only then lets log space go (P4)
  */
-import type { Lsn } from '../base/units.js';
+import type { BlockNumber, Lsn } from '../base/units.js';
 
 /** A place in the log, and what is needed to check the batch that begins there. */
 export interface LogCursor {
@@ -34,11 +34,19 @@ export interface DurableState {
 
 export type ReplicationMode = 'idle' | 'draining' | 'tracking' | 'resyncing' | 'blocked' | 'off';
 
+/**
+ * draining: the log holds everything since the newest recovery point. tracking: it does not, the buffer was too small;
+ * a dirty map says what differs, and rounds bring it up.
+ */
+export type ReplicationKeeping = 'draining' | 'tracking';
+
 /** What the superblock keeps for the replicator. */
 export interface ReplicationState {
+  /** The volume decides; the replicator is told. */
+  readonly keeping: ReplicationKeeping;
   /** Every record up to here is in a committed group. */
   readonly replicatedLsn: Lsn;
-  /** Where the replicator goes on reading; the batch there is the first that is not replicated. */
+  /** Where the replicator goes on reading; the batch there is the first that is not replicated. Of no use while tracking. */
   readonly cursor: LogCursor;
   /** Remote epoch of the newest committed segment, 0 before the first. */
   readonly remoteEpoch: number;
@@ -49,6 +57,38 @@ export interface ReplicationState {
   /** Segment number through which the local map is applied and durable. */
   readonly mapAppliedThrough: number;
   readonly fenced: boolean;
+}
+
+/** A round: everything that differs from the bucket, as of one place in the log, goes up as one group. */
+export interface RoundStart {
+  readonly round: number;
+  /** The state of the volume before the batch that begins here is what goes up. */
+  readonly cursor: LogCursor;
+  readonly sizeBytes: number;
+  readonly wallMs: number;
+}
+
+/** Some of a round's blocks, ascending. */
+export interface RoundPiece {
+  readonly blocks: Float64Array;
+  /** Block sums (ports/checksum.ts); 1: the block is lost, and its bytes are zeros. */
+  readonly sums: Uint32Array;
+  /** 4096 bytes for each of `blocks`. */
+  readonly bytes: Uint8Array;
+  /** What reads as zero. */
+  readonly zeros: readonly { readonly first: BlockNumber; readonly count: number }[];
+  /** Nothing follows. */
+  readonly ended: boolean;
+}
+
+/** The volume, as its replicator asks it while tracking. */
+export interface RoundSource {
+  /** Begins a round of everything that is durable; one that goes on is given up. */
+  begin(): Promise<RoundStart>;
+  /** At most `blocksMax` blocks more; undefined: the round was given up. */
+  read(round: number, blocksMax: number): Promise<RoundPiece | undefined>;
+  /** The bucket has all of it: how it goes on. undefined: the round was given up. */
+  end(round: number): Promise<Pick<ReplicationState, 'keeping' | 'cursor'> | undefined>;
 }
 
 /** What the replicator reports for status and metrics. */

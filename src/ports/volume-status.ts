@@ -16,6 +16,8 @@ export interface EngineStatus {
   readonly bufferUsedBytes: number;
   /** Log bytes behind the acknowledged end that are not replicated. */
   readonly pendingBytes: number;
+  /** While tracking: blocks that may differ from the newest recovery point. */
+  readonly trackedDirtyBlocks: number;
   readonly overlayBlocks: number;
   readonly destagedBytes: number;
   /** Milliseconds since 1970 when the oldest write that is not replicated was acknowledged; 0: none. */

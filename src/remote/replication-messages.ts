@@ -7,7 +7,13 @@
  */
 import type { ErrorCode } from '../base/errors.js';
 import type { BlockNumber, Lsn } from '../base/units.js';
-import type { DurableState, ReplicationState, ReplicationStatus } from '../ports/replication.js';
+import type {
+  DurableState,
+  ReplicationState,
+  ReplicationStatus,
+  RoundPiece,
+  RoundStart,
+} from '../ports/replication.js';
 import type { MasterKey } from './key.js';
 import type { RemoteScrub } from './remote-scrub.js';
 
@@ -42,6 +48,19 @@ export interface FetchFailure {
   readonly message: string;
 }
 
+/** ports/replication.ts, RoundSource. */
+export type RoundAsk =
+  | { readonly do: 'begin' }
+  | { readonly do: 'read'; readonly round: number; readonly blocksMax: number }
+  | { readonly do: 'end'; readonly round: number };
+
+export type RoundAnswer =
+  | { readonly to: 'begin'; readonly result: RoundStart }
+  /** undefined: the round was given up. */
+  | { readonly to: 'read'; readonly result: RoundPiece | undefined }
+  | { readonly to: 'end'; readonly result: Pick<ReplicationState, 'keeping' | 'cursor'> | undefined }
+  | { readonly to: 'failed'; readonly result: FetchFailure };
+
 export type ToReplicator =
   | {
       readonly type: 'start';
@@ -72,6 +91,12 @@ export type ToReplicator =
     }
   /** Read all that the bucket holds; answered with any number of `scrubbing`, and `scrubbed` (same id). */
   | { readonly type: 'scrub'; readonly id: number }
+  /** Read the log no more, and end this life; answered with `revoked` (same id) when that is so. */
+  | { readonly type: 'revoke'; readonly id: number }
+  /** After `revoked`: another life begins, with what the directory has now. */
+  | { readonly type: 'resume'; readonly replication: ReplicationState; readonly durable: DurableState }
+  /** What was asked with the `round` of this id. */
+  | { readonly type: 'round'; readonly id: number; readonly answer: RoundAnswer }
   /** Write a checkpoint of what is committed. */
   | { readonly type: 'checkpoint' }
   | { readonly type: 'stop' };
@@ -82,6 +107,9 @@ export type FromReplicator =
   | { readonly type: 'state'; readonly state: ReplicationState }
   | { readonly type: 'status'; readonly status: ReplicationStatus }
   | { readonly type: 'drained'; readonly id: number }
+  | { readonly type: 'revoked'; readonly id: number }
+  /** While tracking; answered with `round` (same id). */
+  | { readonly type: 'round'; readonly id: number; readonly ask: RoundAsk }
   /** A block's bytes, authenticated, or why they cannot be had. */
   | { readonly type: 'fetched'; readonly id: number; readonly result: Uint8Array | FetchFailure }
   /** A receipt as text, or why there is none; id 0: it was due. */

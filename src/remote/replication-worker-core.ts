@@ -12,6 +12,7 @@ import type { DurableState, ReplicationState } from '../ports/replication.js';
 import type { FromReplicator, ReplicationConfig, ToReplicator } from './replication-messages.js';
 import { Replicator } from './replicator.js';
 import type { ReplicatorPorts } from './replicator.js';
+import { RoundLink } from './round-link.js';
 
 export interface WorkerCoreOptions extends ReplicatorPorts {
   readonly emit: (message: FromReplicator) => void;
@@ -24,6 +25,9 @@ const NEXT_LIFE_MS = 10_000;
 export class ReplicationWorkerCore {
   readonly #options: WorkerCoreOptions;
   readonly #stopping = new AbortController();
+  readonly #rounds: RoundLink;
+  /** Ends the wait for another life. */
+  #revoking = new AbortController();
   #replicator: Replicator | undefined;
   #running: Promise<void> | undefined;
   /** What the next life begins with. */
@@ -38,6 +42,7 @@ export class ReplicationWorkerCore {
 
   constructor(options: WorkerCoreOptions) {
     this.#options = options;
+    this.#rounds = new RoundLink((message) => this.#hear(message));
   }
 
   /** Takes a message; broken invariants are thrown to the thread (and from `ended`). */
@@ -73,6 +78,15 @@ export class ReplicationWorkerCore {
       case 'receipt':
         this.#replicator?.receipt(message.id);
         return;
+      case 'revoke':
+        this.#revoke(message.id);
+        return;
+      case 'resume':
+        this.#resume(message);
+        return;
+      case 'round':
+        this.#rounds.answered(message);
+        return;
       case 'stop':
         this.#stop();
         return;
@@ -97,6 +111,23 @@ export class ReplicationWorkerCore {
     this.#options.emit({ type: 'stopped' });
   }
 
+  #revoke(id: number): void {
+    this.#revoking.abort();
+    this.#replicator?.stop();
+    const revoked = (): void => this.#options.emit({ type: 'revoked', id });
+    void (this.#running ?? Promise.resolve()).then(revoked, revoked);
+  }
+
+  /** A life that had ended for good stays ended, and what was not started yet will start with what counts then. */
+  #resume({ replication, durable }: Extract<ToReplicator, { type: 'resume' }>): void {
+    const [config, before] = [this.#config, this.#running];
+    this.#revoking = new AbortController();
+    if (config === undefined || before === undefined || this.#over) return;
+    this.#state = replication;
+    this.#durable = durable;
+    this.#running = before.then(() => this.#live(config, undefined));
+  }
+
   /** Only where no life goes on: the one that was fenced has ended, and sends nothing any more. */
   #takeOver({ id, replication, durable }: Extract<ToReplicator, { type: 'takeOver' }>): void {
     const [config, before] = [this.#config, this.#running];
@@ -108,6 +139,7 @@ export class ReplicationWorkerCore {
     this.#state = replication;
     this.#durable = durable;
     this.#drains.clear();
+    this.#revoking = new AbortController();
     this.#over = false;
     this.#running = before.then(() => this.#live(config, id));
   }
@@ -116,7 +148,7 @@ export class ReplicationWorkerCore {
   async #live(config: ReplicationConfig, takeOver: number | undefined): Promise<void> {
     const { clock } = this.#options;
     for (;;) {
-      const { signal } = this.#stopping;
+      const signal = AbortSignal.any([this.#stopping.signal, this.#revoking.signal]);
       const [replication, durable] = [this.#state, this.#durable];
       if (signal.aborted || replication === undefined || durable === undefined) return;
       const emit = (message: FromReplicator): void => this.#hear(message);
@@ -126,6 +158,7 @@ export class ReplicationWorkerCore {
         config,
         replication,
         durable,
+        rounds: this.#rounds,
         ...(takeOver === undefined ? {} : { takeOver }),
       });
       for (const [id, lsn] of this.#drains) this.#replicator.drain(id, lsn);

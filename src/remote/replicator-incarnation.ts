@@ -13,7 +13,7 @@ export class Incarnation {
   readonly #controller = new AbortController();
 
   constructor() {
-    // Every request in flight listens.
+    // Each upload, fetch and question that waits listens; limits bound how many there are.
     setMaxListeners(0, this.#controller.signal);
   }
 

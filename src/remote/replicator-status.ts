@@ -27,6 +27,8 @@ export class ReplicatorStatus implements RetryObserver {
   remoteBytes = 0;
   remoteLiveBytes = 0;
   busy = false;
+  /** While the log does not hold what the bucket lacks: whether a round is under way. */
+  tracking: 'tracking' | 'resyncing' | undefined;
   /** Final: fenced or refused. */
   ended: { readonly mode: 'blocked' | 'off'; readonly reason: string } | undefined;
   recoveryPoint: ChainPoint | undefined;
@@ -82,6 +84,8 @@ export class ReplicatorStatus implements RetryObserver {
 
   #mode(): ReplicationMode {
     if (this.ended !== undefined) return this.ended.mode;
+    // That the store does not answer is the reason that comes along.
+    if (this.tracking !== undefined) return this.#failing.size > 0 ? 'tracking' : this.tracking;
     if (this.#failing.size > 0) return 'blocked';
     return this.busy ? 'draining' : 'idle';
   }

@@ -23,7 +23,7 @@ import type { Disk } from '../ports/disk.js';
 import type { Log } from '../ports/log.js';
 import type { ObjectStore } from '../ports/object-store.js';
 import type { Random } from '../ports/random.js';
-import type { DurableState, ReplicationState } from '../ports/replication.js';
+import type { DurableState, ReplicationState, RoundSource } from '../ports/replication.js';
 import { BlockFetcher } from './block-fetch.js';
 import { BookKeeper } from './book-keeper.js';
 import type { ChainState } from './chain.js';
@@ -33,6 +33,7 @@ import { takeCompactionTurn } from './compaction-turn.js';
 import { compareGroup } from './group-compare.js';
 import { GroupSealer } from './group-sealer.js';
 import { Housekeeping } from './housekeeping.js';
+import type { GroupFrame, KeyedSegment } from './group-sealer.js';
 import { headProblem } from './ownership.js';
 import { takeOwnership } from './ownership-driver.js';
 import { ReceiptDesk } from './receipt-desk.js';
@@ -48,6 +49,9 @@ import { Incarnation, StoppedError } from './replicator-incarnation.js';
 import { StatusReports } from './replicator-report.js';
 import { StoreRetry } from './replicator-retry.js';
 import { ReplicatorStatus } from './replicator-status.js';
+import type { RoundLink } from './round-link.js';
+import { sealRound } from './round-sealer.js';
+import { SentGroups } from './sent-groups.js';
 import { divergenceError, findDivergence } from './takeover.js';
 import { Wake } from './replicator-wake.js';
 import type { ObjectSealer } from './seal.js';
@@ -85,6 +89,7 @@ export interface ReplicatorOptions extends ReplicatorPorts {
   readonly replication: ReplicationState;
   readonly durable: DurableState;
   readonly emit: (message: FromReplicator) => void;
+  readonly rounds: RoundLink;
   /** This life is to own the remote volume although the directory was fenced; answered with `tookOver` of this id. */
   readonly takeOver?: number;
 }
@@ -120,6 +125,8 @@ export class Replicator {
   #owned: Owned | undefined;
   #drains: { readonly lsn: Lsn; readonly done: () => void }[] = [];
   readonly #image: ImageCopy;
+  readonly #rounds: RoundSource;
+  #sent: SentGroups | undefined;
   #keeper: BookKeeper | undefined;
   readonly #fetcher: Promise<BlockFetcher>;
   #canFetch: (fetcher: BlockFetcher) => void = () => undefined;
@@ -151,6 +158,8 @@ export class Replicator {
     this.#retry = new StoreRetry({ clock, random, incarnation: this.#incarnation, observer: this.#status });
     this.#collector = this.#newCollector();
     this.#image = new ImageCopy(options.disk);
+    this.#rounds = options.rounds.during(this.#incarnation.signal);
+    this.#status.tracking = this.#tracking ? 'tracking' : undefined;
     this.#fetcher = new Promise((resolve) => (this.#canFetch = resolve));
   }
 
@@ -159,6 +168,7 @@ export class Replicator {
     try {
       if (this.#state.fenced && this.#options.takeOver === undefined)
         throw new GatewayError('fenced', 'this directory was fenced: another gateway owns the remote volume');
+      this.#sent = await SentGroups.open(this.#options.disk, this.#options.checksums);
       const remote = await attachRemote({ ...this.#options, state: this.#state, retry: this.#retry });
       this.#attached(remote);
       if (this.#options.takeOver !== undefined) await this.#takeOver(remote, this.#options.takeOver);
@@ -169,7 +179,13 @@ export class Replicator {
       await this.#owned?.housekeeping.ended();
       await this.#keeper?.close();
       await this.#image.close();
+      await this.#sent?.close();
     }
+  }
+
+  /** The log does not hold what the bucket lacks. */
+  get #tracking(): boolean {
+    return this.#state.keeping === 'tracking';
   }
 
   onDurable(durable: DurableState): void {
@@ -223,9 +239,16 @@ export class Replicator {
   #replicatedTo(lsn: Lsn, signal: AbortSignal): Promise<void> {
     if (lsn <= this.#state.replicatedLsn) return Promise.resolve();
     return new Promise((resolve) => {
-      const drain = { lsn, done: resolve };
+      const drain = {
+        lsn,
+        done: (): void => {
+          signal.removeEventListener('abort', forget);
+          resolve();
+        },
+      };
+      const forget = (): void => void (this.#drains = this.#drains.filter((other) => other !== drain));
       this.#drains.push(drain);
-      signal.addEventListener('abort', () => (this.#drains = this.#drains.filter((other) => other !== drain)));
+      signal.addEventListener('abort', forget, { once: true });
       this.#wake.notify();
     });
   }
@@ -291,6 +314,8 @@ export class Replicator {
       this.#owned = await this.#takeOwnership(remote);
     } catch (error) {
       if (!(error instanceof GatewayError) || !['remote-ahead', 'remote-forked'].includes(error.code)) throw error;
+      // What the two sides have in common only the log could tell.
+      if (this.#tracking) throw error;
       const divergence = await this.#retry.run('compare the two sides', (request) =>
         findDivergence(local, {
           ...this.#options,
@@ -321,6 +346,7 @@ export class Replicator {
   /** Collects what is durable, sends a group if one is due, and else waits. */
   async #step(remote: AttachedRemote): Promise<void> {
     const { clock, source, config } = this.#options;
+    if (this.#tracking) return this.#round(remote);
     const filled = await this.#collector.collect(source, this.#durable.durableLsn);
     this.#incarnation.check();
     if (this.#collector.empty) {
@@ -363,6 +389,39 @@ export class Replicator {
     this.#emit({ type: 'state', state: this.#state });
   }
 
+  /** Brings the bucket to one moment of the volume, from what differs. */
+  async #round(remote: AttachedRemote): Promise<void> {
+    this.#owned ??= await this.#takeOwnership(remote);
+    const owned = this.#owned;
+    const { round, cursor, sizeBytes, wallMs } = await this.#rounds.begin();
+    this.#track('resyncing');
+    const lastLsn = cursor.lsn - 1;
+    assert(lastLsn >= owned.tail.lsn, 'a round begins at or behind the newest recovery point');
+    if (lastLsn > owned.tail.lsn) {
+      const { checksums } = this.#options;
+      const { sealer } = remote;
+      const segmentBlocks = this.#segmentBlocks;
+      const read = (blocksMax: number): ReturnType<RoundSource['read']> => this.#rounds.read(round, blocksMax);
+      const frame = this.#frame(owned, { lastLsn, wallMs, sizeBytes });
+      const segments = sealRound({ checksums, sealer, segmentBlocks, read }, frame);
+      await this.#upload(owned, segments, { sizeBytes, cursor, lastLsn, wallMs });
+      await this.#replicatedTo(lastLsn, this.#incarnation.signal);
+    }
+    this.#incarnation.check();
+    const end = await this.#rounds.end(round);
+    this.#incarnation.check();
+    // Given up after its last block was read: what it sent counts, and the next one sends more than it must.
+    this.#state = { ...this.#state, ...end };
+    this.#collector = this.#newCollector();
+    this.#pendingSinceMs = undefined;
+    this.#track(this.#tracking ? 'tracking' : undefined);
+  }
+
+  #track(tracking: ReplicatorStatus['tracking']): void {
+    this.#status.tracking = tracking;
+    this.#reports.changed();
+  }
+
   async #send(remote: AttachedRemote): Promise<void> {
     if (this.#owned === undefined) {
       // The remote may be further than this directory knew: collect again from there.
@@ -371,7 +430,6 @@ export class Replicator {
       return;
     }
     const owned = this.#owned;
-    const { pipeline } = owned;
     const collector = this.#collector;
     this.#collector = this.#newCollector(collector.cursor);
     this.#pendingSinceMs = undefined;
@@ -379,14 +437,35 @@ export class Replicator {
     this.#status.coalescedBytes += (collector.payloadBlocks - content.count) * BLOCK_BYTES;
     const sizeBytes = newestSize(content.events) ?? owned.sizeBytes;
     const { lastLsn, wallMs } = collector;
-    const segments = owned.sealer.seal(content, {
-      first: { epoch: owned.epoch, number: owned.tail.number + 1 },
-      previousLink: owned.tail.link,
-      facts: { firstLsn: owned.tail.lsn + 1, lastLsn, wallMs, sizeBytes },
-      takeover: owned.takeover,
-      committed: () => pipeline.committed,
-    });
+    const frame = this.#frame(owned, { lastLsn, wallMs, sizeBytes });
+    const end = { sizeBytes, cursor: collector.cursor, lastLsn, wallMs };
+    await this.#upload(owned, owned.sealer.seal(content, frame), end);
+  }
+
+  /** What all segments of the next group say. */
+  #frame(
+    owned: Owned,
+    facts: { readonly lastLsn: Lsn; readonly wallMs: number; readonly sizeBytes: number },
+  ): GroupFrame {
+    const { takeover, tail, epoch, pipeline } = owned;
     owned.takeover = undefined;
+    return {
+      first: { epoch, number: tail.number + 1 },
+      previousLink: tail.link,
+      facts: { firstLsn: tail.lsn + 1, ...facts },
+      takeover,
+      committed: () => pipeline.committed,
+    };
+  }
+
+  /** Sends a group, segment after segment as there is room; it is committed once all of them are acknowledged. */
+  async #upload(
+    owned: Owned,
+    segments: AsyncGenerator<KeyedSegment, void, undefined>,
+    end: Pick<CommittedGroup, 'sizeBytes' | 'cursor' | 'lastLsn'> & { readonly wallMs: number },
+  ): Promise<void> {
+    const { pipeline, epoch } = owned;
+    const { lastLsn, wallMs } = end;
     const group = pipeline.begin();
     for (let ended = false; !ended;) {
       await pipeline.reserve();
@@ -398,10 +477,9 @@ export class Replicator {
       owned.tail = { number: segment.key.number, link: segment.link, lsn: lastLsn, wallMs };
       ended = segment.index.groupEnd;
     }
-    owned.sizeBytes = sizeBytes;
+    owned.sizeBytes = end.sizeBytes;
     const { number, link } = owned.tail;
-    const point = { epoch: owned.epoch, number, link, lsn: lastLsn, wallMs };
-    pipeline.finish(group, { point, sizeBytes, cursor: collector.cursor, lastLsn });
+    pipeline.finish(group, { ...end, point: { epoch, number, link, lsn: lastLsn, wallMs } });
   }
 
   /** Goes on with compaction; false: there is nothing to do for it now. An epoch begins with a group of the log. */
@@ -431,6 +509,8 @@ export class Replicator {
   async #takeOwnership(remote: AttachedRemote): Promise<Owned> {
     const { store, source, checksums, clock, random, config, log } = this.#options;
     const { sealer, fencing } = remote;
+    const sent = this.#sent;
+    assert(sent !== undefined, 'what was sent is known before anything is');
     let { cursor } = this.#state;
     const end = await takeOwnership(localHeadOf(this.#state, this.#durable.durableLsn), {
       store,
@@ -441,6 +521,10 @@ export class Replicator {
       fencing,
       owner: config.owner,
       compare: async (segments) => {
+        const last = segments.at(-1);
+        assert(last !== undefined, 'a group that is compared has segments');
+        // The log is gone, and with it everything else that could tell.
+        if (this.#tracking) return last.index.role === 'compaction' || sent.has({ ...last.key, link: last.link });
         const compared = await compareGroup({ source, checksums, cursor, segments });
         cursor = compared.cursor;
         return compared.same;
@@ -460,6 +544,7 @@ export class Replicator {
         retry: this.#retry,
         incarnation: this.#incarnation,
         fencing,
+        sent,
         slots: this.#slots,
         from,
         committed: (group) => {

@@ -60,6 +60,11 @@ export class SegmentWriter {
     return this.payloadBlocksMax - this.#payloadBlocks;
   }
 
+  /** Zero extents that still fit. */
+  get zerosLeft(): number {
+    return ZERO_EXTENTS_MAX - this.#zeros;
+  }
+
   get empty(): boolean {
     return this.#payloadBlocks === 0 && this.#zeros === 0 && this.#events.length === 0;
   }

@@ -15,6 +15,7 @@ import type { Incarnation } from './replicator-incarnation.js';
 import type { StoreRetry } from './replicator-retry.js';
 import type { ObjectSealer } from './seal.js';
 import type { ChainPoint } from './segment-point.js';
+import type { SentGroups } from './sent-groups.js';
 import { readSegmentHead } from './segment-reader.js';
 import { putOnce } from './upload.js';
 import { committedCount, conflictOf } from './upload-rules.js';
@@ -39,6 +40,8 @@ export interface PipelineOptions {
   readonly incarnation: Incarnation;
   readonly fencing: Fencing;
   readonly slots: number;
+  /** Notes a group before it may be complete in the bucket. */
+  readonly sent: SentGroups;
   /** Where this epoch continues from. */
   readonly from: ChainPoint;
   readonly committed: (group: CommittedGroup) => void;
@@ -123,7 +126,8 @@ export class UploadPipeline {
   }
 
   async #upload(segment: KeyedSegment): Promise<void> {
-    const { store, sealer, retry, fencing } = this.#options;
+    const { store, sealer, retry, fencing, sent } = this.#options;
+    if (segment.index.groupEnd) await sent.add({ ...segment.key, link: segment.link });
     const put = await retry.run(`upload ${segment.name}`, (request) =>
       putOnce(store, fencing, segment.name, segment, request),
     );

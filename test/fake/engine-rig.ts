@@ -2,8 +2,10 @@
 import assert from 'node:assert/strict';
 import { LogReader } from '../../src/engine/log-reader.js';
 import { LOG_DIRECTORY, readIdentity } from '../../src/engine/volume-directory-format.js';
+import { FollowerLine } from '../../src/gateway/follower-line.js';
 import { RemoteCopyLine } from '../../src/gateway/remote-copy-line.js';
-import type { FromReplicator, ReplicationConfig } from '../../src/remote/replication-messages.js';
+import type { FromReplicator, ReplicationConfig, ToReplicator } from '../../src/remote/replication-messages.js';
+import { answerRound } from '../../src/remote/round-link.js';
 import { ReplicationWorkerCore } from '../../src/remote/replication-worker-core.js';
 import { ObservedStore, StoreCounters } from '../../src/remote/store-observe.js';
 import { plainChecksums } from './checksums.js';
@@ -28,11 +30,17 @@ export class EngineRig {
   core: ReplicationWorkerCore | undefined;
   uuid = '';
   readonly remoteCopy: RemoteCopyLine;
+  follower = new FollowerLine();
 
   constructor(seed: number) {
     this.harness = new VolumeHarness(seed);
     this.remoteCopy = new RemoteCopyLine(this.harness.clock);
-    this.harness.overrides = { replicated: true, remoteCopy: this.remoteCopy };
+    this.harness.overrides = { replicated: true, remoteCopy: this.remoteCopy, follower: this.follower };
+  }
+
+  /** A buffer of 2 MiB that is let go when it is full. Before the volume is created. */
+  track(): void {
+    this.harness.overrides = { ...this.harness.overrides, whenFull: 'track', bufferBytes: 2 * 1024 * 1024 };
   }
 
   async replicate(): Promise<void> {
@@ -55,6 +63,11 @@ export class EngineRig {
         messages.push(message);
         if (message.type === 'state' || message.type === 'fenced') volume.replicated(message.state);
         if (message.type === 'fetched') this.remoteCopy.answered(message);
+        if (message.type === 'revoked') this.follower.revoked(message.id);
+        if (message.type === 'round') {
+          const { id, ask } = message;
+          void answerRound(volume.roundSource, ask).then((answer) => core.receive({ type: 'round', id, answer }));
+        }
       },
     });
     this.core = core;
@@ -71,7 +84,10 @@ export class EngineRig {
       compaction: true,
       owner: 'test',
     };
-    core.receive({ type: 'start', config, replication: volume.replicationState(), durable: volume.durableState() });
+    const line = { send: (message: ToReplicator): void => core.receive(message) };
+    this.follower.start(line, volume, () => {
+      core.receive({ type: 'start', config, replication: volume.replicationState(), durable: volume.durableState() });
+    });
     volume.onDurable((durable) => core.receive({ type: 'durable', durable }));
     this.remoteCopy.connect((message) => core.receive(message));
   }
@@ -110,6 +126,8 @@ export class EngineRig {
       harness.bootId = harness.random.uuid();
     }
     await settle();
+    this.follower = new FollowerLine();
+    harness.overrides = { ...harness.overrides, follower: this.follower };
     await harness.open();
     const before = [...harness.operations];
     const kept = await harness.expectPrefix(how === 'killed' ? harness.acknowledged : harness.flushed);

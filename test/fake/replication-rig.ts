@@ -85,6 +85,7 @@ export class Rig {
       segmentNumber: 0,
       chainHead: new Uint8Array(32),
       mapAppliedThrough: 0,
+      keeping: 'draining',
       fenced: false,
     };
   }

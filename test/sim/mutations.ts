@@ -25,7 +25,9 @@ const remote = (file: string, find: string, replace: string): SourcePatch => ({
 const crashes = [0, 1, 2];
 const failing = [5];
 const rotting = [7];
-const owners = [8, 9];
+const owners = [8, 9, 18, 19];
+/** The same, with a buffer that is let go when it is full. */
+const tracking = [10, 11, 13, 14];
 
 export const mutations: readonly Mutation[] = [
   {
@@ -83,12 +85,8 @@ export const mutations: readonly Mutation[] = [
     name: 'destage before it is durable',
     kinds: crashes,
     patches: [
-      engine(
-        'reclaimer',
-        'return await destager.step(log.durableLsn);',
-        'return await destager.step(log.appendedLsn);',
-      ),
-      engine('reclaimer', 'return destager.step(log.durableLsn);', 'return destager.step(log.appendedLsn);'),
+      engine('reclaimer', 'return await destager.step(throughLsn);', 'return await destager.step(log.appendedLsn);'),
+      engine('reclaimer', 'return destager.step(throughLsn);', 'return destager.step(log.appendedLsn);'),
     ],
   },
   {
@@ -269,6 +267,42 @@ export const mutations: readonly Mutation[] = [
     name: 'take another history for one’s own',
     kinds: owners,
     patches: [remote('ownership', 'if (event.same)', 'if (true)')],
+  },
+  {
+    name: 'overwrite what a round has not sent yet',
+    kinds: [10, 11],
+    patches: [engine('rounds', 'if (this.round !== undefined)\n            await this.keep(this.round, newest);', '')],
+  },
+  {
+    name: 'let the log go before the dirty map is durable',
+    kinds: tracking,
+    patches: [engine('rounds', 'if (this.tracking)\n            await this.dirty.flush();', '')],
+  },
+  {
+    name: 'track without what the log still held',
+    kinds: tracking,
+    patches: [engine('rounds', 'this.dirty.add(record.firstBlock, record.blockCount);', ';')],
+  },
+  {
+    name: 'follow the log again although it was let go',
+    kinds: tracking,
+    patches: [engine('reclaimer', "this.held?.lsn === cursor.lsn ? 'draining' : 'tracking'", "'draining'")],
+  },
+  {
+    name: 'complete a group in the bucket before it is noted as sent',
+    kinds: tracking,
+    patches: [
+      remote(
+        'upload-pipeline',
+        'if (segment.index.groupEnd)\n            await sent.add({ ...segment.key, link: segment.link });',
+        '',
+      ),
+    ],
+  },
+  {
+    name: 'take any group for one’s own while tracking',
+    kinds: owners,
+    patches: [remote('replicator', 'sent.has({ ...last.key, link: last.link })', 'true')],
   },
   {
     name: 'move a block although the map has moved on',

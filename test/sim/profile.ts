@@ -11,6 +11,8 @@ export interface Profile {
   readonly replicated: boolean;
   readonly twoOwners: boolean;
   readonly rots: boolean;
+  /** How often something happens in the middle of the load. */
+  readonly disturbed: number;
   /** What a process kill keeps (shadow.ts). */
   readonly keeps: 'all' | 'flushed' | 'claimed';
   readonly configuration: Partial<VolumeConfiguration>;
@@ -36,6 +38,7 @@ export function drawProfile(seed: number, random: SeededRandom, scheduler: Sched
   const name = [trouble, troubledStore ? 'troubled store' : 'good store', twoOwners ? 'two owners' : 'one owner'].join(
     ', ',
   );
+  const tracks = replicated && seed % 20 >= 10;
   const slowDisk = random.fraction();
   const operationMs = (operation: DiskOperation): number => {
     if (random.fraction() < 0.5) return 0;
@@ -68,8 +71,14 @@ export function drawProfile(seed: number, random: SeededRandom, scheduler: Sched
     replicated,
     twoOwners,
     rots: trouble === 'rotting',
+    // A round takes its time, and does not outlive its process.
+    disturbed: tracks && random.fraction() < 0.5 ? 0.15 : 0.62,
     keeps: trouble === 'failing' ? 'flushed' : trouble === 'rotting' ? 'claimed' : 'all',
-    configuration: { intervalMs: 300 + random.below(3000), segmentBytes: 4096 * (2 + random.below(22)) },
+    configuration: {
+      whenFull: tracks ? 'track' : 'throttle',
+      intervalMs: 300 + random.below(3000),
+      segmentBytes: 4096 * (tracks ? 1 + random.below(4) : 2 + random.below(22)),
+    },
     graceMs: 500 + random.below(8000),
     requestErrors: requestErrors[trouble],
     refusals: refusals[trouble],
@@ -77,7 +86,7 @@ export function drawProfile(seed: number, random: SeededRandom, scheduler: Sched
       for (const { plan } of disks) {
         plan.latencyMs = operationMs;
         plan.cacheMisses = random.fraction() < 0.5 ? 0.1 : 0;
-        plan.fault = faults(trouble, random, scheduler);
+        plan.fault = withoutSpill(faults(trouble, random, scheduler), random);
         plan.misdirect = () => false;
       }
       if (trouble === 'rotting') for (const disk of disks) rot(disk, random);
@@ -89,16 +98,20 @@ export function drawProfile(seed: number, random: SeededRandom, scheduler: Sched
       }
     },
     troubleStore: ({ plan }) => {
-      plan.latencyMs = () => random.fraction() * (troubledStore ? 400 : 20);
+      // A store that falls behind fills the buffer.
+      const slow = tracks ? [1, 8, 50][random.below(3)]! : 1;
+      plan.latencyMs = () => random.fraction() * (troubledStore ? 400 : 20) * slow;
+      if (slow > 1) plan.outageUntilMs = random.fraction() < 0.5 ? 0 : scheduler.nowMs + random.below(15_000);
       if (!troubledStore) return;
       plan.failBefore = 0.06;
       plan.loseReply = 0.06;
       plan.duplicate = 0.1;
       plan.straggle = 0.02;
-      plan.outageUntilMs = random.fraction() < 0.5 ? 0 : random.below(40_000);
+      plan.outageUntilMs = random.fraction() < 0.5 ? 0 : scheduler.nowMs + random.below(40_000);
     },
     calmStore: ({ plan }) => {
       plan.failBefore = plan.loseReply = plan.straggle = plan.outageUntilMs = 0;
+      plan.latencyMs = () => random.fraction() * 400;
     },
   };
 }
@@ -129,6 +142,14 @@ function faults(
     };
   }
   return () => undefined;
+}
+
+/** Scratch space may be missing at any time, and costs nothing but the round that wanted it. */
+function withoutSpill(fault: SimDisk['plan']['fault'], random: SeededRandom): SimDisk['plan']['fault'] {
+  return (operation, path) => {
+    const missing = path === 'spill' && operation === 'create' && random.fraction() < 0.5;
+    return missing ? { kind: 'fail', code: 'disk-full' } : fault(operation, path);
+  };
 }
 
 /** A bit somewhere; now and then a write that goes astray. */

@@ -108,6 +108,7 @@ class Simulation {
     await this.startFresh(first);
     while (this.operations < this.operationsMin) {
       profile.troubleDisk(this.hosts.map(({ disk }) => disk));
+      if (this.bucket !== undefined && this.random.fraction() < 0.2) profile.troubleStore(this.bucket);
       await this.round();
       this.check();
     }
@@ -189,6 +190,12 @@ class Simulation {
     if (host === undefined) return;
     if (!host.alive && !(await this.bringBack(host))) return;
     if (this.profile.twoOwners && random.fraction() < 0.3) await this.maybeTakeOver(host);
+    // What is overwritten while a round goes up is what it must not mix up.
+    for (let more = 0; more < 4 && host.replication?.mode === 'resyncing'; more++) {
+      await this.someLoad(host);
+      await this.scheduler.sleep(random.below(8000));
+    }
+    if (!host.alive) return;
     const quick = random.fraction() < 0.5;
     const operations = 10 + random.below(70);
     this.operations += operations;
@@ -204,7 +211,7 @@ class Simulation {
     });
     const others = this.hosts.filter((other) => other !== host && other.alive).map((other) => this.someLoad(other));
     const choice = random.fraction();
-    if (choice < 0.62) {
+    if (choice < this.profile.disturbed) {
       const untilMs = operations * (quick ? 2 : 80);
       await Promise.race([new Promise<void>((resolve) => this.sometime(host, untilMs, resolve)), load]);
       await this.disturb(host);

@@ -35,6 +35,7 @@ function volume(state: VolumeState): MeteredVolume {
       bufferUsedBytes: 10,
       pendingBytes: 7,
       overlayBlocks: 1,
+      trackedDirtyBlocks: 0,
       destagedBytes: 0,
       oldestPendingMs: 0,
       flushes: { count: 0, sumUs: 0, buckets: new Array<number>(durationBoundsUs.length + 1).fill(0) },
@@ -183,6 +184,7 @@ describe('the API on loopback', () => {
       clients: [{ frontend: 'nbd', description: 'nbd 127.0.0.1', connections: 2 }],
       buffer: { capacityBytes: 100, usedBytes: 10, timeToFullSeconds: null },
       overlayBlocks: 1,
+      trackedDirtyBlocks: 0,
       checksumErrors: 0,
       healedBlocks: 0,
       replication: {

@@ -65,7 +65,7 @@ describe('a good configuration', () => {
     assert.equal(volume.sizeBytes, 100 * GIB);
     assert.equal(volume.bufferBytes, 256 * MIB);
     assert.equal(volume.intervalMs, 2000);
-    assert.equal(volume.whenFull, 'throttle');
+    assert.equal(volume.whenFull, 'track');
     assert.equal(volume.access, 'exclusive');
     assert.equal(volume.segmentBytes, 8 * MIB);
     assert.equal(volume.chap, undefined);
@@ -309,11 +309,6 @@ describe('a wrong configuration gets one line that says what, where, and what wo
       'the API on the network',
       `api: { listen: "[::]:9470" }\n${base}${volumes}`,
       'k.yaml:1:8: api.listen: "[::]:9470" would offer the API and its token without TLS to the network; listen on loopback or a Unix socket, or set trustedNetwork: true',
-    ],
-    [
-      'tracking',
-      volume('buffer: { whenFull: track }'),
-      'k.yaml:5:15: volumes[0].buffer.whenFull: "track" is not supported by this version; write throttle (slows the client, keeps every recovery point) or fail',
     ],
     [
       'TLS',

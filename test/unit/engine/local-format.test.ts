@@ -127,6 +127,7 @@ const superblock: Superblock = {
     segmentNumber: 77,
     chainHead: new Uint8Array(32).fill(0xcc),
     mapAppliedThrough: 70,
+    keeping: 'draining',
     fenced: true,
   },
   clean: true,

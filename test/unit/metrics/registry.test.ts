@@ -28,6 +28,7 @@ function volume(): MeteredVolume {
       bufferCapacityBytes: 1000,
       bufferUsedBytes: 100,
       pendingBytes: 10,
+      trackedDirtyBlocks: 0,
       overlayBlocks: 5,
       destagedBytes: 77,
       oldestPendingMs: 1,

@@ -1,0 +1,163 @@
+/**
+ * Tracking: what a volume does about the bucket when the log cannot hold all that the bucket lacks (remote.md, "When the
+ * buffer is too small for the outage"). The dirty map says which blocks of the image may differ from the newest recovery
+ * point; rounds bring them up, each exactly as of one place in the log.
+ *
+ * The reclaimer decides when (between cycles, with superblocks in the right order), the destager tells what it moves, the
+ * replicator asks for blocks. A round is not kept over a restart: the dirty map still has all of it.
+ */
+import { BLOCK_BYTES, type BlockNumber } from '../base/units.js';
+import type { Checksums } from '../ports/checksum.js';
+import type { Disk } from '../ports/disk.js';
+import type { Log } from '../ports/log.js';
+import type { LogCursor, RoundPiece, RoundStart } from '../ports/replication.js';
+import { DirtyMap } from './dirty-map.js';
+import type { Image } from './image.js';
+import { LogReader } from './log-reader.js';
+import type { Overlay } from './overlay.js';
+import { Round } from './round.js';
+import { removeSpill } from './spill.js';
+import { LOG_DIRECTORY } from './volume-directory-format.js';
+
+export interface RoundsOptions {
+  readonly disk: Disk;
+  readonly checksums: Checksums;
+  readonly image: Image;
+  readonly log: Log;
+  readonly logFileBytes: number;
+  /** A block of the image cannot be trusted: what goes up says that it is lost. */
+  readonly onRot: (block: BlockNumber) => void;
+}
+
+export class Rounds {
+  private readonly options: RoundsOptions;
+  private readonly dirty: DirtyMap;
+  private round: Round | undefined;
+  private number = 0;
+  /** Whether what the destager moves is noted. */
+  private tracking = false;
+
+  constructor(options: RoundsOptions) {
+    this.options = options;
+    this.dirty = new DirtyMap(options.disk, options.checksums);
+  }
+
+  /** Goes on after a start while tracking. */
+  async resume(sizeBytes: number): Promise<void> {
+    this.tracking = true;
+    await removeSpill(this.options.disk);
+    await this.dirty.load(Math.ceil(sizeBytes / BLOCK_BYTES));
+  }
+
+  /** Notes all that the log has between two places, durably: then the log may let go of it. */
+  async enter(from: LogCursor, to: LogCursor, sizeBytes: number): Promise<void> {
+    const { disk, checksums, logFileBytes } = this.options;
+    // Of an earlier time there may be bits left that were not cleared any more.
+    await this.dirty.clear();
+    const reader = new LogReader({ disk, checksums, directory: LOG_DIRECTORY, windowBytes: logFileBytes });
+    try {
+      for (let cursor = from; cursor.lsn < to.lsn;) {
+        const batch = await reader.next(cursor);
+        if (batch === undefined) {
+          // The log has rotted where only the bucket needs it: then every block may differ.
+          this.options.log.error(`the log breaks off at LSN ${cursor.lsn}: every block counts as not replicated`);
+          this.dirty.add(0, Math.ceil(sizeBytes / BLOCK_BYTES));
+          break;
+        }
+        for (const record of batch.records)
+          if (record.kind === 'write' || record.kind === 'trim' || record.kind === 'zero')
+            this.dirty.add(record.firstBlock, record.blockCount);
+        cursor = batch.next;
+      }
+    } finally {
+      await reader.close();
+    }
+    await this.dirty.flush();
+    this.tracking = true;
+    this.options.log.info('the buffer is full: what the bucket lacks is tracked, and goes up in rounds');
+  }
+
+  /** The log holds everything again; both superblocks say so. */
+  async leave(): Promise<void> {
+    this.tracking = false;
+    await this.drop();
+    await this.dirty.clear();
+    this.options.log.info('the buffer holds again all that the bucket lacks');
+  }
+
+  /** A step of the destager is about to change these blocks of the image. */
+  async moving(newest: Overlay): Promise<void> {
+    if (!this.tracking) return;
+    if (this.round !== undefined) await this.keep(this.round, newest);
+    for (const block of newest.table.sortedBlocks()) this.dirty.add(block, 1);
+    for (const { start, end } of newest.extents) this.dirty.add(start, end - start);
+  }
+
+  private async keep(round: Round, newest: Overlay): Promise<void> {
+    try {
+      if (!(await round.moving(newest))) await this.abandon('one change overwrites too much of it');
+    } catch (error) {
+      // Nothing that was promised hangs on it: the next round sends what this one would have.
+      await this.abandon(error instanceof Error ? error.message : String(error));
+    }
+  }
+
+  /** Makes the dirty map durable, before a superblock lets the log go. */
+  async flush(): Promise<void> {
+    if (this.tracking) await this.dirty.flush();
+  }
+
+  /** Begins a round of the image as it is now: everything before `cursor`, and nothing else. */
+  async begin(at: {
+    readonly cursor: LogCursor;
+    readonly sizeBytes: number;
+    readonly wallMs: number;
+  }): Promise<RoundStart> {
+    await this.drop();
+    const { disk, image, checksums, onRot } = this.options;
+    const unread = this.dirty.freeze().clone();
+    this.round = new Round({ ...at, number: ++this.number, unread, disk, image, checksums, onRot });
+    return { ...at, round: this.number };
+  }
+
+  /** Only in a turn of the destager. undefined: the round was given up. */
+  async read(number: number, blocksMax: number): Promise<RoundPiece | undefined> {
+    return this.round?.number === number ? this.round.piece(blocksMax) : undefined;
+  }
+
+  /** The round's place in the log, if it goes on. */
+  cursorOf(number: number): LogCursor | undefined {
+    return this.round?.number === number ? this.round.cursor : undefined;
+  }
+
+  /** The bucket has the round. */
+  async committed(): Promise<void> {
+    this.dirty.committed();
+    await this.drop();
+    await this.dirty.flush();
+  }
+
+  async abandon(why: string): Promise<void> {
+    if (this.round === undefined) return;
+    this.options.log.warn(`a round was given up, the next one begins anew: ${why}`);
+    await this.drop();
+  }
+
+  /** Blocks that may differ from the newest recovery point, and are in the image. */
+  dirtyBlocks(sizeBytes: number): number {
+    return this.tracking ? this.dirty.countBelow(Math.ceil(sizeBytes / BLOCK_BYTES)) : 0;
+  }
+
+  async close(): Promise<void> {
+    await this.drop();
+    await this.dirty.close();
+  }
+
+  private async drop(): Promise<void> {
+    const round = this.round;
+    this.round = undefined;
+    this.dirty.thaw();
+    // Its space comes back later where the disk fails now.
+    await round?.close().catch(() => undefined);
+  }
+}

@@ -1,0 +1,140 @@
+/** A buffer that is too small for the outage (whenFull: track), on the real engine. */
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { EngineRig } from '../../fake/engine-rig.js';
+import { SeededRandom } from '../../fake/random.js';
+import { settle } from '../engine/volume-harness.js';
+
+const KIB = 1024;
+
+async function tracked(seed: number): Promise<EngineRig> {
+  const rig = new EngineRig(seed);
+  rig.track();
+  await rig.harness.create();
+  await rig.replicate();
+  await rig.harness.write(0, new Uint8Array(4096).fill(9));
+  await rig.drain();
+  return rig;
+}
+
+function unreachable(rig: EngineRig): void {
+  rig.store.fault = () => ({ failBefore: 'store-unreachable' });
+}
+
+/** Overwrites the volume several times over, far more than the buffer holds. */
+async function overwrite(rig: EngineRig, random: SeededRandom, writes: number): Promise<void> {
+  for (let count = 0; count < writes; count++) {
+    const length = 4096 * (1 + random.below(16));
+    const offset = 4096 * random.below((rig.harness.sizeBytes - length) / 4096);
+    if (random.fraction() < 0.1) await rig.harness.zero(offset, length, random.fraction() < 0.5);
+    else await rig.harness.write(offset, new Uint8Array(length).fill(1 + random.below(255)));
+  }
+}
+
+describe('a buffer that is full', () => {
+  it('is no event for the client, and the bucket is brought up in a round', async () => {
+    const rig = await tracked(1);
+    const random = new SeededRandom(1);
+    unreachable(rig);
+    await overwrite(rig, random, 400);
+    const { volume } = rig.harness;
+    assert.equal(volume.replicationState().keeping, 'tracking');
+    assert.ok(volume.status().trackedDirtyBlocks > 0);
+    assert.ok(volume.status().bufferUsedBytes < 2048 * KIB);
+    rig.store.fault = () => undefined;
+    await rig.drain();
+    await rig.until(() => volume.replicationState().keeping === 'draining');
+    await rig.assertRemoteIsPrefix(rig.harness.operations.length);
+    assert.equal(volume.status().trackedDirtyBlocks, 0);
+    // And from there by the log again.
+    const before = rig.store.keys(`${rig.uuid}/segments/`).length;
+    await rig.harness.write(0, new Uint8Array(4096).fill(77));
+    await rig.drain();
+    await rig.assertRemoteIsPrefix(rig.harness.operations.length);
+    assert.equal(rig.store.keys(`${rig.uuid}/segments/`).length, before + 1);
+    rig.core!.receive({ type: 'stop' });
+    await volume.close();
+  });
+
+  it('gives a recovery point for each round, exactly as of its moment, under any load', async () => {
+    const rig = await tracked(2);
+    const random = new SeededRandom(2);
+    unreachable(rig);
+    await overwrite(rig, random, 300);
+    // An uplink that is slower than the client: while one round goes up, the buffer overflows again.
+    let puts = 0;
+    rig.store.fault = ({ operation }) => {
+      if (operation === 'put') puts++;
+      return operation === 'put' && random.fraction() < 0.5 ? { failBefore: 'store-unreachable' } : undefined;
+    };
+    const points = new Set<number>();
+    for (let pass = 0; pass < 30; pass++) {
+      await overwrite(rig, random, 20);
+      for (let step = 0; step < 20; step++) {
+        await settle();
+        rig.harness.clock.advance(200);
+      }
+      points.add(await rig.assertRemoteIsPrefix());
+    }
+    assert.ok(puts > 50);
+    assert.ok(points.size >= 3, `recovery points: ${[...points].join(' ')}`);
+    rig.core!.receive({ type: 'stop' });
+    await rig.harness.volume.close();
+  });
+
+  it('sends all of it again after a round that was given up', async () => {
+    const rig = await tracked(3);
+    const random = new SeededRandom(3);
+    unreachable(rig);
+    await overwrite(rig, random, 300);
+    rig.core!.receive({ type: 'stop' });
+    const { roundSource } = rig.harness.volume;
+    const blocksOf = async (round: number): Promise<number> => {
+      let count = 0;
+      for (let ended = false; !ended;) {
+        const piece = await roundSource.read(round, 64);
+        assert.ok(piece !== undefined);
+        count += piece.blocks.length + piece.zeros.reduce((sum, zero) => sum + zero.count, 0);
+        ({ ended } = piece);
+      }
+      return count;
+    };
+    const first = await roundSource.begin();
+    const all = await blocksOf(first.round);
+    assert.ok(all > 300);
+    const second = await roundSource.begin();
+    assert.equal(await roundSource.read(first.round, 64), undefined);
+    assert.equal(await roundSource.end(first.round), undefined);
+    assert.equal(await blocksOf(second.round), all);
+    await rig.harness.volume.close();
+  });
+
+  it('survives kills and power losses at any point of it', async () => {
+    let entered = 0;
+    for (let seed = 1; seed <= 4; seed++) {
+      const random = new SeededRandom(100 + seed);
+      const rig = await tracked(100 + seed);
+      for (let life = 0; life < 6; life++) {
+        if (random.fraction() < 0.6) unreachable(rig);
+        await overwrite(rig, random, random.below(200));
+        if (rig.harness.volume.replicationState().keeping === 'tracking') entered++;
+        rig.store.fault = () => (random.fraction() < 0.1 ? { failAfter: 'store-unreachable' } : undefined);
+        for (let step = random.below(40); step > 0; step--) {
+          await settle();
+          rig.harness.clock.advance(random.below(400));
+          if (random.fraction() < 0.3) await overwrite(rig, random, 5);
+        }
+        await rig.die(random.fraction() < 0.5 ? 'killed' : 'power loss', random);
+        rig.store.fault = () => undefined;
+        await rig.assertRemoteIsPrefix();
+        await rig.replicate();
+      }
+      await rig.drain();
+      await rig.assertRemoteIsPrefix(rig.history.length + rig.harness.operations.length);
+      assert.ok(!rig.messages.some(({ type }) => type === 'fatal' || type === 'fenced'));
+      rig.core!.receive({ type: 'stop' });
+      await rig.harness.volume.close();
+    }
+    assert.ok(entered > 3, `tracked in ${entered} lives`);
+  });
+});
