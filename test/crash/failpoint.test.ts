@@ -35,7 +35,7 @@ describe('a process that dies at a failpoint', () => {
   let rig: CrashRig;
   let armFile: string;
   before(async () => {
-    rig = await CrashRig.start({ seed, sizeMiB });
+    rig = await CrashRig.start({ seed, sizeMiB, whenFull: 'throttle' });
     armFile = join(rig.gateway.folder, 'armed');
   });
   after(async () => {
@@ -134,7 +134,7 @@ describe('a restore that dies at a failpoint', () => {
   let rig: CrashRig;
   let directory: string;
   before(async () => {
-    rig = await CrashRig.start({ seed, sizeMiB });
+    rig = await CrashRig.start({ seed, sizeMiB, whenFull: 'throttle' });
     directory = join(rig.gateway.dataDir, 'volumes', rig.volume);
     await rig.load('nbd', (count) => count < 1500);
     await rig.loseDataDirectory();

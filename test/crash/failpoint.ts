@@ -114,7 +114,7 @@ export const failpointsUnderLoad: readonly Failpoint[] = [
   {
     name: 'a commit has reached the engine, and no superblock',
     file: 'engine/reclaimer.js',
-    after: 'this.replication = state;',
+    after: 'this.replication = { ...state, keeping, cursor: stands ? cursor : state.cursor };',
     passagesMax: 20,
   },
   {
@@ -237,5 +237,5 @@ export const failpointsInRestore: readonly RestoreFailpoint[] = [
 export const failpointAfterRestore: Failpoint = {
   name: 'volume.json is there',
   file: 'remote/restore.js',
-  before: 'return { uuid, name, sizeBytes, recoveryPoint: lastGroup, detached: !takeOver, loss, lostBlocks };',
+  before: 'return { uuid, name, sizeBytes, recoveryPoint: point, snapshots, detached: !takeOver, loss, lostBlocks };',
 };

@@ -33,7 +33,7 @@ const mebibyte = 1024 * 1024;
 
 export async function recoverFullBuffer(options: FullBufferOptions): Promise<RecoveryCost> {
   const { seed, bufferMiB, sizeMiB } = options;
-  const rig = await CrashRig.start({ seed, bufferMiB, sizeMiB });
+  const rig = await CrashRig.start({ seed, bufferMiB, sizeMiB, whenFull: 'throttle' });
   const { gateway } = rig;
   const away = `${gateway.storeDirectory}-away`;
   try {

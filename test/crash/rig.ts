@@ -18,6 +18,8 @@ export interface RigOptions extends Omit<GatewayOptions, 'volumes'> {
   readonly seed: number;
   readonly sizeMiB?: number;
   readonly bufferMiB?: number;
+  /** throttle: what is written is uploaded, write after write. */
+  readonly whenFull?: 'track' | 'throttle';
 }
 
 const volume = 'crash';
@@ -38,14 +40,14 @@ export class CrashRig {
   }
 
   static async start(options: RigOptions): Promise<CrashRig> {
-    const { seed, sizeMiB = 32, bufferMiB = 64, ...others } = options;
+    const { seed, sizeMiB = 32, bufferMiB = 64, whenFull = 'track', ...others } = options;
     const gateway = await TestGateway.start({
       ...others,
       volumes: [
         {
           name: volume,
           size: `${sizeMiB}MiB`,
-          buffer: { size: `${bufferMiB}MiB` },
+          buffer: { size: `${bufferMiB}MiB`, whenFull },
           replicate: { interval: '100ms', segmentSize: '256KiB' },
         },
       ],
