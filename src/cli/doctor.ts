@@ -172,9 +172,10 @@ async function checkStore({ configuration, random }: DoctorOptions): Promise<Fin
       await store.close();
     }
   });
-  if (refusal === undefined) return finding;
+  // A store that is not there at all refuses deletes as well, which says nothing.
+  if (refusal === undefined || finding.verdict !== 'ok') return finding;
   const text = `${finding.text}; it lets nobody delete, so that the bucket grows with every write: ${deletionAdvice}`;
-  return { ...finding, verdict: finding.verdict === 'ok' ? 'note' : finding.verdict, text };
+  return { ...finding, verdict: 'note', text };
 }
 
 const deletionAdvice = 'allow s3:DeleteObject, or say that this is meant by compaction: off of each volume';
