@@ -39,7 +39,8 @@ const ALLOCATIONS_AT_ONCE = 64;
 
 /** Is told what a step is about to change in the image, before it does. */
 export interface StepWatcher {
-  moving(newest: Overlay): Promise<void>;
+  /** `blocks`: those in the table of `newest`, ascending. */
+  moving(newest: Overlay, blocks: Uint32Array): Promise<void>;
 }
 
 export class Destager {
@@ -115,8 +116,8 @@ export class Destager {
     if (collected.lsn === this.cursor.lsn) return false;
     const through = collected.lsn - 1;
     const { table, extents } = this.newest;
-    await this.watcher.moving(this.newest);
     const blocks = table.sortedBlocks();
+    await this.watcher.moving(this.newest, blocks);
     await this.filled?.overwrite(this.newest, blocks);
     // Long zero ranges may write sums out.
     if (extents.count > 0) await this.filled?.settleImage();
@@ -164,7 +165,11 @@ export class Destager {
    * Sound, because each of these blocks has a version in the log that is newer than the image's, durable, and kept until it
    * is destaged in its turn: until then neither reads nor a recovery look for it in the image.
    */
-  async freeAhead(durableLsn: Lsn): Promise<boolean> {
+  freeAhead(durableLsn: Lsn): Promise<boolean> {
+    return this.alone(() => this.freeAheadAlone(durableLsn));
+  }
+
+  private async freeAheadAlone(durableLsn: Lsn): Promise<boolean> {
     const { extents, table } = this.overlay;
     const isDue = (lsn: Lsn): boolean => lsn > this.freedThrough && lsn <= durableLsn;
     const due = [...extents].filter(({ lsn, keepAllocated }) => isDue(lsn) && !keepAllocated);
