@@ -12,10 +12,6 @@ const full = new Uint32Array(WORDS).fill(0xffff_ffff);
 export class BlockSet {
   private readonly groups = new Map<number, Uint32Array>();
 
-  get isEmpty(): boolean {
-    return this.groups.size === 0;
-  }
-
   /** Numbers of the groups that have something in them. */
   groupNumbers(): IterableIterator<number> {
     return this.groups.keys();

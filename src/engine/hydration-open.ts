@@ -1,6 +1,6 @@
 /** Makes and opens what a restored volume needs while its content still comes from the bucket. */
 import { GatewayError } from '../base/errors.js';
-import { BLOCK_BYTES, LOGICAL_BLOCK_BYTES, type Lsn } from '../base/units.js';
+import { BLOCK_BYTES, type Lsn } from '../base/units.js';
 import type { Checksums } from '../ports/checksum.js';
 import type { Disk } from '../ports/disk.js';
 import type { RestoreSource } from '../ports/hydration.js';
@@ -12,8 +12,8 @@ import type { Overlay } from './overlay.js';
 import { readRestoreRecord, writeRestoreRecord, type RestoreRecord } from './restore-record.js';
 import {
   layOut,
+  restoredIdentity,
   sealDirectory,
-  VOLUME_FORMAT_VERSION,
   type NewVolume,
   type VolumeIdentity,
 } from './volume-directory-format.js';
@@ -28,14 +28,7 @@ export async function createHydrating(
   options: NewVolume & { readonly uuid: string; readonly source: RestoreSource; readonly pins: readonly string[] },
 ): Promise<void> {
   const { disk, checksums, source, pins } = options;
-  const identity: VolumeIdentity = {
-    formatVersion: VOLUME_FORMAT_VERSION,
-    uuid: options.uuid,
-    name: options.name,
-    logicalBlockBytes: LOGICAL_BLOCK_BYTES,
-    origin: 'restored',
-    holes: 'remote',
-  };
+  const identity = restoredIdentity(options, 'remote');
   await layOut(options, identity);
   await BlockBitmap.create(disk, OVERWRITTEN);
   await writeRestoreRecord(disk, checksums, { source, progress: { segmentsThrough: 0, pins }, complete: false });

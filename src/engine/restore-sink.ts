@@ -5,15 +5,15 @@
  * never written read as zero.
  */
 import { assert } from '../base/assert.js';
-import { BLOCK_BYTES, LOGICAL_BLOCK_BYTES, type BlockNumber, type Lsn } from '../base/units.js';
+import { BLOCK_BYTES, type BlockNumber, type Lsn } from '../base/units.js';
 import type { Clock } from '../ports/clock.js';
 import type { DiskFile } from '../ports/disk.js';
 import type { ReplicationState } from '../ports/replication.js';
 import { Sums } from './sums.js';
 import {
   layOut,
+  restoredIdentity,
   sealDirectory,
-  VOLUME_FORMAT_VERSION,
   type NewVolume,
   type VolumeIdentity,
 } from './volume-directory-format.js';
@@ -56,14 +56,7 @@ export class RestoreSink {
   }
 
   static async create(options: RestoreSinkOptions): Promise<RestoreSink> {
-    const identity: VolumeIdentity = {
-      formatVersion: VOLUME_FORMAT_VERSION,
-      uuid: options.uuid,
-      name: options.name,
-      logicalBlockBytes: LOGICAL_BLOCK_BYTES,
-      origin: 'restored',
-      holes: 'zero',
-    };
+    const identity = restoredIdentity(options, 'zero');
     await layOut(options, identity);
     const image = await options.disk.open('image', { mode: 'write', lane: 'image' });
     const sums = await options.disk.open('sums', { mode: 'write', lane: 'image' });

@@ -30,7 +30,6 @@ export interface RoundOptions {
   readonly unread: BlockSet;
   readonly cursor: LogCursor;
   readonly sizeBytes: number;
-  readonly wallMs: number;
   readonly disk: Disk;
   readonly image: Image;
   readonly checksums: Checksums;
@@ -40,8 +39,6 @@ export interface RoundOptions {
 export class Round {
   readonly number: number;
   readonly cursor: LogCursor;
-  readonly sizeBytes: number;
-  readonly wallMs: number;
   private readonly options: RoundOptions;
   private readonly spill: Spill;
   private readonly buffer: Uint8Array;
@@ -51,19 +48,17 @@ export class Round {
   constructor(options: RoundOptions) {
     this.number = options.number;
     this.cursor = options.cursor;
-    this.sizeBytes = options.sizeBytes;
-    this.wallMs = options.wallMs;
     this.options = options;
     this.spill = new Spill(options.disk, options.checksums);
     this.buffer = options.checksums.alignedBuffer(RUN_BLOCKS_MAX * BLOCK_BYTES);
   }
 
   /** Keeps what a step of the destager is about to overwrite; false: that is more than can be kept. */
-  async moving(newest: Overlay): Promise<boolean> {
+  async moving(newest: Overlay, blocks: Uint32Array): Promise<boolean> {
     const { unread } = this.options;
     const touched: BlockNumber[] = [];
     const isDue = (block: BlockNumber): boolean => unread.has(block) && !this.spill.has(block);
-    for (const block of newest.table.sortedBlocks()) if (isDue(block)) touched.push(block);
+    for (const block of blocks) if (isDue(block)) touched.push(block);
     for (const { start, end } of newest.extents)
       for (const block of unread.within(start, end)) {
         if (!this.spill.has(block)) touched.push(block);

@@ -86,16 +86,16 @@ export class Rounds {
   }
 
   /** A step of the destager is about to change these blocks of the image. */
-  async moving(newest: Overlay): Promise<void> {
+  async moving(newest: Overlay, blocks: Uint32Array): Promise<void> {
     if (!this.tracking) return;
-    if (this.round !== undefined) await this.keep(this.round, newest);
-    for (const block of newest.table.sortedBlocks()) this.dirty.add(block, 1);
+    if (this.round !== undefined) await this.keep(this.round, newest, blocks);
+    for (const block of blocks) this.dirty.add(block, 1);
     for (const { start, end } of newest.extents) this.dirty.add(start, end - start);
   }
 
-  private async keep(round: Round, newest: Overlay): Promise<void> {
+  private async keep(round: Round, newest: Overlay, blocks: Uint32Array): Promise<void> {
     try {
-      if (!(await round.moving(newest))) await this.abandon('one change overwrites too much of it');
+      if (!(await round.moving(newest, blocks))) await this.abandon('one change overwrites too much of it');
     } catch (error) {
       // Nothing that was promised hangs on it: the next round sends what this one would have.
       await this.abandon(error instanceof Error ? error.message : String(error));

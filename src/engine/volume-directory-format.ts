@@ -26,6 +26,15 @@ export interface VolumeIdentity {
   readonly holes: 'zero' | 'remote';
 }
 
+/** The identity of a volume that is made from a bucket. */
+export function restoredIdentity(
+  { uuid, name }: Pick<VolumeIdentity, 'uuid' | 'name'>,
+  holes: VolumeIdentity['holes'],
+): VolumeIdentity {
+  const logicalBlockBytes = LOGICAL_BLOCK_BYTES;
+  return { formatVersion: VOLUME_FORMAT_VERSION, uuid, name, logicalBlockBytes, origin: 'restored', holes };
+}
+
 /** undefined: an empty or missing directory. */
 export async function readIdentity(disk: Disk): Promise<VolumeIdentity | undefined> {
   if (!(await disk.exists('volume.json'))) {

@@ -271,7 +271,9 @@ export const mutations: readonly Mutation[] = [
   {
     name: 'overwrite what a round has not sent yet',
     kinds: [10, 11],
-    patches: [engine('rounds', 'if (this.round !== undefined)\n            await this.keep(this.round, newest);', '')],
+    patches: [
+      engine('rounds', 'if (this.round !== undefined)\n            await this.keep(this.round, newest, blocks);', ''),
+    ],
   },
   {
     name: 'let the log go before the dirty map is durable',

@@ -1,50 +1,16 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { GatewayError } from '../../../src/base/errors.js';
-import { restoreFull } from '../../../src/remote/restore.js';
 import type { Restored, RestoreOptions } from '../../../src/remote/restore.js';
 import { openCheckpoint } from '../../../src/remote/checkpoint.js';
-import { plainChecksums } from '../../fake/checksums.js';
-import { RecordedLog } from '../../fake/log.js';
-import { MemoryDisk } from '../../fake/memory-disk.js';
 import { SeededRandom } from '../../fake/random.js';
-import { BLOCK, Rig, testMaster } from '../../fake/replication-rig.js';
-
-async function restore(rig: Rig, options: Partial<RestoreOptions>): Promise<Restored & { readonly image: Uint8Array }> {
-  let image = new Uint8Array(0);
-  const restored = await restoreFull({
-    store: rig.store,
-    masters: [testMaster()],
-    volume: 'disk0',
-    takeOver: false,
-    acceptLoss: false,
-    reader: 'test',
-    checksums: plainChecksums,
-    clock: rig.clock,
-    random: new SeededRandom(1234),
-    log: new RecordedLog(),
-    scratch: new MemoryDisk(),
-    openTarget: ({ sizeBytes }) => {
-      image = new Uint8Array(sizeBytes);
-      return Promise.resolve({
-        sink: {
-          write: (first, bytes, start, count) => {
-            image.set(bytes.slice(start, start + count * BLOCK), first * BLOCK);
-            return Promise.resolve();
-          },
-          finish: () => Promise.resolve(),
-        },
-      });
-    },
-    ...options,
-  });
-  return { ...restored, image };
-}
+import { BLOCK, Rig } from '../../fake/replication-rig.js';
+import { restoredImage } from '../../fake/restored-image.js';
 
 const snapshot = (rig: Rig, name: string): number => rig.write([{ kind: 'snapshot', name, snapshotLsn: 0 }]);
 
 async function restoresExactly(rig: Rig, name: string, lsn: number): Promise<Restored> {
-  const restored = await restore(rig, { snapshot: name });
+  const restored = await restoredImage(rig, { snapshot: name });
   assert.equal(restored.recoveryPoint.lsn, lsn, name);
   assert.equal(Buffer.compare(restored.image, rig.log.imageAt(lsn)), 0, name);
   return restored;
@@ -69,7 +35,7 @@ describe('restore of a snapshot', () => {
       await rig.drain();
       await rig.kill();
       for (const [name, lsn] of taken) await restoresExactly(rig, name, lsn);
-      const newest = await restore(rig, {});
+      const newest = await restoredImage(rig, {});
       assert.equal(newest.recoveryPoint.lsn, rig.log.lastLsn);
       assert.deepEqual(
         newest.snapshots.map(({ name, point }) => [name, point.lsn]),
@@ -157,7 +123,7 @@ describe('restore of a snapshot', () => {
     await rig.drain();
     await rig.kill();
     const refused = async (options: Partial<RestoreOptions>, code: string, text: RegExp): Promise<void> => {
-      await assert.rejects(restore(rig, options), (error: unknown) => {
+      await assert.rejects(restoredImage(rig, options), (error: unknown) => {
         assert.ok(error instanceof GatewayError);
         assert.equal(error.code, code);
         assert.match(error.message, text);
