@@ -23,6 +23,18 @@ export interface SessionReport {
   readonly connections: number;
 }
 
+export interface SnapshotReport {
+  readonly name: string;
+  /** Its place in the order of writes. */
+  readonly lsn: number;
+  readonly timeMs: number;
+  /** pending: durable here, and not yet in the bucket with all that a restore needs. */
+  readonly state: 'pending' | 'complete';
+  readonly sizeBytes: number;
+  /** Of the blocks that do not read as zero; undefined while it is pending. */
+  readonly referencedBytes: number | undefined;
+}
+
 export interface GatewayView {
   readonly version: string;
   /** Every volume is open and every listener is up. */
@@ -36,6 +48,11 @@ export interface GatewayView {
   scrub(volume: string, heal: boolean): Operation;
   /** A receipt of the newest recovery point as text. @throws GatewayError not-found, not-supported, disk-full */
   receipt(volume: string): Promise<string>;
+  /** Oldest first. @throws GatewayError not-found, not-supported, store-unreachable */
+  snapshots(volume: string): readonly SnapshotReport[];
+  /** Everything acknowledged before this call is in it; resolves once it is durable here. Without a name: the time. */
+  createSnapshot(volume: string, name: string | undefined): Promise<SnapshotReport>;
+  deleteSnapshot(volume: string, snapshot: string): Promise<void>;
   operation(id: string): Operation | undefined;
   bandwidth(): BandwidthReports;
   changeBandwidth(change: BandwidthChange): void;

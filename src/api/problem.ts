@@ -30,6 +30,7 @@ const statuses: Partial<Readonly<Record<ErrorCode, number>>> = {
   'not-supported': 501,
   'volume-closed': 503,
   'disk-full': 503,
+  'buffer-full': 503,
   'store-unreachable': 503,
 };
 

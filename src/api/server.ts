@@ -16,6 +16,7 @@ import { isAllowedHost, needsToken } from './guard.js';
 import { addHealthRoutes } from './health-route.js';
 import { addLaterRoutes } from './later-route.js';
 import { problemContentType, problemFrom, problemOf } from './problem.js';
+import { addSnapshotRoutes } from './snapshot-route.js';
 import { addVolumeRoutes } from './volume-route.js';
 
 export type ApiServer = FastifyInstance;
@@ -50,6 +51,7 @@ export async function createApi(options: ApiOptions): Promise<ApiServer> {
   addErrors(app, log);
   addHealthRoutes(app, gateway, metrics);
   addVolumeRoutes(app, gateway);
+  addSnapshotRoutes(app, gateway);
   addBandwidthRoutes(app, gateway);
   addLaterRoutes(app);
   return app;

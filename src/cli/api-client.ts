@@ -38,15 +38,20 @@ export class ApiClient {
     return this.#ask('GET', path);
   }
 
-  post(path: string): Promise<unknown> {
-    return this.#ask('POST', path);
+  post(path: string, json?: object): Promise<unknown> {
+    return this.#ask('POST', path, json);
   }
 
-  async #ask(method: 'GET' | 'POST', path: string): Promise<unknown> {
+  delete(path: string): Promise<unknown> {
+    return this.#ask('DELETE', path);
+  }
+
+  async #ask(method: 'GET' | 'POST' | 'DELETE', path: string, json?: object): Promise<unknown> {
     const answer = await sendRequest({
       address: this.#address,
       method,
       path,
+      json,
       timeoutMs,
       ...(this.#token === undefined ? {} : { token: this.#token }),
     });

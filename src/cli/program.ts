@@ -65,6 +65,7 @@ export function createProgram(options: ProgramOptions): Command {
     .exitOverride();
   addServe(program, options);
   addClientCommands(program, options);
+  addSnapshotCommands(program, options);
   addTrustCommands(program, options);
   addLocalCommands(program, options);
   addRemoteCommands(program, options);
@@ -192,6 +193,43 @@ function addTrustCommands(program: Command, { terminal, exit }: ProgramOptions):
         await operate({ path, title, done, json, client: await connect(flags), terminal, clock: new SystemClock() }),
       );
     });
+}
+
+/** Snapshots of a running gateway's volumes. */
+function addSnapshotCommands(program: Command, { terminal, exit }: ProgramOptions): void {
+  const snapshot = program.command('snapshot').description('create, list and delete snapshots');
+  const command = (usage: string, description: string): Command =>
+    snapshot
+      .command(usage)
+      .description(description)
+      .option(...configOption)
+      .option(...apiOption)
+      .option('--json', 'as JSON');
+  const given = async (volume: string, flags: ClientFlags) => ({
+    volume,
+    client: await ApiClient.open(await findConfiguration(flags), flags.api),
+    terminal,
+    json: flags.json === true,
+  });
+  command(
+    'create <volume> [name]',
+    'everything acknowledged before the call is in it; named by the time by default',
+  ).action(async (volume: string, name: string | undefined, flags: ClientFlags) => {
+    const { createSnapshot } = await import('./snapshot.js');
+    exit(await createSnapshot({ ...(await given(volume, flags)), ...(name === undefined ? {} : { name }) }));
+  });
+  command('list <volume>', 'the snapshots of a volume, oldest first').action(
+    async (volume: string, flags: ClientFlags) => {
+      const { listSnapshots } = await import('./snapshot.js');
+      exit(await listSnapshots(await given(volume, flags)));
+    },
+  );
+  command('delete <volume> <name>', 'give a snapshot up').action(
+    async (volume: string, name: string, flags: ClientFlags) => {
+      const { deleteSnapshot } = await import('./snapshot.js');
+      exit(await deleteSnapshot({ ...(await given(volume, flags)), name }));
+    },
+  );
 }
 
 /** Commands that need no gateway. */
@@ -333,12 +371,11 @@ function addRemoteCommands(program: Command, { terminal, exit }: ProgramOptions)
     .option('--full', 'copy everything before the volume is used (the only way in this version)')
     .option('--as <name>', 'the name of the restored volume')
     .option('--take-over', 'continue the volume itself: this gateway becomes its owner')
-    .option('--snapshot <name>', 'not supported by this version')
+    .option('--snapshot <name>', 'this snapshot instead of the newest recovery point, as a copy')
     .option('--receipt <file>', 'refuse a bucket that is older than this receipt')
     .option('--accept-loss', 'take what lies before a gap in the history')
     .option('--data-dir <dir>', 'the gateway’s data directory; default: that of the configuration')
     .action(async (volume: string, flags: RestoreFlags) => {
-      if (flags.snapshot !== undefined) refuseLater('restore --snapshot', 'restore the newest recovery point');
       if (flags.full !== true) refuseLater('restoring while the volume is in use', 'add --full');
       const { restore } = await import('./restore.js');
       exit(await restore({ volume, flags, terminal, random: new SystemRandom(), clock: new SystemClock() }));

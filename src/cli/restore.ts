@@ -58,6 +58,7 @@ export async function restore(options: RestoreOptions): Promise<ExitCode> {
       volume,
       as: flags.as,
       takeOver: flags.takeOver === true,
+      snapshot: flags.snapshot,
       receipt,
       acceptLoss: flags.acceptLoss === true,
       ports: createSystemPorts(),

@@ -58,7 +58,7 @@ export function table(volumes: readonly VolumeReport[]): string {
 }
 
 /** No lines, two blanks between columns. */
-const plain = {
+export const plain = {
   ...Object.fromEntries(
     ['top', 'top-mid', 'top-left', 'top-right', 'bottom', 'bottom-mid', 'bottom-left', 'bottom-right'].map((part) => [
       part,

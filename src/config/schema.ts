@@ -127,7 +127,7 @@ function timeZone(raw: unknown): string {
 }
 
 const noTls = 'leave it out, and put TLS in front of the gateway (stunnel, ssh) where the network is not trusted';
-const noSnapshots = 'leave it out: only the newest recovery point is kept';
+const noSnapshots = 'leave it out and run keepgate snapshot create from a timer';
 
 function notEmpty(raw: unknown): boolean {
   return raw !== null && !(Array.isArray(raw) && raw.length === 0);

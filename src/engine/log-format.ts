@@ -76,6 +76,14 @@ export interface LogRecord {
   readonly snapshotLsn: Lsn;
 }
 
+/** A snapshot, or the end of the one with LSN `snapshotLsn` (0: a snapshot). */
+export interface SnapshotRecord {
+  readonly lsn: Lsn;
+  readonly name: string;
+  readonly snapshotLsn: Lsn;
+  readonly wallMs: number;
+}
+
 export interface LogBatch {
   readonly file: number;
   readonly offset: number;

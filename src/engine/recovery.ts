@@ -16,7 +16,7 @@ import { BLOCK_BYTES, type Lsn } from '../base/units.js';
 import type { Checksums } from '../ports/checksum.js';
 import type { Disk } from '../ports/disk.js';
 import type { LogCursor } from '../ports/replication.js';
-import type { BatchClaim, LogBatch } from './log-format.js';
+import type { BatchClaim, LogBatch, SnapshotRecord } from './log-format.js';
 import type { LogFiles } from './log-files.js';
 import { LogCopy, repairFromCopy } from './log-copy.js';
 import { logFileName, LogReader } from './log-reader.js';
@@ -43,6 +43,8 @@ export interface Recovered {
   /** Batches read back, and when the oldest of them was acknowledged (milliseconds since 1970, 0: none). */
   readonly batches: number;
   readonly oldestMs: number;
+  /** In order. */
+  readonly snapshots: readonly SnapshotRecord[];
 }
 
 export interface RecoveryOptions {
@@ -99,8 +101,8 @@ async function recoverWith(options: Recovery, unproven: LogBatch[]): Promise<Omi
     cursor = batch.next;
   }
   const firstLsn = superblock.clean ? head.lsn : head.lsn + LSN_GAP;
-  const { sizeBytes, dataLsn, batches, oldestMs } = found;
-  return { head, firstLsn, sizeBytes, dataLsn, batches, oldestMs };
+  const { sizeBytes, dataLsn, batches, oldestMs, snapshots } = found;
+  return { head, firstLsn, sizeBytes, dataLsn, batches, oldestMs, snapshots };
 }
 
 /** What the batches of the log say, each noted once and in order. */
@@ -109,6 +111,7 @@ class Findings {
   dataLsn: Lsn;
   batches = 0;
   oldestMs = 0;
+  readonly snapshots: SnapshotRecord[] = [];
   private readonly replicatedLsn: Lsn;
 
   constructor({ tail, replication }: Superblock) {
@@ -119,6 +122,10 @@ class Findings {
   note(batch: LogBatch): void {
     for (const record of batch.records) {
       if (record.kind === 'resize') this.sizeBytes = record.sizeBytes;
+      if (record.kind === 'snapshot') {
+        const { lsn, name, snapshotLsn } = record;
+        this.snapshots.push({ lsn, name, snapshotLsn, wallMs: batch.wallMs });
+      }
       if (record.kind === 'mark' || record.kind === 'epoch') continue;
       this.dataLsn = record.lsn;
       if (this.oldestMs === 0 && record.lsn > this.replicatedLsn) this.oldestMs = batch.wallMs;

@@ -19,6 +19,7 @@ import { holesEnd, openFilledBlocks, readRecordOf } from './hydration-open.js';
 import { Image } from './image.js';
 import { Log } from './log.js';
 import { LogFiles } from './log-files.js';
+import type { SnapshotRecord } from './log-format.js';
 import { LogReader } from './log-reader.js';
 import { Overlay } from './overlay.js';
 import { Reclaimer, type LogFollower } from './reclaimer.js';
@@ -71,6 +72,8 @@ export interface VolumeParts {
   readonly hydration: Hydration | undefined;
   /** When the oldest record that was found and is not replicated was acknowledged, 0: none. */
   readonly oldestPendingMs: number;
+  /** Found in the log. */
+  readonly snapshotRecords: readonly SnapshotRecord[];
   /** Filled in by the volume. */
   readonly events: VolumeEvents;
   close(): Promise<void>;
@@ -292,6 +295,7 @@ async function openLocked(
     healer,
     hydration,
     oldestPendingMs: recovered.oldestMs,
+    snapshotRecords: recovered.snapshots,
     events,
     close,
   };

@@ -18,6 +18,7 @@ import { ByteReader } from './byte-reader.js';
 import { BufferPool } from './buffer-pool.js';
 import type { Hydration } from './hydration.js';
 import { JoinedCompletion } from './log.js';
+import type { SnapshotRecord } from './log-format.js';
 import { BlockWrite } from './partial-write.js';
 import { PendingAges } from './pending-ages.js';
 import { openVolumeParts, type VolumeOptions, type VolumeParts } from './volume-open.js';
@@ -51,6 +52,8 @@ export class Volume implements BlockDevice {
   private closed = false;
   private fatal: Error | undefined;
   private readonly refusal: WriteRefusal;
+  /** Found in the log, or made since: oldest first. */
+  readonly snapshotRecords: SnapshotRecord[];
   private checksumErrors = 0;
   private healedBlocks = 0;
 
@@ -60,6 +63,7 @@ export class Volume implements BlockDevice {
     this.name = options.name;
     this.uuid = parts.identity.uuid;
     this.writeProtected = options.readOnly;
+    this.snapshotRecords = [...parts.snapshotRecords];
     this.pool = new BufferPool(options.checksums);
     const { reclaimer, rounds, destager } = parts;
     this.roundSource = {
@@ -412,6 +416,24 @@ export class Volume implements BlockDevice {
     await this.forceFlush();
     this.parts.size.bytes = sizeBytes;
     await this.parts.reclaimer.recordSoon();
+  }
+
+  /**
+   * Takes a snapshot, or ends the one with LSN `snapshotLsn`: a record behind everything that was acknowledged before this
+   * call. Resolves once it is durable.
+   */
+  async recordSnapshot(name: string, snapshotLsn: Lsn): Promise<SnapshotRecord> {
+    if (this.closed || this.fatal !== undefined)
+      throw new GatewayError('volume-closed', `volume ${this.name} is closed`);
+    if (!this.parts.log.hasRoomForZeros) {
+      throw new GatewayError('buffer-full', `the buffer of volume ${this.name} is full; try again once it drained`);
+    }
+    const lsn = this.parts.log.appendSnapshot(Buffer.from(name), snapshotLsn);
+    const record = { lsn, name, snapshotLsn, wallMs: Math.floor(this.options.clock.wallMs()) };
+    this.snapshotRecords.push(record);
+    this.commit();
+    await this.forceFlush();
+    return record;
   }
 
   /** Makes everything acknowledged durable; the LSN that is. */

@@ -6,6 +6,7 @@
  * (P9); a fenced volume, or one that turns out to be older than its remote, takes no more writes unless whenFenced says
  * so (P7); what the replicator committed goes to the superblock before log space goes (the engine's, P4).
  */
+import type { SnapshotReport } from '../api/gateway-view.js';
 import { GatewayError } from '../base/errors.js';
 import type { ErrorCode } from '../base/errors.js';
 import { IoStats } from '../base/io-stats.js';
@@ -37,6 +38,7 @@ import { ReceiptLine } from './receipt-line.js';
 import { RemoteCopyLine } from './remote-copy-line.js';
 import type { ReplicationLine, ReplicationListener } from './replication-thread.js';
 import { ScrubLine } from './scrub-line.js';
+import { SnapshotLine } from './snapshot-line.js';
 import type { ScrubReport } from './scrubber.js';
 import { idleReplication, openingStatus } from './volume-placeholder.js';
 
@@ -94,6 +96,7 @@ export class GatewayVolume implements Drainable {
   readonly #follower = new FollowerLine();
   #attached = false;
   readonly #scrubs: ScrubLine;
+  readonly #snapshots: SnapshotLine;
   #takingOver: { readonly resolve: () => void; readonly reject: (error: GatewayError) => void } | undefined;
   #closed = false;
   #replication: ReplicationStatus | undefined;
@@ -112,6 +115,7 @@ export class GatewayVolume implements Drainable {
     this.name = configuration.name;
     this.#options = options;
     this.#remoteCopy = new RemoteCopyLine(clock);
+    this.#snapshots = new SnapshotLine(clock);
     this.#receipts = new ReceiptLine({ outlet: options.replication?.outlet, clock, log });
     this.#scrubs = new ScrubLine({
       configuration,
@@ -347,6 +351,9 @@ export class GatewayVolume implements Drainable {
       case 'receipt':
         this.#receipts.received(message);
         return;
+      case 'snapshots':
+        this.#snapshots.received(message);
+        return;
       case 'scrubbing':
       case 'liveSums':
       case 'scrubbed':
@@ -485,6 +492,40 @@ export class GatewayVolume implements Drainable {
     const kept = await newestKept(this.#options.disk);
     if (kept === undefined) throw new GatewayError('not-found', `volume ${this.name} has no receipt yet`);
     return kept;
+  }
+
+  // Snapshots
+
+  /** Oldest first. */
+  snapshots(): SnapshotReport[] {
+    return this.#snapshots.list(this.#snapshotTarget());
+  }
+
+  /** Everything that was acknowledged before this call is in it; resolves once it is durable here. */
+  async createSnapshot(name: string | undefined): Promise<SnapshotReport> {
+    return this.#snapshots.create(this.#recordingTarget(), name);
+  }
+
+  async deleteSnapshot(name: string): Promise<void> {
+    return this.#snapshots.delete(this.#recordingTarget(), name);
+  }
+
+  #snapshotTarget(): Volume {
+    if (this.#line === undefined) {
+      throw new GatewayError(
+        'not-supported',
+        `volume ${this.name} does not replicate, and snapshots lie in the bucket`,
+      );
+    }
+    if (this.#volume === undefined) throw new GatewayError('volume-closed', `volume ${this.name} is not open`);
+    return this.#volume;
+  }
+
+  /** What is recorded while replication has ended for good would never come true. */
+  #recordingTarget(): Volume {
+    const volume = this.#snapshotTarget();
+    if (this.#refusal !== undefined) throw this.#refusal;
+    return volume;
   }
 
   // Status

@@ -7,7 +7,7 @@
  */
 import { hostname } from 'node:os';
 import { join } from 'node:path';
-import type { GatewayView, Operation } from '../api/gateway-view.js';
+import type { GatewayView, Operation, SnapshotReport } from '../api/gateway-view.js';
 import { createApi, listenApi } from '../api/server.js';
 import type { ApiServer } from '../api/server.js';
 import { BandwidthGovernor } from '../bandwidth/governor.js';
@@ -305,6 +305,18 @@ export class Gateway implements GatewayView, VolumeDirectory {
   async receipt(name: string): Promise<string> {
     const volume = this.#volumeNamed(name);
     return volume.receipt();
+  }
+
+  snapshots(name: string): readonly SnapshotReport[] {
+    return this.#volumeNamed(name).snapshots();
+  }
+
+  async createSnapshot(name: string, snapshot: string | undefined): Promise<SnapshotReport> {
+    return this.#volumeNamed(name).createSnapshot(snapshot);
+  }
+
+  async deleteSnapshot(name: string, snapshot: string): Promise<void> {
+    return this.#volumeNamed(name).deleteSnapshot(snapshot);
   }
 
   operation(id: string): Operation | undefined {

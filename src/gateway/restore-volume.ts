@@ -23,6 +23,7 @@ export interface RestoreVolumeOptions {
   readonly volume: string;
   readonly as: string | undefined;
   readonly takeOver: boolean;
+  readonly snapshot: string | undefined;
   readonly receipt: Receipt | undefined;
   readonly acceptLoss: boolean;
   readonly ports: SystemPorts;
@@ -51,7 +52,7 @@ export async function restoreVolume(options: RestoreVolumeOptions): Promise<Rest
 }
 
 async function restoreLocked(options: RestoreVolumeOptions): Promise<Restored> {
-  const { dataDir, store, master, ports, log, receipt, as, signal, progress } = options;
+  const { dataDir, store, master, ports, log, receipt, as, snapshot, signal, progress } = options;
   const { checksums, clock, random } = ports;
   const scratch = join(dataDir, 'restoring');
   /** Set once this restore, and nobody before it, has made the directory. */
@@ -66,6 +67,7 @@ async function restoreLocked(options: RestoreVolumeOptions): Promise<Restored> {
       volume: options.volume,
       ...(as === undefined ? {} : { as }),
       takeOver: options.takeOver,
+      ...(snapshot === undefined ? {} : { snapshot }),
       ...(receipt === undefined ? {} : { receipt }),
       acceptLoss: options.acceptLoss,
       reader: hostname(),

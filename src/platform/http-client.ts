@@ -5,8 +5,10 @@ import type { ListenAddress } from '../ports/stream.js';
 
 export interface HttpRequest {
   readonly address: ListenAddress;
-  readonly method: 'GET' | 'POST';
+  readonly method: 'GET' | 'POST' | 'DELETE';
   readonly path: string;
+  /** The body. */
+  readonly json?: object | undefined;
   readonly token?: string;
   readonly timeoutMs: number;
 }
@@ -18,7 +20,8 @@ export interface HttpAnswer {
 
 /** @throws GatewayError gateway-unreachable */
 export function sendRequest(options: HttpRequest): Promise<HttpAnswer> {
-  const { address, method, path, token, timeoutMs } = options;
+  const { address, method, path, json, token, timeoutMs } = options;
+  const body = json === undefined ? undefined : JSON.stringify(json);
   const name =
     address.kind === 'unix'
       ? `unix:${address.path}`
@@ -28,7 +31,12 @@ export function sendRequest(options: HttpRequest): Promise<HttpAnswer> {
       ...(address.kind === 'unix' ? { socketPath: address.path } : { host: address.host, port: address.port }),
       method,
       path,
-      headers: token === undefined ? {} : { authorization: `Bearer ${token}` },
+      headers: {
+        ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
+        ...(body === undefined
+          ? {}
+          : { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) }),
+      },
       agent: false,
       signal: AbortSignal.timeout(timeoutMs),
     });
@@ -47,6 +55,6 @@ export function sendRequest(options: HttpRequest): Promise<HttpAnswer> {
         resolve({ status: response.statusCode ?? 0, body: Buffer.concat(parts).toString('utf8') }),
       );
     });
-    outgoing.end();
+    outgoing.end(body);
   });
 }

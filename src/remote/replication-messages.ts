@@ -2,7 +2,8 @@
  * What a volume's main side and its replication worker tell each other. Everything here survives structured clone.
  *
  *   main -> worker   start, then any number of durable, drain, fetch and receipt, then stop
- *   worker -> main   attached once the remote volume was found or created; state, status, drained, fetched, receipt while it lives;
+ *   worker -> main   attached once the remote volume was found or created; state, status, drained, fetched, receipt,
+ *                    snapshots while it lives;
  *                    fenced or fatal at most once, after which nothing more is sent to the bucket; stopped at last
  */
 import type { ErrorCode } from '../base/errors.js';
@@ -61,6 +62,16 @@ export type RoundAnswer =
   | { readonly to: 'end'; readonly result: Pick<ReplicationState, 'keeping' | 'cursor'> | undefined }
   | { readonly to: 'failed'; readonly result: FetchFailure };
 
+/** A snapshot that is committed. */
+export interface KnownSnapshot {
+  readonly name: string;
+  readonly lsn: Lsn;
+  readonly wallMs: number;
+  readonly sizeBytes: number;
+  /** undefined: its root is not written yet. */
+  readonly referencedBytes: number | undefined;
+}
+
 export type ToReplicator =
   | {
       readonly type: 'start';
@@ -114,6 +125,8 @@ export type FromReplicator =
   | { readonly type: 'fetched'; readonly id: number; readonly result: Uint8Array | FetchFailure }
   /** A receipt as text, or why there is none; id 0: it was due. */
   | { readonly type: 'receipt'; readonly id: number; readonly result: string | FetchFailure }
+  /** The snapshots at the recovery point of `throughLsn`, oldest first: once the bucket was read, and when they change. */
+  | { readonly type: 'snapshots'; readonly throughLsn: Lsn; readonly snapshots: readonly KnownSnapshot[] }
   | { readonly type: 'scrubbing'; readonly id: number; readonly doneBytes: number; readonly totalBytes: number }
   /** What the bucket's newest copy of blocks has for block sums, to be held against the image's. */
   | { readonly type: 'liveSums'; readonly blocks: Float64Array; readonly sums: Uint32Array }

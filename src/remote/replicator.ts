@@ -58,6 +58,7 @@ import type { ObjectSealer } from './seal.js';
 import type { SegmentFacts } from './segment-index.js';
 import { readSegmentHead } from './segment-reader.js';
 import { chainOrigin } from './segment-point.js';
+import { SnapshotNews } from './snapshot-news.js';
 import type { ChainPoint } from './segment-point.js';
 import type { StoreCounters } from './store-observe.js';
 import { RetryingStore } from './store-retry.js';
@@ -131,6 +132,7 @@ export class Replicator {
   readonly #fetcher: Promise<BlockFetcher>;
   #canFetch: (fetcher: BlockFetcher) => void = () => undefined;
   #desk: ReceiptDesk | undefined;
+  #snapshots: SnapshotNews | undefined;
   #scrub: ((progress: (doneBytes: number, totalBytes: number) => void) => Promise<RemoteScrub>) | undefined;
   readonly #reports: StatusReports;
 
@@ -303,6 +305,15 @@ export class Replicator {
       failed: (error) => this.#fail(error),
       warn: (message) => this.#options.log.warn(message),
     });
+    this.#snapshots = new SnapshotNews({
+      keeper,
+      clock,
+      incarnation: this.#incarnation,
+      emit: (message) => this.#emit(message),
+      log: this.#options.log,
+      failed: (error) => this.#fail(error),
+    });
+    this.#snapshots.begin();
     this.#reports.changed();
   }
 
@@ -585,7 +596,9 @@ export class Replicator {
       sent: () => this.#owned?.tail.number ?? 0,
       recorded: () => this.#durable.segmentRecorded,
       deleted: () => this.#reports.changed(),
-      counted: ({ table }) => {
+      counted: (book) => {
+        const { table } = book;
+        this.#snapshots?.tell(book);
         this.#status.remoteObjects = table.objects;
         this.#status.remoteBytes = table.bytes;
         this.#status.remoteLiveBytes = table.liveBytes;

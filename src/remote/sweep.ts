@@ -69,7 +69,7 @@ function other(name: string, parsed: ParsedName, { kept, dies }: SweepOptions): 
 
 /** Names what is dead of the history; returns what is beside it. */
 function history(page: readonly ListedSegment[], options: SweepOptions): Promise<SegmentKey[]> {
-  const { keeper, sealer, epoch, kept, dies } = options;
+  const { keeper, sealer, epoch, dies } = options;
   return keeper.use(async (book) => {
     const ranges = rangesOf(book);
     const strays: SegmentKey[] = [];
@@ -78,7 +78,8 @@ function history(page: readonly ListedSegment[], options: SweepOptions): Promise
       if (range === undefined || key.number < range.first || key.number > range.last) {
         if (key.epoch !== epoch) strays.push(key);
       } else if (!book.table.isLive(key.number) && !(await isFence(key, options))) {
-        dies(sealer.names.segment(key), Math.max(kept.newest, key.number + 1));
+        // Where it died is not known: a snapshot between the newest checkpoint and here may need it.
+        dies(sealer.names.segment(key), Math.max(book.position.number, key.number + 1));
       }
     }
     return strays;

@@ -225,6 +225,29 @@ export const mutations: readonly Mutation[] = [
     ],
   },
   {
+    name: 'let a group go on behind a snapshot',
+    kinds: [0, 1, 3],
+    patches: [
+      remote('group-collector', 'if (isSnapshot(batch)) {', 'if (false) {'),
+      remote('segment-event', 'if (lsn !== groupLastLsn)', 'if (false)'),
+    ],
+  },
+  {
+    name: 'acknowledge a snapshot before it is durable',
+    kinds: [0, 1, 3],
+    patches: [engine('volume', 'await this.forceFlush();\n        return record;', 'return record;')],
+  },
+  {
+    name: 'write no root at a snapshot, and restore what lies behind it',
+    kinds: [0, 1, 3],
+    patches: [
+      remote('snapshot-open', 'if (group.point.number > point.number)', 'if (false)'),
+      remote('snapshot-open', ', untilNumber: point.number', ''),
+      remote('snapshot-open', 'if (samePoint(book.position, point))', 'if (true)'),
+      remote('book-keeper', 'if (stops && isAtSnapshot(book))\n                return;', ''),
+    ],
+  },
+  {
     name: 'upload a payload that has rotted',
     kinds: rotting,
     patches: [

@@ -24,6 +24,7 @@ export async function restoreFrom(
   random: SeededRandom,
   takeOver: boolean,
   slowMs = 0,
+  snapshot?: string,
 ): Promise<RestoredDisk> {
   const life = new Life(scheduler);
   const store = slowMs === 0 ? bucket.attach(life) : slow(bucket.attach(life), life, random.fork(), slowMs);
@@ -34,6 +35,7 @@ export async function restoreFrom(
     masters: [master],
     volume: volumeName,
     takeOver,
+    ...(snapshot === undefined ? {} : { snapshot }),
     acceptLoss: false,
     reader: 'the simulation',
     checksums,

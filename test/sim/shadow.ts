@@ -46,7 +46,7 @@ interface Batch {
 }
 
 const zeroPage = new Uint8Array(BLOCK);
-const kinds = { write: 1, trim: 2, zero: 3, resize: 4 } as const;
+const kinds = { write: 1, trim: 2, zero: 3, resize: 4, snapshot: 5 } as const;
 
 export interface ShadowOptions {
   readonly sizeBytes: number;
@@ -67,6 +67,8 @@ export class Shadow {
   promisedLsn: number;
   /** A power loss must keep everything up to here: flushed, or acknowledged with FUA. */
   durableLsn: number;
+  /** Acknowledged snapshots whose end nobody asked for, and their LSNs. */
+  readonly snapshots = new Map<string, number>();
   private highestLsn: number;
   /** What batches say to be durable. */
   private claims: { readonly lsn: number; readonly durableLsn: number }[] = [];
@@ -138,6 +140,15 @@ export class Shadow {
     if (lsn <= this.durableLsn) return;
     this.checkDurable(lsn, what);
     this.durableLsn = lsn;
+  }
+
+  /** A snapshot was acknowledged that was asked for when `promisedLsn` was `promisedLsn`. */
+  snapshotTaken(name: string, lsn: number, promisedLsn: number): void {
+    if (lsn <= promisedLsn)
+      throw new Violation(`snapshot ${name} is LSN ${lsn}, and LSN ${promisedLsn} was acknowledged before its call`);
+    if (lsn > this.appendedLsn) throw new Violation(`snapshot ${name} is LSN ${lsn}, which is not in the log`);
+    this.flushed(lsn, `snapshot ${name}`);
+    this.snapshots.set(name, lsn);
   }
 
   /** Everything up to lsn must have reached the platter. */
@@ -335,6 +346,7 @@ export class Shadow {
   clone(pathOf: ShadowOptions['pathOf']): Shadow {
     const copy = new Shadow({ ...this.options, pathOf });
     for (const [block, versions] of this.versions) copy.versions.set(block, [...versions]);
+    for (const [name, lsn] of this.snapshots) copy.snapshots.set(name, lsn);
     copy.cuts = [...this.cuts];
     copy.sizes = [...this.sizes];
     copy.appendedLsn = this.appendedLsn;

@@ -80,6 +80,11 @@ class Simulation {
   private lineages: SimHost[] = [];
   /** LSN up to which all lineages are the same. */
   private commonLsn = 0;
+  /** That there ever was: a snapshot may be older than whoever is left. */
+  private readonly everyHost: SimHost[] = [];
+  /** LSN of every snapshot that was acknowledged; no name is given twice. */
+  private readonly snapshotLsns = new Map<string, number>();
+  private snapshots = 0;
 
   constructor(
     private readonly seed: number,
@@ -140,6 +145,7 @@ class Simulation {
     });
     this.hosts.push(host);
     this.lineages.push(host);
+    this.everyHost.push(host);
     this.profile.troubleDisk([host.disk]);
     return host;
   }
@@ -209,6 +215,12 @@ class Simulation {
       depth: 1 + random.below(8),
       admits: (error) => this.admitsError(host, error),
     });
+    if (this.profile.configuration.whenFull === 'throttle' && random.fraction() < 0.3) {
+      const { life } = host;
+      this.scheduler.at(random.below(operations * (quick ? 2 : 80)), () => {
+        if (host.life === life) this.takeSnapshot(host);
+      });
+    }
     const others = this.hosts.filter((other) => other !== host && other.alive).map((other) => this.someLoad(other));
     const choice = random.fraction();
     if (choice < this.profile.disturbed) {
@@ -408,6 +420,11 @@ class Simulation {
       }
       this.restores++;
       this.judgeRestored(restored);
+      const { snapshots } = restored;
+      const { name } = snapshots[random.below(Math.max(1, snapshots.length))] ?? {};
+      if (name === undefined) return restored;
+      this.judgeSnapshot(name, await world.drive(restoreFrom(copy, world, random.fork(), false, 0, name)));
+      this.restores++;
       return restored;
     });
   }
@@ -457,6 +474,48 @@ class Simulation {
     });
     if (admitting.length === 0) throw problems[0] ?? new Violation('the bucket belongs to nobody');
     return admitting;
+  }
+
+  /** `keepgate snapshot create`, and now and then `delete`, in the middle of the load. */
+  private takeSnapshot(host: SimHost): void {
+    const { gateway, life, shadow } = host;
+    if (gateway === undefined || life?.alive !== true || host.device === undefined || this.bucket === undefined) return;
+    const refused = (error: unknown): void => {
+      const codes: readonly ErrorCode[] = ['store-unreachable', 'buffer-full', 'volume-closed', 'fenced', 'not-found'];
+      const known = [...codes, 'remote-ahead', 'remote-forked', ...this.profile.refusals];
+      if (!(error instanceof GatewayError) || !known.includes(error.code))
+        host.violation ??= new Violation(`a snapshot ended with ${String(error)}`);
+    };
+    const [victim] = shadow.snapshots.keys();
+    if (victim !== undefined && this.random.fraction() < 0.25) {
+      shadow.snapshots.delete(victim);
+      gateway.deleteSnapshot(victim).catch(refused);
+      return;
+    }
+    const name = `s${++this.snapshots}`;
+    const { promisedLsn } = shadow;
+    gateway.createSnapshot(name).then(({ lsn }) => {
+      if (life.alive) host.guard(() => shadow.snapshotTaken(name, lsn, promisedLsn));
+      this.snapshotLsns.set(name, lsn);
+    }, refused);
+  }
+
+  /** A snapshot is exactly the state at its record, however long ago that was. */
+  private judgeSnapshot(name: string, { contents, recoveryPoint, lost }: RestoredDisk): void {
+    const { lsn } = recoveryPoint;
+    const acknowledged = this.snapshotLsns.get(name) ?? lsn;
+    if (lsn !== acknowledged) throw new Violation(`snapshot ${name} is LSN ${acknowledged}, the bucket says ${lsn}`);
+    const problems: Error[] = [];
+    for (const { shadow } of this.everyHost) {
+      try {
+        return shadow.judgeRestore(contents, lsn, lost);
+      } catch (error) {
+        problems.push(error as Error);
+      }
+    }
+    throw new Violation(
+      `snapshot ${name}: ${problems.map(({ message }) => message).join('; ') || 'it belongs to nobody'}`,
+    );
   }
 
   private async maybeDrain(host: SimHost): Promise<void> {
@@ -568,6 +627,10 @@ class Simulation {
     });
     if (!(await Promise.race([drained, tooLong]))) return false;
     const restored = await this.judgeBucket();
+    const there = new Set(restored?.snapshots.map(({ name }) => name));
+    const missing = [...host.shadow.snapshots.keys()].filter((name) => !there.has(name));
+    if (missing.length > 0 && !this.contested && !this.profile.rots)
+      throw new Violation(`the drained bucket lacks the snapshots ${missing.join(', ')}`);
     const now = await this.readAll(host);
     if (now === undefined) return false;
     if (restored === undefined || !this.isSame(restored, now))

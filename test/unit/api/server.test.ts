@@ -2,7 +2,7 @@ import { after, before, describe, it } from 'node:test';
 import assert from 'node:assert/strict';
 import type { FastifyInstance } from 'fastify';
 import { createApi } from '../../../src/api/server.js';
-import type { GatewayView, Operation } from '../../../src/api/gateway-view.js';
+import type { GatewayView, Operation, SnapshotReport } from '../../../src/api/gateway-view.js';
 import { GatewayError } from '../../../src/base/errors.js';
 import { IoStats, durationBoundsUs } from '../../../src/base/io-stats.js';
 import type { ListenAddress } from '../../../src/config/listen-address.js';
@@ -97,6 +97,21 @@ class FakeGateway implements GatewayView {
   receipt(name: string): Promise<string> {
     if (name !== 'disk0') return Promise.reject(new GatewayError('not-found', `there is no volume "${name}"`));
     return Promise.resolve(`${JSON.stringify(receiptFields)}\n`);
+  }
+  readonly taken: SnapshotReport[] = [];
+  snapshots(): readonly SnapshotReport[] {
+    return this.taken;
+  }
+  createSnapshot(volume: string, name = 'by-time'): Promise<SnapshotReport> {
+    const taken = { name, lsn: 7, timeMs: 0, state: 'pending', sizeBytes: 4096, referencedBytes: undefined } as const;
+    this.taken.push(taken);
+    return Promise.resolve(taken);
+  }
+  deleteSnapshot(volume: string, snapshot: string): Promise<void> {
+    const at = this.taken.findIndex(({ name }) => name === snapshot);
+    if (at < 0) return Promise.reject(new GatewayError('not-found', `volume ${volume} has no snapshot "${snapshot}"`));
+    this.taken.splice(at, 1);
+    return Promise.resolve();
   }
   readonly changes: BandwidthChange[] = [];
   bandwidth(): BandwidthReports {
@@ -255,7 +270,6 @@ describe('the API on loopback', () => {
 
   for (const [method, url] of [
     ['POST', '/v1/volumes'],
-    ['POST', '/v1/volumes/disk0/snapshots'],
     ['GET', '/v1/events'],
   ] as const) {
     it(`says that ${method} ${url} is not there yet`, async () => {
@@ -264,6 +278,32 @@ describe('the API on loopback', () => {
       assert.equal(answer.json<{ code: string }>().code, 'not-supported');
     });
   }
+
+  it('takes, lists and deletes snapshots, and changes none without the token', async () => {
+    const url = '/v1/volumes/disk0/snapshots';
+    const headers = { host: 'localhost', authorization };
+    const bare = { host: 'localhost' };
+    assert.equal((await app.inject({ method: 'POST', url, headers: bare })).statusCode, 401);
+    const taken = await app.inject({ method: 'POST', url, headers, payload: { name: 'one' } });
+    assert.equal(taken.statusCode, 201);
+    const one = {
+      name: 'one',
+      lsn: 7,
+      time: '1970-01-01T00:00:00.000Z',
+      state: 'pending',
+      sizeBytes: 4096,
+      referencedBytes: null,
+    };
+    assert.deepEqual(taken.json(), one);
+    assert.equal((await app.inject({ method: 'POST', url, headers })).json<{ name: string }>().name, 'by-time');
+    assert.deepEqual((await get(url)).json<unknown[]>()[0], one);
+    assert.equal((await app.inject({ method: 'DELETE', url: `${url}/one`, headers: bare })).statusCode, 401);
+    assert.equal((await app.inject({ method: 'DELETE', url: `${url}/one`, headers })).statusCode, 200);
+    assert.equal((await app.inject({ method: 'DELETE', url: `${url}/one`, headers })).statusCode, 404);
+    for (const payload of [{ nmae: 'x' }, { name: 7 }, ['x']]) {
+      assert.equal((await app.inject({ method: 'POST', url, headers, payload })).statusCode, 400);
+    }
+  });
 
   const putBandwidth = (payload: unknown, headers: Record<string, string> = { authorization }) =>
     app.inject({

@@ -62,12 +62,10 @@ describe('the command', () => {
 
   for (const args of [
     ['nbd-watch', '/dev/nbd0', 'nbd://x'],
-    ['snapshot', 'create', 'demo'],
     ['resize', 'demo', '2GiB'],
     ['volume', 'add', 'x'],
     ['completion', 'bash'],
     ['restore', 'demo', '--from', 'file:///x'],
-    ['restore', 'demo', '--from', 'file:///x', '--full', '--snapshot', 's'],
   ]) {
     it(`says that ${args.join(' ')} is not supported yet`, async () => {
       const ended = await keepgate(...args);

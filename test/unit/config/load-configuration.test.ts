@@ -338,7 +338,7 @@ describe('a wrong configuration gets one line that says what, where, and what wo
     [
       'snapshots',
       volume('snapshots: { every: 24h, keep: 30 }'),
-      'k.yaml:5:18: volumes[0].snapshots.every: "24h" is not supported by this version; leave it out: only the newest recovery point is kept\nk.yaml:5:30: volumes[0].snapshots.keep: 30 is not supported by this version; leave it out: only the newest recovery point is kept',
+      'k.yaml:5:18: volumes[0].snapshots.every: "24h" is not supported by this version; leave it out and run keepgate snapshot create from a timer\nk.yaml:5:30: volumes[0].snapshots.keep: 30 is not supported by this version; leave it out and run keepgate snapshot create from a timer',
     ],
     [
       'compaction',

@@ -89,6 +89,35 @@ describe('restore', () => {
     }
   });
 
+  it('gives a snapshot back as it was at the call, whatever was written since', async () => {
+    const snapshot = (...args: string[]) => first.command(['snapshot', ...args]);
+    const taken = await snapshot('create', 'disk0', 'before');
+    assert.match(taken.stdout, /^disk0: snapshot before of \d{4}-/);
+    const refused = await snapshot('create', 'disk0', 'before');
+    assert.match(refused.stderr, /^keepgate: volume disk0 has a snapshot "before" already/);
+    assert.equal(refused.status, 2);
+    assert.equal((await snapshot('create', 'disk0', '-x')).status, 2);
+    await write(first, 0, randomBytes(4096));
+    await first.drain('disk0');
+    await eventually('the snapshot is complete', async () =>
+      /before +\S+ +complete +16 MiB +4 MiB/.test((await snapshot('list', 'disk0')).stdout),
+    );
+    const ended = await restore(join(folder, 'snap', 'data'), '--as', 'copy2', '--snapshot', 'before');
+    assert.equal(ended.status, 0, ended.stderr);
+    const copy = await serve('snap', { volumes: [{ ...disk, name: 'copy2', replicate: { enabled: false } }] });
+    try {
+      assert.ok((await readAll(copy, 'copy2')).equals(expected));
+    } finally {
+      await copy.dispose();
+    }
+    await write(first, 0, expected.subarray(0, 4096));
+    assert.equal((await snapshot('delete', 'disk0', 'before')).stdout, 'disk0: snapshot before is deleted\n');
+    assert.equal((await snapshot('list', 'disk0')).stdout, 'disk0 has no snapshots\n');
+    await first.drain('disk0');
+    const gone = await restore(join(folder, 'gone', 'data'), '--as', 'copy3', '--snapshot', 'before');
+    assert.match(gone.stderr, /volume disk0 has no snapshot "before": it has none/);
+  });
+
   it('refuses a directory that has the volume, another key, and a name that is not there', async () => {
     const dataDir = join(folder, 'copy', 'data');
     const again = await restore(dataDir, '--as', 'copy0');

@@ -1,0 +1,68 @@
+/** `keepgate snapshot create|list|delete VOLUME [NAME]`: snapshots of a volume of a running gateway. */
+import Table from 'cli-table3';
+import { formatBytes } from '../config/quantity.js';
+import type { ApiClient } from './api-client.js';
+import { exitCodes } from './exit-code.js';
+import type { ExitCode } from './exit-code.js';
+import { plain } from './status.js';
+import type { Terminal } from './terminal.js';
+
+interface SnapshotAnswer {
+  readonly name: string;
+  readonly lsn: number;
+  readonly time: string;
+  readonly state: string;
+  readonly sizeBytes: number;
+  readonly referencedBytes: number | null;
+}
+
+export interface SnapshotOptions {
+  readonly volume: string;
+  readonly client: ApiClient;
+  readonly terminal: Terminal;
+  readonly json: boolean;
+}
+
+export async function createSnapshot(options: SnapshotOptions & { readonly name?: string }): Promise<ExitCode> {
+  const { volume, name, client, terminal, json } = options;
+  const taken = (await client.post(pathOf(volume), name === undefined ? {} : { name })) as SnapshotAnswer;
+  terminal.print(json ? JSON.stringify(taken) : `${volume}: snapshot ${taken.name} of ${taken.time}`);
+  return exitCodes.done;
+}
+
+export async function listSnapshots({ volume, client, terminal, json }: SnapshotOptions): Promise<ExitCode> {
+  const snapshots = (await client.get(pathOf(volume))) as SnapshotAnswer[];
+  if (json) terminal.print(JSON.stringify(snapshots));
+  else if (snapshots.length === 0) terminal.print(`${volume} has no snapshots`);
+  else terminal.print(table(snapshots));
+  return exitCodes.done;
+}
+
+export async function deleteSnapshot(options: SnapshotOptions & { readonly name: string }): Promise<ExitCode> {
+  const { volume, name, client, terminal, json } = options;
+  const deleted = await client.delete(`${pathOf(volume)}/${encodeURIComponent(name)}`);
+  terminal.print(json ? JSON.stringify(deleted) : `${volume}: snapshot ${name} is deleted`);
+  return exitCodes.done;
+}
+
+function pathOf(volume: string): string {
+  return `/v1/volumes/${encodeURIComponent(volume)}/snapshots`;
+}
+
+function table(snapshots: readonly SnapshotAnswer[]): string {
+  const rows = new Table({
+    head: ['SNAPSHOT', 'TIME', 'STATE', 'SIZE', 'REFERENCED'],
+    style: { head: [], border: [], compact: true },
+    chars: plain,
+  });
+  for (const { name, time, state, sizeBytes, referencedBytes } of snapshots) {
+    rows.push([
+      name,
+      time,
+      state,
+      formatBytes(sizeBytes),
+      referencedBytes === null ? '-' : formatBytes(referencedBytes),
+    ]);
+  }
+  return rows.toString();
+}
