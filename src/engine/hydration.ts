@@ -12,7 +12,7 @@ import { BLOCK_BYTES, type BlockNumber } from '../base/units.js';
 import type { Checksums } from '../ports/checksum.js';
 import type { Clock } from '../ports/clock.js';
 import type { Disk } from '../ports/disk.js';
-import type { FrozenRun, FrozenVolume, HydrationProgress, HydrationTarget, RestoreSource } from '../ports/hydration.js';
+import type { FrozenRun, FrozenVolume, HydratingVolume, HydrationProgress, RestoreSource } from '../ports/hydration.js';
 import type { Destager } from './destager.js';
 import { isDiskFull } from './disk-outcome.js';
 import type { FilledBlocks } from './filled-block.js';
@@ -40,7 +40,7 @@ export interface HydrationOptions {
   readonly onFatal: (error: Error) => void;
 }
 
-export class Hydration implements HydrationTarget {
+export class Hydration implements HydratingVolume {
   private readonly options: HydrationOptions;
   private readonly readAhead: ReadAhead;
   private record: RestoreRecord;

@@ -2,6 +2,7 @@
  * A restored volume that serves while its content still comes from the bucket: what the engine asks for, and what it
  * offers to whoever fills it (remote.md, "Restore"). All content is that of one recovery point, which never moves.
  */
+import type { GatewayError } from '../base/errors.js';
 import type { BlockNumber } from '../base/units.js';
 import type { StoreRequest } from './object-store.js';
 
@@ -47,9 +48,13 @@ export interface RestoreSource {
   readonly recoveryPoint: {
     readonly epoch: number;
     readonly number: number;
+    /** Of that segment, hexadecimal. */
+    readonly link: string;
     readonly lsn: number;
     readonly wallMs: number;
   };
+  /** Segment number of the checkpoint that the restore began at: what was dead then is not needed; 0: there was none. */
+  readonly pinFloor: number;
   /** Size of the volume at the recovery point. */
   readonly sizeBytes: number;
 }
@@ -68,4 +73,12 @@ export interface HydrationTarget {
   advance(progress: Partial<HydrationProgress>): Promise<void>;
   /** True: nothing is owed any more, which is durable now. False: something still is. */
   complete(): Promise<boolean>;
+}
+
+/** A restored volume, as whoever connects it to its bucket and fills it has it (remote/hydrator.ts). */
+export interface HydratingVolume extends HydrationTarget {
+  /** False: nothing is owed any more. */
+  readonly active: boolean;
+  /** From where reads of owed blocks get them; an error: why they do not. */
+  connect(frozen: FrozenVolume | GatewayError): void;
 }

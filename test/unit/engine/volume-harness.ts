@@ -60,8 +60,8 @@ export class VolumeHarness {
   /** A volume that has `content` in a bucket, and nothing of it here yet. */
   async restored(content: Uint8Array): Promise<void> {
     const { disk, random, sizeBytes } = this;
-    const recoveryPoint = { epoch: 1, number: 9, lsn: 77, wallMs: 1000 };
-    const source = { uuid: random.uuid(), store: {}, recoveryPoint, sizeBytes };
+    const recoveryPoint = { epoch: 1, number: 9, link: '00'.repeat(32), lsn: 77, wallMs: 1000 };
+    const source = { uuid: random.uuid(), store: {}, recoveryPoint, pinFloor: 4, sizeBytes };
     const volume = { disk, checksums: plainChecksums, random, name: 'disk0', uuid: random.uuid(), sizeBytes };
     await createHydrating({ ...volume, source, pins: [] });
     this.base = content.slice();
