@@ -17,6 +17,7 @@ import { NetStreamFactory } from '../platform/socket-listener.js';
 import { ensureWritableDirectory, exists, freeSpace, readTextFile } from '../platform/text-file.js';
 import type { Clock } from '../ports/clock.js';
 import type { Log } from '../ports/log.js';
+import type { ObjectStore } from '../ports/object-store.js';
 import type { Random } from '../ports/random.js';
 import { parseMasterKey } from '../remote/key.js';
 import { probeConditionalPut } from '../remote/store-probe.js';
@@ -167,6 +168,7 @@ async function checkStore({ configuration, random }: DoctorOptions): Promise<Fin
       if (!conditionalPut && chosen.fencing === 'auto') {
         throw new GatewayError('store-no-conditional-put', `${store.description}: ${detail}`);
       }
+      await checkAbsence(store, random);
       return `${store.description} answers; ${detail}`;
     } finally {
       await store.close();
@@ -176,6 +178,18 @@ async function checkStore({ configuration, random }: DoctorOptions): Promise<Fin
   if (refusal === undefined || finding.verdict !== 'ok') return finding;
   const text = `${finding.text}; it lets nobody delete, so that the bucket grows with every write: ${deletionAdvice}`;
   return { ...finding, verdict: 'note', text };
+}
+
+/** A chain of segments ends where the next one is absent: a store that forbids to see that stops the replication. */
+async function checkAbsence(store: ObjectStore, random: Random): Promise<void> {
+  try {
+    await store.get(`probe-${random.uuid()}`, { signal: AbortSignal.timeout(storeMsMax) });
+  } catch (error) {
+    if (!(error instanceof GatewayError) || error.code === 'object-missing') return;
+    if (error.code !== 'store-forbidden') throw error;
+    const advice = 'what is absent must be answered with 404: allow s3:ListBucket, on older Ceph without any condition';
+    throw new GatewayError(error.code, `${error.message}: ${advice}`, { cause: error });
+  }
 }
 
 const deletionAdvice = 'allow s3:DeleteObject, or say that this is meant by compaction: off of each volume';

@@ -44,6 +44,9 @@ const SWEEP_MS = 86_400_000;
 const SCRATCH_MS = 86_400_000;
 const SCRATCH_PREFIX = 'probe-';
 const DELETES_INFLIGHT_MAX = 8;
+/** Said once of a life, with what the store answered. */
+export const DELETES_FORBIDDEN =
+  'the store forbids deletes, so that nothing is compacted or deleted and the bucket grows with every write (allow it, or say that this is meant by compaction: off of the volume; not tried again before a restart)';
 
 export interface DeletionOptions {
   readonly keeper: BookKeeper;
@@ -95,6 +98,11 @@ export class Deletion {
     this.#request = { signal: options.incarnation.signal };
   }
 
+  /** The store lets nobody delete. */
+  get forbidden(): boolean {
+    return this.#forbidden;
+  }
+
   /** A checkpoint was written; nothing lives in these segments at its recovery point, or has died before. */
   checkpointed(checkpoint: KeptCheckpoint, emptied: readonly number[]): void {
     this.#written.push(checkpoint);
@@ -138,8 +146,7 @@ export class Deletion {
         if (!(error instanceof GatewayError) && !(error instanceof MapDoubtError)) return failed(error);
         this.#forgetProof();
         this.#forbidden = error instanceof GatewayError && error.code === 'store-forbidden';
-        const hint = 'allow it, or set compaction: off for this volume; not tried again before a restart';
-        log.warn(`deletion is ${this.#forbidden ? `forbidden (${hint})` : 'put off'}: ${error.message}`);
+        log.warn(`${this.#forbidden ? DELETES_FORBIDDEN : 'deletion is put off'}: ${error.message}`);
       }
     }
   }

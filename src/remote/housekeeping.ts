@@ -75,7 +75,8 @@ export class Housekeeping {
       ...options,
       bytesDueMin: 2 * segmentBlocks * BLOCK_BYTES,
       written: (checkpoint, book) => {
-        this.compactor?.planned();
+        // Where nothing can be deleted, moving what lives would only add to the bucket.
+        if (this.#deletion?.forbidden === false) this.compactor?.planned();
         // Taken in any case: else the list grows with every segment.
         const emptied = book.table.takeEmptied();
         this.#deletion?.checkpointed(checkpoint, emptied);

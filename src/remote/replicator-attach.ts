@@ -12,6 +12,7 @@ import type { Random } from '../ports/random.js';
 import type { DurableState, ReplicationState } from '../ports/replication.js';
 import { generateVolumeKey, openVolumeSealer, wrapVolumeKey } from './key.js';
 import type { MasterKey } from './key.js';
+import { DELETES_FORBIDDEN } from './deletion.js';
 import { deletedSince, headProblem } from './ownership.js';
 import type { LocalHead, OwnershipEvent } from './ownership.js';
 import { parseReceipt, verifyReceipt } from './receipt.js';
@@ -48,6 +49,8 @@ export interface AttachedRemote {
   readonly sealer: ObjectSealer;
   readonly volume: RemoteVolume;
   readonly fencing: Fencing;
+  /** The store was seen to forbid deletes: then compacting would only make the bucket grow. */
+  readonly deletesForbidden: boolean;
   readonly created: boolean;
   /** The newest committed segment that the directory knows, verified; undefined when it knows none. */
   readonly head: Extract<SegmentHead, { kind: 'segment' }> | undefined;
@@ -67,7 +70,7 @@ export async function attachRemote(options: AttachOptions): Promise<AttachedRemo
       `volume ${config.name} has content that its log does not hold and the bucket does not know; this version replicates a volume from its creation on`,
     );
   }
-  const fencing = await retry.run('probe the store', (request) => chooseFencing(options, request));
+  const { fencing, deletesForbidden } = await retry.run('probe the store', (request) => probeStore(options, request));
   const established = await isEstablished(disk, state);
   const found = await retry.run('find the volume', (request) => findVolume(options, request));
   if (established && found?.volume === undefined) {
@@ -88,7 +91,7 @@ export async function attachRemote(options: AttachOptions): Promise<AttachedRemo
   const head = await readLocalHead(options, sealer, volume);
   const receipts = await ReceiptKeeper.open(disk, sealer, options.log);
   await checkReceipts(options, receipts, { sealer, volume });
-  return { sealer, volume, fencing, created, head, receipts };
+  return { sealer, volume, fencing, deletesForbidden, created, head, receipts };
 }
 
 /** Refuses a bucket that is older than, or no descendant of, the newest receipt known. */
@@ -175,12 +178,24 @@ function lostText(end: ChainPoint, state: ReplicationState): string {
     : `${lost}: what is left ends ${new Date(end.wallMs).toISOString()}`;
 }
 
-async function chooseFencing(options: AttachOptions, request: StoreRequest): Promise<Fencing> {
-  const { config, store, random } = options;
-  if (config.fencing === 'none') return 'none';
+async function probeStore(
+  options: AttachOptions,
+  request: StoreRequest,
+): Promise<Pick<AttachedRemote, 'fencing' | 'deletesForbidden'>> {
+  const { config, store, random, log } = options;
+  if (config.fencing === 'none') return { fencing: 'none', deletesForbidden: false };
   const appendOnly = config.compaction !== true;
-  const { conditionalPut, detail } = await probeConditionalPut(store, { ...request, random, appendOnly });
-  if (conditionalPut) return 'conditional';
+  let deletesForbidden = false;
+  const { conditionalPut, detail } = await probeConditionalPut(store, {
+    ...request,
+    random,
+    appendOnly,
+    refused: ({ message }) => {
+      deletesForbidden = true;
+      log.warn(`${DELETES_FORBIDDEN}: ${message}`);
+    },
+  });
+  if (conditionalPut) return { fencing: 'conditional', deletesForbidden };
   throw new GatewayError(
     'store-no-conditional-put',
     `${store.description} does not honour If-None-Match (${detail}), so a second gateway could not be kept out`,

@@ -590,7 +590,7 @@ export class Replicator {
       createdSizeBytes: remote.volume.sizeBytes,
       segmentBlocks: this.#segmentBlocks,
       image: this.#image,
-      compaction: config.compaction === true,
+      compaction: config.compaction === true && !remote.deletesForbidden,
       ...(config.graceMs === undefined ? {} : { graceMs: config.graceMs }),
       incarnation: this.#incarnation,
       sent: () => this.#owned?.tail.number ?? 0,

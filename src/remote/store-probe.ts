@@ -20,7 +20,7 @@ export interface ProbeOptions extends StoreRequest {
   readonly random: Random;
   /** No delete is even tried. */
   readonly appendOnly?: boolean;
-  /** Told when the scratch object could not be deleted. */
+  /** Told when the store does not let us delete the scratch object; not when it only failed to. */
   readonly refused?: (error: GatewayError) => void;
 }
 
@@ -55,7 +55,7 @@ export async function probeConditionalPut(store: ObjectStore, options: ProbeOpti
       await store.delete(key, request).catch((error: unknown) => {
         // Append-only credentials are fine: the scratch object stays.
         if (!(error instanceof GatewayError)) throw error;
-        refused(error);
+        if (error.code === 'store-forbidden') refused(error);
       });
     }
   }

@@ -13,6 +13,7 @@ import { CreateBucketCommand, S3Client } from '@aws-sdk/client-s3';
 import { startDiskS3 } from '../fake/disk-s3.js';
 import { startCeph } from '../tool/ceph.js';
 import { TestGateway, type Settings } from '../tool/gateway.js';
+import type { Finished } from '../tool/process.js';
 import { StoreFaultProxy } from '../tool/store-fault-proxy.js';
 import { HistoryLedger } from './history-ledger.js';
 import { sectorBytes } from './ledger.js';
@@ -21,6 +22,8 @@ import { NbdClient } from './nbd-client.js';
 
 const volume = 'disk';
 const mebibyte = 1024 * 1024;
+/** What a restore takes at most, through all the faults and beside everything else that runs. */
+const restoreMsMax = 900_000;
 
 export interface FaultRunOptions {
   readonly seconds: number;
@@ -79,7 +82,7 @@ export async function faultRun(options: FaultRunOptions): Promise<FaultRunEnd> {
     await nbd.close();
     await gateway.stop();
     await compareElsewhere(options, settings, store.env, gateway, ledger);
-    say(`${acknowledged} writes acknowledged, ${copies.count} restores during the load, each a prefix`);
+    say(`${acknowledged} writes acknowledged; ${copies.count} restores, each a prefix; ${copies.gaveUp} gave up`);
     say(`requests: ${JSON.stringify(proxy.counts)}`);
     return { acknowledged, restores: copies.count, faults: proxy.counts };
   } finally {
@@ -152,6 +155,7 @@ interface CopyOptions {
 
 class Copies {
   count = 0;
+  gaveUp = 0;
   private attempts = 0;
 
   constructor(private readonly options: CopyOptions) {}
@@ -162,11 +166,12 @@ class Copies {
     const name = `copy${(this.attempts += 1)}`;
     const dataDir = join(folder, name);
     const from = ['restore', volume, '--from', String(settings['url']), '--full', '--as', name];
-    const restored = await gateway.command([...from, '--data-dir', dataDir]);
+    const restored = await gateway.command([...from, '--data-dir', dataDir], { timeoutMs: restoreMsMax });
     const said = `${restored.stdout}${restored.stderr}`.trim();
     if (restored.status !== 0) {
       // A person would try again: the line may have been down all the while. Nothing else is an excuse.
       assert.match(said, /store-unreachable|failed: |the body ended|ended after/, said);
+      this.gaveUp += 1;
       say(`restore ${this.attempts} gave up: ${said}`);
       await rm(dataDir, { recursive: true, force: true });
       return;
@@ -191,8 +196,9 @@ async function compareElsewhere(
 ): Promise<void> {
   await rm(gateway.dataDir, { recursive: true, force: true });
   const args = ['restore', volume, '--from', String(settings['url']), '--full', '--take-over'];
-  let restored = await gateway.command(args);
-  for (let again = 0; restored.status !== 0 && again < 3; again += 1) restored = await gateway.command(args);
+  const restoring = (): Promise<Finished> => gateway.command(args, { timeoutMs: restoreMsMax });
+  let restored = await restoring();
+  for (let again = 0; restored.status !== 0 && again < 3; again += 1) restored = await restoring();
   assert.equal(restored.status, 0, `${store}: ${restored.stdout}${restored.stderr}`);
   await gateway.startAgain({ env });
   const nbd = await NbdClient.connect(gateway.nbdPort, volume);

@@ -1,6 +1,7 @@
 /**
  * A small S3 for tests, over HTTP, with its objects in a directory: whole objects, ranges, listings in pages, and
- * conditional PUTs, which exclude each other. One bucket, whatever it is called; credentials are not looked at.
+ * conditional PUTs, which exclude each other. One bucket, whatever it is called; credentials are not looked at: what the
+ * store forbids, it forbids everybody.
  */
 import { mkdir, mkdtemp, open, readFile, rm, unlink, writeFile } from 'node:fs/promises';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
@@ -22,7 +23,14 @@ export interface DiskS3 {
   stop(): Promise<void>;
 }
 
-export async function startDiskS3(): Promise<DiskS3> {
+export interface DiskS3Options {
+  /** Answers every DELETE like this instead of carrying it out. */
+  readonly refuseDeletes?: readonly [status: number, code: string];
+  /** Forbids the reading of what is not there, as a store does for those who may not list. */
+  readonly hideAbsent?: boolean;
+}
+
+export async function startDiskS3({ refuseDeletes, hideAbsent }: DiskS3Options = {}): Promise<DiskS3> {
   const directory = await mkdtemp(join(tmpdir(), 'keepgate-s3-'));
   await mkdir(directory, { recursive: true });
   const objects = new Map<string, Stored>();
@@ -46,6 +54,7 @@ export async function startDiskS3(): Promise<DiskS3> {
 
   const get = async (key: string, request: IncomingMessage, response: ServerResponse): Promise<void> => {
     const object = objects.get(key);
+    if (object === undefined && hideAbsent === true) return fail(response, 403, 'AccessDenied');
     if (object === undefined) return fail(response, 404, 'NoSuchKey');
     const { lengthBytes } = object;
     const modified = new Date(object.modified).toUTCString();
@@ -93,6 +102,7 @@ export async function startDiskS3(): Promise<DiskS3> {
     const answer = async (): Promise<void> => {
       if (request.method === 'PUT') return put(key, request, response);
       if (request.method === 'DELETE') {
+        if (refuseDeletes !== undefined) return fail(response, ...refuseDeletes);
         const object = objects.get(key);
         objects.delete(key);
         if (object !== undefined) await unlink(object.path);

@@ -1,6 +1,7 @@
 /**
  * The whole way with a real distributed object store: write, drain, lose the machine, restore with bucket and key;
- * nothing in clear in the bucket; the store stopped, hanging, and losing replies under load.
+ * nothing in clear in the bucket; the store stopped, hanging, and losing replies under load; credentials that may only
+ * append.
  */
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
@@ -8,16 +9,25 @@ import { readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, it, type TestContext } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
-import { CreateBucketCommand, GetObjectCommand, paginateListObjectsV2, S3Client } from '@aws-sdk/client-s3';
+import {
+  CreateBucketCommand,
+  DeleteObjectCommand,
+  GetObjectCommand,
+  ListObjectsV2Command,
+  paginateListObjectsV2,
+  PutBucketPolicyCommand,
+  S3Client,
+} from '@aws-sdk/client-s3';
 import { Ledger } from '../crash/ledger.js';
 import { runLoad, seededNumbers, verifyAll } from '../crash/load.js';
 import { NbdClient } from '../crash/nbd-client.js';
 import { crashRounds } from '../crash/rounds.js';
-import { cephTools, startCeph, type Ceph } from '../tool/ceph.js';
+import { cephTools, startCeph, type Ceph, type CephUser } from '../tool/ceph.js';
 import { requiredTool } from '../tool/clients.js';
 import { FaultProxy } from '../tool/fault-proxy.js';
 import { TestGateway, type Settings } from '../tool/gateway.js';
-import { run } from '../tool/process.js';
+import { eventually, run } from '../tool/process.js';
+import { StoreFaultProxy } from '../tool/store-fault-proxy.js';
 import { suite } from '../tool/suite.js';
 import { foundInClear, type StoredObject } from './bucket-contents.js';
 
@@ -28,10 +38,15 @@ const outageMs = long ? 60_000 : 5_000;
 suite('a gateway on Ceph', [...cephTools, 'nbdcopy'], () => {
   let ceph: Ceph;
   let client: S3Client;
+  let appender: CephUser;
+  const clientOf = ({ accessKey, secretKey }: CephUser): S3Client => {
+    const credentials = { accessKeyId: accessKey, secretAccessKey: secretKey };
+    return new S3Client({ endpoint: ceph.endpoint, region: 'us-east-1', forcePathStyle: true, credentials });
+  };
   before(async () => {
     ceph = await startCeph();
-    const credentials = { accessKeyId: ceph.accessKey, secretAccessKey: ceph.secretKey };
-    client = new S3Client({ endpoint: ceph.endpoint, region: 'us-east-1', forcePathStyle: true, credentials });
+    client = clientOf(ceph);
+    appender = await ceph.addUser('appender');
   });
   after(async () => {
     client.destroy();
@@ -193,6 +208,91 @@ suite('a gateway on Ceph', [...cephTools, 'nbdcopy'], () => {
     } finally {
       await gateway.dispose();
       await proxy.stop();
+    }
+  });
+
+  /**
+   * A bucket of which the appender has the rights that docs/operations.md lists for `compaction: off`, and no others.
+   * Listing is allowed without a condition: with one, this version of Ceph answers 403 for what is absent.
+   */
+  const appendOnlyIn = async (bucket: string, endpoint: string): Promise<Settings> => {
+    const store = await storeIn(bucket, endpoint);
+    const rights = { Effect: 'Allow', Principal: { AWS: ['arn:aws:iam:::user/appender'] } };
+    const arn = `arn:aws:s3:::${bucket}`;
+    const policy = {
+      Version: '2012-10-17',
+      Statement: [
+        { ...rights, Action: 's3:ListBucket', Resource: arn },
+        { ...rights, Action: ['s3:GetObject', 's3:PutObject'], Resource: `${arn}/some/prefix/*` },
+      ],
+    };
+    await client.send(new PutBucketPolicyCommand({ Bucket: bucket, Policy: JSON.stringify(policy) }));
+    return store;
+  };
+  /** Overwrites the volume so often that all but the last of it is dead in the bucket; what it holds then. */
+  const overwrite = async (gateway: TestGateway): Promise<Buffer> => {
+    const nbd = await NbdClient.connect(gateway.nbdPort, 'disk');
+    let contents = Buffer.alloc(0);
+    for (let pass = 0; pass < 8; pass += 1) {
+      contents = randomBytes(2 * mebibyte);
+      await nbd.write(pass * mebibyte, contents);
+      await gateway.drain('disk');
+    }
+    await nbd.close();
+    return contents;
+  };
+  const appendOnlyVolume = { name: 'disk', size: '16MiB', buffer: { size: '64MiB' }, replicate: { interval: '500ms' } };
+
+  it('credentials that may only append suffice with compaction: off, no delete is ever sent, and all comes back', async () => {
+    const proxy = await StoreFaultProxy.start(Number(new URL(ceph.endpoint).port), () => 1);
+    const store = await appendOnlyIn('append-only', proxy.endpoint);
+    const volumes = [{ ...appendOnlyVolume, compaction: 'off' }];
+    const gateway = await TestGateway.start({ volumes, store, env: appender.env });
+    try {
+      const contents = await overwrite(gateway);
+      await gateway.stop();
+      await gateway.startAgain(); // A second probe, and the end of an epoch.
+      await gateway.drain('disk');
+      await gateway.kill();
+      assert.ok((proxy.methods['PUT'] ?? 0) > 10);
+      assert.equal(proxy.methods['DELETE'], undefined);
+      const restricted = clientOf(appender);
+      const listing = await restricted.send(new ListObjectsV2Command({ Bucket: 'append-only', MaxKeys: 1 }));
+      const Key = listing.Contents?.[0]?.Key;
+      const refused = restricted.send(new DeleteObjectCommand({ Bucket: 'append-only', Key }));
+      await assert.rejects(refused, { name: 'AccessDenied' }, 'the credentials do forbid it');
+      restricted.destroy();
+
+      await rm(gateway.dataDir, { recursive: true });
+      const args = ['restore', 'disk', '--from', String(store['url']), '--full', '--take-over'];
+      const restored = await gateway.command(args);
+      assert.equal(restored.status, 0, `${restored.stdout}${restored.stderr}`);
+      await gateway.startAgain();
+      const nbd = await NbdClient.connect(gateway.nbdPort, 'disk');
+      assert.ok((await nbd.read(7 * mebibyte, contents.length)).equals(contents));
+      await nbd.close();
+    } finally {
+      await gateway.dispose();
+      await proxy.stop();
+    }
+  });
+
+  it('compaction with credentials that may only append is reported, and harms nothing', async () => {
+    const store = await appendOnlyIn('append-compact', ceph.endpoint);
+    const volumes = [{ ...appendOnlyVolume, compaction: 'on' }];
+    const gateway = await TestGateway.start({ volumes, store, env: appender.env });
+    try {
+      await eventually('it says so', () => /the store forbids deletes.*compaction: off/.test(gateway.log()));
+      const doctor = await gateway.command(['doctor']);
+      assert.match(doctor.stdout, /^note {3}store: .*it lets nobody delete, .*allow s3:DeleteObject/m);
+      const contents = await overwrite(gateway);
+      assert.equal(await gateway.metric('keepgate_compaction_bytes_total'), 0);
+      assert.equal(gateway.log().match(/the store forbids deletes/g)?.length, 1, 'once');
+      const nbd = await NbdClient.connect(gateway.nbdPort, 'disk');
+      assert.ok((await nbd.read(7 * mebibyte, contents.length)).equals(contents));
+      await nbd.close();
+    } finally {
+      await gateway.dispose();
     }
   });
 

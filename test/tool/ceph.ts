@@ -17,12 +17,18 @@ export const cephTools = [
   ...(['ceph', 'ceph-authtool', 'monmaptool'] as const),
 ] as const;
 
-export interface Ceph {
-  readonly endpoint: string;
+export interface CephUser {
   readonly accessKey: string;
   readonly secretKey: string;
   /** The variables from which the AWS SDK's default chain takes its credentials. */
   readonly env: Readonly<Record<string, string>>;
+}
+
+/** The owner of its buckets, and where they are. */
+export interface Ceph extends CephUser {
+  readonly endpoint: string;
+  /** Makes another user, who owns nothing and may do what the policies of others' buckets allow; its credentials. */
+  addUser(id: string): Promise<CephUser>;
   /** Stops answering without closing anything, as a network that drops packets does; `resume` ends it. */
   pause(): void;
   resume(): void;
@@ -78,14 +84,18 @@ async function startOnce(): Promise<Ceph> {
       return service;
     };
     let gateway = await startEndpoint();
-    const keys = ['--access-key=test', '--secret-key=testsecret'];
-    const user = ['user', 'create', '--uid=test', '--display-name=test', ...keys];
-    await run(requiredTool('radosgw-admin'), ['-c', conf, '-n', 'client.rgw.a', ...user]);
+    const addUser = async (id: string): Promise<CephUser> => {
+      const [accessKey, secretKey] = [id, `${id}secret`];
+      const keys = [`--access-key=${accessKey}`, `--secret-key=${secretKey}`];
+      const user = ['user', 'create', `--uid=${id}`, `--display-name=${id}`, ...keys];
+      await run(requiredTool('radosgw-admin'), ['-c', conf, '-n', 'client.rgw.a', ...user]);
+      const env = { AWS_ACCESS_KEY_ID: accessKey, AWS_SECRET_ACCESS_KEY: secretKey, AWS_REGION: 'us-east-1' };
+      return { accessKey, secretKey, env };
+    };
     return {
       endpoint,
-      accessKey: 'test',
-      secretKey: 'testsecret',
-      env: { AWS_ACCESS_KEY_ID: 'test', AWS_SECRET_ACCESS_KEY: 'testsecret', AWS_REGION: 'us-east-1' },
+      ...(await addUser('test')),
+      addUser,
       pause: () => gateway.signal('SIGSTOP'),
       resume: () => gateway.signal('SIGCONT'),
       stopEndpoint: async () => {

@@ -47,6 +47,8 @@ interface Answer {
 
 export class StoreFaultProxy {
   readonly counts: Record<string, number> = {};
+  /** Requests by method, whatever came of them. */
+  readonly methods: Record<string, number> = {};
   /** false: everything passes. */
   faulty = true;
   /** true: everything is reset, as by a line that is down. */
@@ -101,6 +103,8 @@ export class StoreFaultProxy {
     try {
       request.on('error', () => undefined);
       const fault = this.choose();
+      const { method = '' } = request;
+      this.methods[method] = (this.methods[method] ?? 0) + 1;
       const name = this.down ? 'line down' : (fault ?? 'passed');
       this.counts[name] = (this.counts[name] ?? 0) + 1;
       if (this.down || fault === 'cut') return reset(request);

@@ -100,16 +100,33 @@ describe('compaction and deletion', () => {
     assert.equal(rig.store.keys(`${rig.config.uuid}/segments/`).length, 40);
   });
 
-  it('go on where the store lets nobody delete: said once, and everything can be restored', async () => {
-    const rig = newRig();
-    rig.store.fault = ({ operation }) => (operation === 'delete' ? { failBefore: 'store-forbidden' } : undefined);
-    rig.start();
-    await churn(rig, new SeededRandom(13), 60);
-    const said = rig.logger.lines.filter((line) => line.includes('deletion is forbidden'));
-    assert.equal(said.length, 1);
-    assert.ok(said[0]?.includes('compaction: off'));
-    await isWhole(rig);
-  });
+  for (const [when, fencing] of [
+    ['by the probe that a start makes', 'auto'],
+    ['by the first delete, where there is no probe', 'none'],
+  ] as const) {
+    it(`go on where the store lets nobody delete, as is found ${when}: said once, and everything can be restored`, async () => {
+      const rig = newRig({ config: { fencing } });
+      rig.store.fault = ({ operation }) => (operation === 'delete' ? { failBefore: 'store-forbidden' } : undefined);
+      rig.start();
+      await churn(rig, new SeededRandom(13), 60);
+      const said = rig.logger.lines.filter((line) => line.includes('the store forbids deletes'));
+      assert.equal(said.length, 1);
+      assert.ok(said[0]?.includes('compaction: off'));
+      await isWhole(rig);
+      // Nor is anything moved, which would only make the bucket grow.
+      const compacted = (): number =>
+        rig.messages.findLast((message) => message.type === 'status')?.status.compactionBytes ?? 0;
+      const before = compacted();
+      if (fencing === 'auto') assert.equal(before, 0);
+      // The pins of what restores here are not the owner's.
+      const tried = (): number => deletes(rig).filter((name) => kindOf(name) !== 'pins').length;
+      assert.equal(tried(), 1, 'tried once');
+      await churn(rig, new SeededRandom(14), 60);
+      assert.equal(compacted(), before);
+      assert.equal(tried(), 1);
+      await isWhole(rig);
+    });
+  }
 
   it('leave the segments behind the oldest of three checkpoints, so that two may be damaged', async () => {
     const rig = newRig();

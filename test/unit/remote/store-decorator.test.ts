@@ -283,6 +283,13 @@ describe('probe for conditional PUTs', () => {
     assert.equal(refusal, 'store-forbidden');
   });
 
+  it('does not take a delete that failed for one that is forbidden', async () => {
+    const store = new MemoryStore();
+    store.fault = ({ operation }) => (operation === 'delete' ? { failBefore: 'store-unreachable' } : undefined);
+    const refused = (): void => assert.fail('it says that the store forbids deletes');
+    assert.equal((await probeConditionalPut(store, { random, refused })).conditionalPut, true);
+  });
+
   it('sends no delete where nothing is ever to be deleted', async () => {
     const store = new MemoryStore();
     assert.equal((await probeConditionalPut(store, { random, appendOnly: true })).conditionalPut, true);
