@@ -35,8 +35,10 @@ export interface HydrationOptions {
   readonly blockCount: () => number;
   /** Something was filled: durable with a cycle of the reclaimer, which comes by itself. */
   readonly onFilled: () => void;
-  /** Moves everything that was acknowledged into the image. */
-  readonly destageAll: () => Promise<void>;
+  /** Makes everything that was acknowledged durable. */
+  readonly flush: () => Promise<void>;
+  /** Moves what is durable into the image. */
+  readonly destage: () => Promise<void>;
   readonly onFatal: (error: Error) => void;
 }
 
@@ -130,16 +132,20 @@ export class Hydration implements HydratingVolume {
   }
 
   async advance(progress: Partial<HydrationProgress>): Promise<void> {
-    if (!this.active || this.ended.signal.aborted) return;
+    if (!this.active || this.isEnding()) return;
+    // What a write kept a fill from may be lost with the power, and the block be owed again.
+    await this.guard(this.options.flush());
+    if (this.isEnding()) return;
     await this.guard(this.track(this.options.destager.sync()));
     await this.save({ progress: { ...this.progress, ...progress } });
   }
 
   async complete(): Promise<boolean> {
-    const { filled, destager, destageAll, clock } = this.options;
+    const { filled, destager, flush, destage, clock } = this.options;
     if (!this.active) return true;
-    // What is in the log only may be lost with the power, and the block be owed again.
-    await this.guard(destageAll());
+    // A block that is in the log only counts as owed.
+    await this.guard(flush());
+    await this.guard(destage());
     const { blockCount } = this;
     for (let block = 0; block < blockCount; block += SCAN_BLOCKS) {
       const end = Math.min(block + SCAN_BLOCKS, blockCount);
@@ -155,6 +161,10 @@ export class Hydration implements HydratingVolume {
   }
 
   // Inner workings
+
+  private isEnding(): boolean {
+    return this.ended.signal.aborted;
+  }
 
   private save(change: Partial<RestoreRecord>): Promise<void> {
     const saved = this.recording.then(async () => {

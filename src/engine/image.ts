@@ -48,7 +48,10 @@ export class Image {
     }
   }
 
-  /** What cannot be read is looked for block by block: a zero block needs no reading, and one bad block spoils no other. */
+  /**
+   * What cannot be read is looked for block by block: one bad block spoils no other, and a block that is zero, or not here
+   * (a fill that lost its power leaves sectors that cannot be read), needs no reading.
+   */
   private async fetch(first: BlockNumber, count: number, target: Uint8Array, targetStart: number): Promise<void> {
     const length = count * BLOCK_BYTES;
     try {
@@ -57,7 +60,7 @@ export class Image {
       return;
     } catch (error) {
       if (!(error instanceof GatewayError) || error.code !== 'disk-failed') throw error;
-      if (count === 1 && (await this.sums.page(first))[first % SUMS_PER_PAGE] !== SUM_ZERO) throw error;
+      if (count === 1 && ((await this.sums.page(first))[first % SUMS_PER_PAGE] ?? SUM_ZERO) > SUM_REMOTE) throw error;
     }
     if (count === 1) return;
     for (let i = 0; i < count; i++) await this.fetch(first + i, 1, target, targetStart + i * BLOCK_BYTES);

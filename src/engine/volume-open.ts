@@ -242,10 +242,8 @@ async function openLocked(
       destager,
       blockCount: () => size.bytes / BLOCK_BYTES,
       onFilled: () => reclaimer.healed(),
-      destageAll: async () => {
-        await new Promise<void>((resolve) => log.flush({ done: () => resolve() }));
-        await reclaimer.destageSoon();
-      },
+      flush: () => new Promise<void>((resolve) => log.flush({ done: () => resolve() })),
+      destage: () => reclaimer.destageSoon(),
       onFatal: (error) => {
         events.onFatal(error);
       },

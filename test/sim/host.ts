@@ -247,17 +247,19 @@ export class SimHost {
   }
 
   /** The whole volume, read as a client does; blocks that it refuses with one of `mayFail` are named. */
-  async readAll(mayFail: readonly ErrorCode[]): Promise<{ contents: Uint8Array; unreadable: Set<number> }> {
+  async readAll(
+    mayFail: readonly ErrorCode[],
+  ): Promise<{ contents: Uint8Array; unreadable: Map<number, GatewayError> }> {
     const { device } = this;
     if (device === undefined) throw new GatewayError('volume-closed', 'the volume is not served');
     const contents = new Uint8Array(device.sizeBytes);
-    const unreadable = new Set<number>();
+    const unreadable = new Map<number, GatewayError>();
     const readPart = async (at: number, lengthBytes: number): Promise<void> => {
       try {
         await this.read(device, at, contents.subarray(at, at + lengthBytes));
       } catch (error) {
         if (!(error instanceof GatewayError) || !mayFail.includes(error.code)) throw error;
-        if (lengthBytes === BLOCK) unreadable.add(at / BLOCK);
+        if (lengthBytes === BLOCK) unreadable.set(at / BLOCK, error);
         else for (let block = at; block < at + lengthBytes; block += BLOCK) await readPart(block, BLOCK);
       }
     };

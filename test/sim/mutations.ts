@@ -29,6 +29,9 @@ const owners = [8, 9, 18, 19];
 /** The same, with a buffer that is let go when it is full. */
 const tracking = [10, 11, 13, 14];
 
+/** Those that end with a volume that is served before its content is there. */
+const hydrating = [0, 6, 11];
+
 export const mutations: readonly Mutation[] = [
   {
     name: 'skip the fdatasync of the log',
@@ -386,5 +389,22 @@ export const mutations: readonly Mutation[] = [
     name: 'delete what any checkpoint still needs',
     kinds: [0, 1, 3],
     patches: [remote('deletion-rule', 'deadAt > lowest', 'false')],
+  },
+  {
+    name: 'a late fill overwrites a newer write',
+    kinds: hydrating,
+    patches: [
+      engine('filled-block', 'if (!(await this.isWanted(firstBlock + from)))', 'if (false)'),
+      engine(
+        'filled-block',
+        'while (to < blockCount && (await this.isWanted(firstBlock + to)))',
+        'while (to < blockCount)',
+      ),
+    ],
+  },
+  {
+    name: 'an owed block is read as zeros',
+    kinds: hydrating,
+    patches: [engine('volume-open', 'holes: identity.holes,', "holes: 'zero',")],
   },
 ];

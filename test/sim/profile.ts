@@ -11,6 +11,8 @@ export interface Profile {
   readonly replicated: boolean;
   readonly twoOwners: boolean;
   readonly rots: boolean;
+  /** At the end the bucket is restored to a machine that serves while its content comes. */
+  readonly hydrates: boolean;
   /** How often something happens in the middle of the load. */
   readonly disturbed: number;
   /** What a process kill keeps (shadow.ts). */
@@ -26,6 +28,9 @@ export interface Profile {
   troubleStore(bucket: SimBucket): void;
   calmStore(bucket: SimBucket): void;
 }
+
+/** Of the kinds of history (seed % 20), those with a hydration: one of each trouble of the disk. */
+const hydrating: ReadonlySet<number> = new Set([0, 5, 6, 11, 17]);
 
 type DiskTrouble = 'none' | 'failing' | 'full' | 'rotting';
 
@@ -71,6 +76,7 @@ export function drawProfile(seed: number, random: SeededRandom, scheduler: Sched
     replicated,
     twoOwners,
     rots: trouble === 'rotting',
+    hydrates: replicated && hydrating.has(seed % 20),
     // A round takes its time, and does not outlive its process.
     disturbed: tracks && random.fraction() < 0.5 ? 0.15 : 0.62,
     keeps: trouble === 'failing' ? 'flushed' : trouble === 'rotting' ? 'claimed' : 'all',

@@ -7,6 +7,7 @@ import { GatewayError, type ErrorCode } from '../../src/base/errors.js';
 import { SeededRandom } from '../fake/random.js';
 import type { DiskOperation } from './disk.js';
 import { SimHost } from './host.js';
+import { playHydration } from './hydration.js';
 import { drawProfile, type Profile } from './profile.js';
 import { restoreFrom, type RestoredDisk } from './restore.js';
 import { Scheduler } from './scheduler.js';
@@ -340,7 +341,7 @@ class Simulation {
   private async judgeServed(host: SimHost): Promise<boolean> {
     const found = await this.readAll(host);
     if (found === undefined) return false;
-    host.guard(() => host.shadow.judgeRecovery(found.contents, this.profile.keeps, found.unreadable));
+    host.guard(() => host.shadow.judgeRecovery(found.contents, this.profile.keeps, new Set(found.unreadable.keys())));
     this.check();
     return true;
   }
@@ -427,6 +428,21 @@ class Simulation {
       this.restores++;
       return restored;
     });
+  }
+
+  /** The same restore once more, in a world of its own, served before its content is there. */
+  private async hydrate(restored: RestoredDisk): Promise<void> {
+    const { scheduler, seed } = this;
+    const random = this.random.fork();
+    const world = new Scheduler();
+    const profile = drawProfile(seed, random.fork(), world);
+    const operationsMin = Math.min(120, Math.ceil(this.operationsMin / 4));
+    const played = await scheduler.aside(() =>
+      world.drive(playHydration({ scheduler: world, random, profile, restored, operationsMin })),
+    );
+    this.operations += played.operations;
+    this.crashes += played.crashes;
+    scheduler.note(`hydrated ${world.digest}`, played.operations);
   }
 
   /** Restores from the living bucket, slowly, while its owner goes on, compacts and deletes. */
@@ -593,7 +609,8 @@ class Simulation {
     this.check();
     if (bucket !== undefined && owners === 0 && !this.contested && !profile.rots)
       throw new Violation('nobody could drain at the end');
-    await this.judgeBucket();
+    const restored = await this.judgeBucket();
+    if (restored !== undefined && profile.hydrates) await this.hydrate(restored);
     for (const host of [...this.hosts]) {
       await this.crash(host, this.random.fraction() < 0.5 ? 'kill' : 'power');
       this.check();

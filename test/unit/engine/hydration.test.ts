@@ -200,6 +200,32 @@ describe('restored volume while it is filled', () => {
     await h.volume.close();
   });
 
+  it('makes a write durable that kept a fill from its block, before it says that the block is here', async () => {
+    const { h, bucket } = await stage(16);
+    await h.write(0, h.random.bytes(BLOCK));
+    await hydration(h).fill(bucket.run(0));
+    const order: string[] = [];
+    h.disk.hook = (operation, path) => order.push(`${operation} ${path}`);
+    await hydration(h).advance({ segmentsThrough: 1 });
+    h.disk.hook = () => undefined;
+    const flushed = order.indexOf('sync log/00000001');
+    assert.ok(flushed >= 0 && flushed < order.indexOf('write restore'), String(order));
+    await h.volume.close();
+  });
+
+  it('brings a block whose place on the disk cannot be read before it is written', async () => {
+    const { h, bucket } = await stage(17);
+    let readable = false;
+    h.disk.hook = (operation, path) => {
+      if (path !== 'image') return;
+      if (operation === 'write') readable = true;
+      if (operation === 'read' && !readable) throw new GatewayError('disk-failed', 'a sector cannot be read');
+    };
+    assert.deepEqual(await h.read(0, 8 * BLOCK), bucket.content.slice(0, 8 * BLOCK));
+    h.disk.hook = () => undefined;
+    await h.volume.close();
+  });
+
   it('ends reads that wait for the bucket when it closes', async () => {
     const { h, bucket } = await stage(7);
     bucket.silent = true;
