@@ -44,7 +44,7 @@ import type { CommittedGroup } from './upload-pipeline.js';
 /** Segments since the last checkpoint: what a restore has to read beside it. */
 const SEGMENTS_DUE = 128;
 /** Blocks since the last one, of those that live: space comes free only three checkpoints later. */
-const LIVE_SHARE_DUE = 1 / 24;
+const LIVE_SHARE_DUE = 1 / 40;
 const SEGMENTS_DUE_DRAINED = 8;
 const AGE_MS_DUE = 600_000;
 /** A snapshot whose root could not be written. */
