@@ -3,12 +3,11 @@
  * process, and the checker must find a counterexample. KEEPGATE_TEST_TRACES=1 prints the traces.
  */
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
-import { join } from 'node:path';
+import { availableParallelism } from 'node:os';
 import { describe, it } from 'node:test';
-import { patchArguments, patchEnvironment } from '../tool/source-patch.js';
 import type { SourcePatch } from '../tool/source-patch.js';
 import type { Exploration } from './explorer.js';
+import { exploreApart } from './ownership-apart.js';
 import type { Bounds } from './ownership-steps.js';
 
 interface Mutation {
@@ -164,7 +163,6 @@ const mutations: readonly Mutation[] = [
   },
 ];
 
-const program = join(import.meta.dirname, 'ownership-run.js');
 const usual: Bounds = {
   writes: [1, 1, 1],
   lives: [2, 1, 1],
@@ -175,23 +173,11 @@ const usual: Bounds = {
   deletes: false,
 };
 
-async function exploreMutated(mutation: Mutation): Promise<Exploration> {
-  const request = { bounds: { ...usual, ...mutation.bounds }, statesMax: 400_000 };
-  const child = spawn(process.execPath, [...patchArguments, program, JSON.stringify(request)], {
-    env: { ...process.env, ...patchEnvironment(mutation.patches) },
-    stdio: ['ignore', 'pipe', 'inherit'],
-  });
-  let output = '';
-  child.stdout.on('data', (bytes: Buffer) => (output += bytes.toString()));
-  const status = await new Promise((resolve) => child.on('close', resolve));
-  assert.equal(status, 0);
-  return JSON.parse(output) as Exploration;
-}
-
-describe('the ownership model notices a gateway that', () => {
+describe('the ownership model notices a gateway that', { concurrency: availableParallelism() }, () => {
   for (const mutation of mutations) {
     it(mutation.name, async () => {
-      const { counterexample, states, complete } = await exploreMutated(mutation);
+      const bounds = { ...usual, ...mutation.bounds };
+      const { counterexample, states, complete } = await exploreApart(bounds, 400_000, mutation.patches);
       if (mutation.finds === undefined) {
         assert.equal(counterexample, undefined);
         assert.equal(complete, true);

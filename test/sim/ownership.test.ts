@@ -3,9 +3,9 @@
  * and a `restore --take-over` on another machine, all on one remote volume.
  */
 import assert from 'node:assert/strict';
+import { availableParallelism } from 'node:os';
 import { describe, it } from 'node:test';
-import { explore } from './explorer.js';
-import { ownershipSystem } from './ownership-properties.js';
+import { exploreApart } from './ownership-apart.js';
 import type { Bounds } from './ownership-steps.js';
 
 /** Writes and lives are those of the original, the clone and the takeover. */
@@ -94,11 +94,11 @@ const long: readonly Exploring[] = [
 
 const statesMax = 8_000_000;
 
-describe('ownership, every interleaving', () => {
+describe('ownership, every interleaving', { concurrency: availableParallelism() }, () => {
   for (const { what, bounds, marks } of [...short, ...(process.env['KEEPGATE_TEST_LONG'] === '1' ? long : [])]) {
-    it(`of ${what}`, (test) => {
-      const system = ownershipSystem({ slots: 2, lateReplies: false, reader: false, deletes: false, ...bounds });
-      const explored = explore(system, statesMax);
+    it(`of ${what}`, async (test) => {
+      const usual = { slots: 2, lateReplies: false, reader: false, deletes: false };
+      const explored = await exploreApart({ ...usual, ...bounds }, statesMax);
       const { states, steps, depth, counterexample } = explored;
       test.diagnostic(`${states} states, ${steps} steps, depth ${depth}`);
       assert.equal(counterexample, undefined, [...(counterexample?.trace ?? []), counterexample?.problem].join('\n'));

@@ -3,6 +3,7 @@
  * and the test that is named for it must fail. Faults of replication that the simulation finds are in mutations.ts.
  */
 import assert from 'node:assert/strict';
+import { availableParallelism } from 'node:os';
 import { resolve } from 'node:path';
 import { describe, it } from 'node:test';
 import { attempt } from '../tool/process.js';
@@ -145,7 +146,7 @@ const mutations: readonly TrustMutation[] = [
   },
 ];
 
-describe('the tests of the threat model find each deliberate fault', () => {
+describe('the tests of the threat model find each deliberate fault', { concurrency: availableParallelism() }, () => {
   for (const { name, file, find, replace, test, title } of mutations) {
     it(name, { timeout: 300_000 }, async () => {
       const program = resolve(import.meta.dirname, `../unit/${test}.test.js`);
