@@ -11,6 +11,9 @@
  * A reader renews hourly, and an owner forgets a pin that it saw unchanged for a day: a dead reader holds no space for ever.
  *
  * Credentials that may only read are fine: then there is no pin, and the reader may find objects gone.
+ *
+ * A reader that outlives its process (a restored volume that is still filling) records the ids of its pins durably before
+ * they are put. In its next life it gives them back: they are removed once a new one stands, and none is forgotten.
  */
 import { ByteReader, ByteWriter } from '../base/bytes.js';
 import { GatewayError } from '../base/errors.js';
@@ -34,6 +37,12 @@ export interface PinOptions {
   readonly log: Log;
   readonly reader: string;
   readonly request: StoreRequest;
+  /** As in `narrow`; default: not known yet. */
+  readonly floor?: number;
+  /** Ids of pins of an earlier life. */
+  readonly inherited?: readonly string[];
+  /** Notes durably which pins may stand, by their ids. */
+  readonly record?: (ids: readonly string[]) => Promise<void>;
 }
 
 export interface PinContent {
@@ -46,9 +55,9 @@ export class Pin {
   readonly #options: PinOptions;
   readonly #id: string;
   #counter = 0;
-  #floor = 0;
-  /** The object that stands now; undefined: the store did not let us. */
-  #name: string | undefined;
+  #floor: number;
+  /** Ids of those that may stand now, the newest last; it is the only one, but for what could not be removed yet. */
+  #standing: string[];
   #timer: Timer | undefined;
   #released = false;
   /** One change after the other. */
@@ -57,6 +66,8 @@ export class Pin {
   private constructor(options: PinOptions) {
     this.#options = options;
     this.#id = options.random.uuid();
+    this.#floor = options.floor ?? 0;
+    this.#standing = [...(options.inherited ?? [])];
   }
 
   /** Stands when this resolves, unless the store refuses: a pin must not keep anyone from a restore. */
@@ -75,10 +86,16 @@ export class Pin {
 
   /** Resolves when the pin is gone, or could not be removed. */
   async release(): Promise<void> {
+    await this.handOver();
+    for (const id of this.#standing) await this.#remove(id);
+  }
+
+  /** Leaves the pin to the reader's next life, which is given these ids. */
+  async handOver(): Promise<readonly string[]> {
     this.#released = true;
     this.#timer?.cancel();
     await this.#turn;
-    if (this.#name !== undefined) await this.#remove(this.#name);
+    return this.#standing;
   }
 
   #restate(): Promise<void> {
@@ -93,39 +110,47 @@ export class Pin {
   }
 
   async #replace(): Promise<void> {
-    const { store, sealer, clock, reader, request } = this.#options;
+    const { store, sealer, clock, reader, request, record } = this.#options;
     // Of a fixed width: a listing that goes by name meets the new one after the old one, or one of them that is gone when
     // it is read (pin-watch.ts).
-    const counter = (this.#counter++).toString().padStart(COUNTER_DIGITS, '0');
-    const name = sealer.names.pin(`${this.#id}-${counter}`);
+    const id = `${this.#id}-${(this.#counter++).toString().padStart(COUNTER_DIGITS, '0')}`;
+    const name = sealer.names.pin(id);
     const writer = new ByteWriter(256);
     writer.u64(clock.wallMs());
     writer.u64(this.#floor);
     writer.text(reader);
     const object = sealer.seal({ kind: 'pin', name, epoch: 0, number: 0, part: 0 }, writer.finish());
-    const before = this.#name;
-    const put = await this.#permitted('pinned', () => store.put(name, object.bytes, { ...request, ifAbsent: true }));
-    if (!put) return;
-    this.#name = name;
-    if (before !== undefined) await this.#remove(before);
+    const before = this.#standing;
+    const refusal = await this.#attempt('pinned', async () => {
+      await record?.([...before, id]);
+      await store.put(name, object.bytes, { ...request, ifAbsent: true });
+    });
+    // It may have been stored all the same.
+    if (refusal?.code !== 'store-forbidden') this.#standing = [...before, id];
+    if (refusal !== undefined) return;
+    for (const old of before) {
+      if (await this.#remove(old)) this.#standing = this.#standing.filter((standing) => standing !== old);
+    }
+    if (before.length > 0) await this.#attempt('noted as pinned', async () => record?.(this.#standing));
   }
 
-  async #remove(name: string): Promise<void> {
-    const { store, request } = this.#options;
-    await this.#permitted('unpinned', () => store.delete(name, request));
+  /** False: it may stand still. */
+  async #remove(id: string): Promise<boolean> {
+    const { store, sealer, request } = this.#options;
+    return (await this.#attempt('unpinned', () => store.delete(sealer.names.pin(id), request))) === undefined;
   }
 
-  /** False: the store does not let us, or fails. */
-  async #permitted(what: string, act: () => Promise<unknown>): Promise<boolean> {
+  /** Why not: the store does not let us, or fails. */
+  async #attempt(what: string, act: () => Promise<unknown>): Promise<GatewayError | undefined> {
     try {
       await act();
-      return true;
+      return undefined;
     } catch (error) {
       const { request, log } = this.#options;
-      if (request.signal?.aborted === true) return false;
+      if (request.signal?.aborted === true) return new GatewayError('volume-closed', 'it was given up');
       if (!(error instanceof GatewayError)) throw error;
       log.warn(`the volume could not be ${what} while it is read: ${error.message}`);
-      return false;
+      return error;
     }
   }
 }

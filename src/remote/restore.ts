@@ -14,28 +14,22 @@ import type { Disk } from '../ports/disk.js';
 import type { Log } from '../ports/log.js';
 import type { ObjectStore, StoreRequest } from '../ports/object-store.js';
 import type { Random } from '../ports/random.js';
-import { chainAt, keyText } from './chain.js';
-import type { ChainState } from './chain.js';
-import { walkChain } from './chain-walk.js';
 import { emptyDelta } from './checkpoint.js';
-import type { Checkpoint } from './checkpoint.js';
 import type { MasterKey } from './key.js';
-import { verifyReceipt } from './receipt.js';
 import type { Receipt } from './receipt.js';
-import { isThat, unmet, vouches } from './receipt-proof.js';
 import { readPinned } from './pin.js';
 import type { Pin } from './pin.js';
 import { RemoteBook } from './remote-map-book.js';
-import type { BookGroup } from './remote-map-book.js';
 import { MAP_FILE } from './remote-map-file.js';
 import type { FoundVolume } from './remote-list.js';
-import { isDamage, listCheckpoints, readCheckpoint } from './restore-checkpoint.js';
 import { fetchLive } from './restore-fetch.js';
 import type { BlockSink, RestoreProgress } from './restore-fetch.js';
+import { proveHistory } from './restore-history.js';
+import type { ProvedHistory } from './restore-history.js';
 import { chainOrigin } from './segment-point.js';
 import type { ChainPoint } from './segment-point.js';
 import { openSnapshot } from './snapshot-open.js';
-import { snapshotNamed } from './snapshots.js';
+import { requireSnapshot } from './snapshots.js';
 import type { Snapshot } from './snapshots.js';
 
 /** Segments whose changes are held in memory before they go into the map file. */
@@ -101,13 +95,6 @@ export function restoreFull(options: RestoreOptions): Promise<Restored> {
   return readPinned(options, (found, request, pin) => new Restore(options, found, request, pin).run());
 }
 
-/** A history that was read and proved. */
-interface Proved {
-  readonly book: RemoteBook;
-  readonly chain: ChainState;
-  readonly loss: string | undefined;
-}
-
 /** What is to be fetched: the newest recovery point, or a snapshot. */
 interface Chosen {
   readonly book: RemoteBook;
@@ -119,8 +106,6 @@ class Restore {
   readonly #found: FoundVolume;
   readonly #request: StoreRequest;
   readonly #pin: Pin;
-  /** Checkpoints that there are, sound or not: with any, the beginning of the history may be deleted. */
-  #checkpoints = 0;
 
   constructor(options: RestoreOptions, found: FoundVolume, request: StoreRequest, pin: Pin) {
     this.#options = options;
@@ -166,24 +151,17 @@ class Restore {
   async #atSnapshot(newest: RemoteBook, name: string): Promise<Chosen> {
     const { store, checksums, scratch, log } = this.#options;
     const { sealer, volume } = this.#found;
-    const { snapshots } = newest;
     await newest.close();
-    const snapshot = snapshotNamed(snapshots, name);
-    if (snapshot === undefined) {
-      const there = snapshots.length === 0 ? 'it has none' : `it has ${snapshots.map((one) => one.name).join(', ')}`;
-      throw new GatewayError('not-found', `volume ${volume.name} has no snapshot "${name}": ${there}`);
-    }
+    const snapshot = requireSnapshot(newest.snapshots, name, volume.name);
+    const request = this.#request;
     const book = await openSnapshot(snapshot, {
       store,
       sealer,
-      checksums,
-      disk: scratch,
-      request: this.#request,
+      request,
       log,
       createdSizeBytes: volume.sizeBytes,
-      applied: async (applied) => {
-        if (applied.map.deltaEntries > APPLY_ENTRIES_MAX) await fold(applied);
-      },
+      load: (checkpoint) => RemoteBook.load(checkpoint, { store, sealer, checksums, disk: scratch, request }),
+      applied: foldWhenLarge,
     });
     await fold(book);
     await this.#pin.narrow(snapshot.point.number);
@@ -191,90 +169,36 @@ class Restore {
   }
 
   /** From the newest checkpoint that is sound with all its shards, else from the beginning. */
-  async #prove(): Promise<Proved> {
-    const { store, log, receipt } = this.#options;
+  async #prove(): Promise<ProvedHistory<RemoteBook>> {
+    const { store, log, receipt, acceptLoss, checksums, scratch, snapshot } = this.#options;
     const { sealer } = this.#found;
-    this.#checkReceipt();
-    const keys = await listCheckpoints(store, sealer, this.#request);
-    this.#checkpoints = keys.length;
-    for (const key of keys) {
-      const damaged = (error: GatewayError): void =>
-        log.warn(`checkpoint ${keyText(key)} is passed over: ${error.message}`);
-      const checkpoint = await readCheckpoint(store, sealer, key, this.#request, damaged);
-      if (checkpoint === undefined) continue;
-      // A receipt from before the checkpoint is met by the chain itself.
-      if (receipt !== undefined && !vouches(checkpoint, receipt) && receipt.number <= checkpoint.recoveryPoint.number) {
-        continue;
-      }
-      const book = await this.#load(checkpoint, damaged);
-      if (book === undefined) continue;
-      // A snapshot needs what was live then.
-      if (this.#options.snapshot === undefined) await this.#pin.narrow(checkpoint.recoveryPoint.number);
-      return this.#walk(book, checkpoint);
-    }
-    const book = await this.#load(undefined, () => undefined);
-    if (book === undefined) throw new GatewayError('disk-failed', 'an empty map could not be made');
-    return this.#walk(book, undefined);
-  }
-
-  async #load(
-    checkpoint: Checkpoint | undefined,
-    damaged: (error: GatewayError) => void,
-  ): Promise<RemoteBook | undefined> {
-    const { store, checksums, scratch } = this.#options;
-    const { sealer } = this.#found;
+    const request = this.#request;
+    const proved = await proveHistory({
+      store,
+      found: this.#found,
+      request,
+      receipt,
+      acceptLoss,
+      log,
+      load: (checkpoint) => RemoteBook.load(checkpoint, { store, sealer, checksums, disk: scratch, request }),
+      chosen: async ({ recoveryPoint }) => {
+        // A snapshot needs what was live then.
+        if (snapshot === undefined) await this.#pin.narrow(recoveryPoint.number);
+      },
+      applied: foldWhenLarge,
+    });
     try {
-      return await RemoteBook.load(checkpoint, { store, sealer, checksums, disk: scratch, request: this.#request });
+      await fold(proved.book);
+      return proved;
     } catch (error) {
-      if (!isDamage(error)) throw error;
-      damaged(error);
-      return undefined;
-    }
-  }
-
-  async #walk(book: RemoteBook, checkpoint: Checkpoint | undefined): Promise<Proved> {
-    const { store, log, receipt, acceptLoss } = this.#options;
-    const { sealer, volume } = this.#found;
-    let met = receipt === undefined || (checkpoint !== undefined && vouches(checkpoint, receipt));
-    const visit = async (group: BookGroup): Promise<void> => {
-      met ||= group.segments.some(({ key, link }) => receipt !== undefined && isThat(receipt, key, link));
-      await book.apply(group);
-      if (book.map.deltaEntries > APPLY_ENTRIES_MAX) await fold(book);
-    };
-    try {
-      const { chain, gap } = await walkChain(chainAt(book.position, book.sizeBytes), {
-        store,
-        sealer,
-        request: this.#request,
-        createdSizeBytes: volume.sizeBytes,
-        knownEpochs: book.epochs.map(({ epoch }) => epoch),
-        visit,
-      });
-      if (gap !== undefined && !acceptLoss) throw new GatewayError('remote-gap', gap);
-      if (gap !== undefined && chain.lastGroup.number === 0 && this.#checkpoints > 0) {
-        throw new GatewayError('remote-gap', `nothing is left to restore: no checkpoint is sound, and ${gap}`);
-      }
-      if (gap !== undefined) log.warn(`restoring what is before a gap: ${gap}`);
-      let loss = gap;
-      if (!met && receipt !== undefined) {
-        const refusal = unmet(chain.lastGroup, receipt);
-        // A fork is no gap: the receipt's history is another one.
-        if (!acceptLoss || receipt.number <= chain.lastGroup.number) throw refusal;
-        log.warn(`restoring in spite of a receipt: ${refusal.message}`);
-        loss ??= refusal.message;
-      }
-      await fold(book);
-      return { book, chain, loss };
-    } catch (error) {
-      await book.close();
+      await proved.book.close();
       throw error;
     }
   }
+}
 
-  #checkReceipt(): void {
-    const { receipt } = this.#options;
-    if (receipt !== undefined) verifyReceipt(this.#found.sealer, receipt);
-  }
+async function foldWhenLarge(book: RemoteBook): Promise<void> {
+  if (book.map.deltaEntries > APPLY_ENTRIES_MAX) await fold(book);
 }
 
 /** Brings everything that was applied into the map file. */

@@ -25,9 +25,9 @@ export class SharedFetch<T> {
         this.#leave(key, flight);
         reject(gaveUp(key));
       };
-      signal?.addEventListener('abort', giveUp, { once: true });
+      const stay = onAbort(signal, giveUp);
       flight.result
-        .finally(() => signal?.removeEventListener('abort', giveUp))
+        .finally(stay)
         .then(resolve, (error: unknown) => reject(error instanceof Error ? error : new Error(String(error))));
     });
   }
@@ -51,6 +51,21 @@ export class SharedFetch<T> {
   #forget(key: string, flight: Flight<T>): void {
     if (this.#flights.get(key) === flight) this.#flights.delete(key);
   }
+}
+
+/** One listener for each signal, however much waits under it: Node takes many for a leak. */
+const waitingUnder = new WeakMap<AbortSignal, Set<() => void>>();
+
+/** Returns how to take it back. */
+function onAbort(signal: AbortSignal | undefined, giveUp: () => void): () => void {
+  if (signal === undefined) return () => undefined;
+  const waiting = waitingUnder.get(signal) ?? new Set();
+  if (!waitingUnder.has(signal)) {
+    waitingUnder.set(signal, waiting);
+    signal.addEventListener('abort', () => waiting.forEach((each) => each()), { once: true });
+  }
+  waiting.add(giveUp);
+  return () => waiting.delete(giveUp);
 }
 
 function gaveUp(key: string): GatewayError {

@@ -10,6 +10,7 @@
  * their own, so that right behind a snapshot the moved copy would seem to belong to it, and the copy that its root names
  * would not.
  */
+import { GatewayError } from '../base/errors.js';
 import type { Lsn } from '../base/units.js';
 import type { SegmentKey, ShardKey } from './name.js';
 import type { SegmentEvent } from './segment-event.js';
@@ -61,6 +62,14 @@ function without(snapshots: readonly Snapshot[], lsn: Lsn): readonly Snapshot[] 
 /** The newest of that name. */
 export function snapshotNamed(snapshots: readonly Snapshot[], name: string): Snapshot | undefined {
   return snapshots.findLast((snapshot) => snapshot.name === name);
+}
+
+/** As snapshotNamed; not-found, naming those that there are. `volume` is its name. */
+export function requireSnapshot(snapshots: readonly Snapshot[], name: string, volume: string): Snapshot {
+  const snapshot = snapshotNamed(snapshots, name);
+  if (snapshot !== undefined) return snapshot;
+  const there = snapshots.length === 0 ? 'it has none' : `it has ${snapshots.map((one) => one.name).join(', ')}`;
+  throw new GatewayError('not-found', `volume ${volume} has no snapshot "${name}": ${there}`);
 }
 
 /**

@@ -30,11 +30,15 @@ export class ManualClock implements Clock {
 
   sleep(delayMs: number, signal?: AbortSignal): Promise<void> {
     return new Promise((resolve, reject) => {
-      const timer = this.after(delayMs, resolve);
-      signal?.addEventListener('abort', () => {
+      const aborted = (): void => {
         timer.cancel();
-        reject(signal.reason as Error);
+        reject(signal?.reason as Error);
+      };
+      const timer = this.after(delayMs, () => {
+        signal?.removeEventListener('abort', aborted);
+        resolve();
       });
+      signal?.addEventListener('abort', aborted, { once: true });
     });
   }
 
