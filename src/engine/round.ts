@@ -43,7 +43,6 @@ export class Round {
   private readonly spill: Spill;
   private readonly buffer: Uint8Array;
   private readonly sums = new Uint32Array(RUN_BLOCKS_MAX);
-  private next: BlockNumber = 0;
 
   constructor(options: RoundOptions) {
     this.number = options.number;
@@ -93,19 +92,18 @@ export class Round {
     }
   }
 
-  /** The next blocks, at most `blocksMax` with payload; they need not be kept any more. */
-  async piece(blocksMax: number): Promise<RoundPiece> {
+  /** Blocks from `from` on, at most `blocksMax` with payload; they need not be kept any more. */
+  async piece(from: BlockNumber, blocksMax: number): Promise<RoundPiece> {
     const { unread, image, sizeBytes } = this.options;
     const blocks: BlockNumber[] = [];
     const zeros: { first: BlockNumber; count: number }[] = [];
-    let ended = true;
+    let next: BlockNumber | undefined;
     let looked = 0;
-    for (const block of unread.within(this.next, Math.ceil(sizeBytes / BLOCK_BYTES))) {
+    for (const block of unread.within(from, Math.ceil(sizeBytes / BLOCK_BYTES))) {
       if (blocks.length === blocksMax || zeros.length === limits.roundZeroRangesMax || looked++ === PIECE_BLOCKS_MAX) {
-        ended = false;
+        next = block;
         break;
       }
-      this.next = block + 1;
       const sums = image.sums.pageNow(block) ?? (await image.sums.page(block));
       if ((this.spill.sumOf(block) ?? sums[block % SUMS_PER_PAGE]) === SUM_ZERO) addZero(zeros, block);
       else blocks.push(block);
@@ -123,7 +121,7 @@ export class Round {
     }
     for (const block of blocks) unread.remove(block);
     for (const { first, count } of zeros) for (let i = 0; i < count; i++) unread.remove(first + i);
-    return { blocks: Float64Array.from(blocks), sums, bytes, zeros, ended };
+    return { blocks: Float64Array.from(blocks), sums, bytes, zeros, next };
   }
 
   async close(): Promise<void> {

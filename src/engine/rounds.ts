@@ -10,6 +10,7 @@ import { BLOCK_BYTES, type BlockNumber } from '../base/units.js';
 import type { Checksums } from '../ports/checksum.js';
 import type { Disk } from '../ports/disk.js';
 import type { Log } from '../ports/log.js';
+import type { Random } from '../ports/random.js';
 import type { LogCursor, RoundPiece, RoundStart } from '../ports/replication.js';
 import { DirtyMap } from './dirty-map.js';
 import type { Image } from './image.js';
@@ -23,6 +24,7 @@ export interface RoundsOptions {
   readonly disk: Disk;
   readonly checksums: Checksums;
   readonly image: Image;
+  readonly random: Random;
   readonly log: Log;
   readonly logFileBytes: number;
   /** A block of the image cannot be trusted: what goes up says that it is lost. */
@@ -33,7 +35,6 @@ export class Rounds {
   private readonly options: RoundsOptions;
   private readonly dirty: DirtyMap;
   private round: Round | undefined;
-  private number = 0;
   /** Whether what the destager moves is noted. */
   private tracking = false;
 
@@ -114,15 +115,16 @@ export class Rounds {
     readonly wallMs: number;
   }): Promise<RoundStart> {
     await this.drop();
-    const { disk, image, checksums, onRot } = this.options;
+    const { disk, image, checksums, random, onRot } = this.options;
     const unread = this.dirty.freeze().clone();
-    this.round = new Round({ ...at, number: ++this.number, unread, disk, image, checksums, onRot });
-    return { ...at, round: this.number };
+    const number = newNumber(random);
+    this.round = new Round({ ...at, number, unread, disk, image, checksums, onRot });
+    return { ...at, round: number };
   }
 
   /** Only in a turn of the destager. undefined: the round was given up. */
-  async read(number: number, blocksMax: number): Promise<RoundPiece | undefined> {
-    return this.round?.number === number ? this.round.piece(blocksMax) : undefined;
+  async read(number: number, from: BlockNumber, blocksMax: number): Promise<RoundPiece | undefined> {
+    return this.round?.number === number ? this.round.piece(from, blocksMax) : undefined;
   }
 
   /** The round's place in the log, if it goes on. */
@@ -159,5 +161,13 @@ export class Rounds {
     this.dirty.thaw();
     // Its space comes back later where the disk fails now.
     await round?.close().catch(() => undefined);
+  }
+}
+
+/** 48 random bits, never 0: no two rounds of one volume have the same number. */
+function newNumber(random: Random): number {
+  for (;;) {
+    const number = Buffer.from(random.bytes(6)).readUIntLE(0, 6);
+    if (number > 0) return number;
   }
 }

@@ -181,6 +181,7 @@ async function openLocked(
     disk,
     checksums,
     image,
+    random: options.random,
     log: options.log,
     logFileBytes: files.fileBytes,
     onRot: (block) => {

@@ -68,7 +68,7 @@ export class Volume implements BlockDevice {
     const { reclaimer, rounds, destager } = parts;
     this.roundSource = {
       begin: () => reclaimer.beginRound(),
-      read: (round, blocksMax) => destager.alone(() => rounds.read(round, blocksMax)),
+      read: (round, from, blocksMax) => destager.alone(() => rounds.read(round, from, blocksMax)),
       end: (round) => reclaimer.endRound(round),
     };
     this.ages = new PendingAges(parts.oldestPendingMs, parts.log.appendedLsn);

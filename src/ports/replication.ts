@@ -40,6 +40,12 @@ export type ReplicationMode = 'idle' | 'draining' | 'tracking' | 'resyncing' | '
  */
 export type ReplicationKeeping = 'draining' | 'tracking';
 
+/** How much of a round (RoundStart) is staged in the bucket: what it has of the blocks below `next`. */
+export interface StagedProgress {
+  readonly round: number;
+  readonly next: BlockNumber;
+}
+
 /** What the superblock keeps for the replicator. */
 export interface ReplicationState {
   /** The volume decides; the replicator is told. */
@@ -57,10 +63,13 @@ export interface ReplicationState {
   /** Segment number through which the local map is applied and durable. */
   readonly mapAppliedThrough: number;
   readonly fenced: boolean;
+  /** In committed groups of the round that was sent last. */
+  readonly staged?: StagedProgress;
 }
 
-/** A round: everything that differs from the bucket, as of one place in the log, goes up as one group. */
+/** A round: everything that differs from the bucket, as of one place in the log, goes up and takes effect at once. */
 export interface RoundStart {
+  /** A random number, never 0. */
   readonly round: number;
   /** The state of the volume before the batch that begins here is what goes up. */
   readonly cursor: LogCursor;
@@ -77,16 +86,16 @@ export interface RoundPiece {
   readonly bytes: Uint8Array;
   /** What reads as zero. */
   readonly zeros: readonly { readonly first: BlockNumber; readonly count: number }[];
-  /** Nothing follows. */
-  readonly ended: boolean;
+  /** Where to read on; undefined: nothing follows. */
+  readonly next: BlockNumber | undefined;
 }
 
 /** The volume, as its replicator asks it while tracking. */
 export interface RoundSource {
   /** Begins a round of everything that is durable; one that goes on is given up. */
   begin(): Promise<RoundStart>;
-  /** At most `blocksMax` blocks more; undefined: the round was given up. */
-  read(round: number, blocksMax: number): Promise<RoundPiece | undefined>;
+  /** At most `blocksMax` blocks, from the block `from` on; undefined: the round was given up. */
+  read(round: number, from: BlockNumber, blocksMax: number): Promise<RoundPiece | undefined>;
   /** The bucket has all of it: how it goes on. undefined: the round was given up. */
   end(round: number): Promise<Pick<ReplicationState, 'keeping' | 'cursor'> | undefined>;
 }

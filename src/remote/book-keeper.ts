@@ -38,6 +38,8 @@ export interface BookKeeperOptions {
   readonly disk: Disk;
   readonly checksums: Checksums;
   readonly log: Log;
+  /** See BookOptions. */
+  readonly foldEntries?: number;
   /** The newest committed segment that this gateway knows, number 0: none. */
   readonly head: () => Pick<ChainPoint, 'epoch' | 'number' | 'link'>;
 }

@@ -5,7 +5,7 @@
  *   origin -> 1-1 -> 1-2 -> fence at 1-3 naming epoch 4 and 1-2 -> 4-3 -> 4-4 -> ...
  *
  * - A segment carries the link of the one before it; numbers are consecutive; a group's LSN range begins where the last
- *   group's ended; a compaction group's is empty; all segments of a group agree on the group.
+ *   group's ended; that of a group without effect (compaction, staged) is empty; all segments of a group agree on the group.
  * - A history is valid up to its last complete group. Segments of an incomplete group have no effect.
  * - A fence names the last complete group before it, as everyone computes it, and the epoch that continues. What else
  *   the fenced epoch holds behind that group is void: the successor uses the numbers again.
@@ -14,6 +14,7 @@ import { equalBytes } from '../base/bytes.js';
 import { GatewayError } from '../base/errors.js';
 import type { SegmentKey } from './name.js';
 import type { Fence } from './segment-fence.js';
+import { isWithoutEffect } from './segment-index.js';
 import type { SegmentFacts } from './segment-index.js';
 import { chainOrigin } from './segment-point.js';
 import type { ChainPoint } from './segment-point.js';
@@ -23,7 +24,7 @@ export const FIRST_EPOCH = 1;
 
 type GroupFacts = Pick<
   SegmentFacts,
-  'role' | 'groupId' | 'groupFirstNumber' | 'firstLsn' | 'lastLsn' | 'wallMs' | 'sizeBytes'
+  'role' | 'round' | 'groupId' | 'groupFirstNumber' | 'firstLsn' | 'lastLsn' | 'wallMs' | 'sizeBytes'
 >;
 
 export interface ChainState {
@@ -102,9 +103,8 @@ export function keyText(key: SegmentKey): string {
   return `${key.epoch}-${key.number}`;
 }
 
-/** Compaction changes nothing, so it has no LSNs. */
 function isRange({ role, firstLsn, lastLsn }: GroupFacts): boolean {
-  return role === 'compaction' ? lastLsn === firstLsn - 1 : lastLsn >= firstLsn;
+  return isWithoutEffect(role) ? lastLsn === firstLsn - 1 : lastLsn >= firstLsn;
 }
 
 function problemOf(chain: ChainState, facts: SegmentFacts): string | undefined {
@@ -118,6 +118,7 @@ function problemOf(chain: ChainState, facts: SegmentFacts): string | undefined {
   }
   const agrees =
     facts.role === open.role &&
+    facts.round === open.round &&
     facts.groupId === open.groupId &&
     facts.groupFirstNumber === open.groupFirstNumber &&
     facts.firstLsn === open.firstLsn &&

@@ -137,7 +137,10 @@ export class CheckpointWriter {
     while (this.#again && !stopped()) {
       this.#again = false;
       try {
-        await this.#options.keeper.use((book) => this.#step(book), true);
+        // Taken before the book catches up: what was demanded behind a group includes that group.
+        const wanted = { drained: this.#drained, demanded: this.#demanded };
+        this.#drained = this.#demanded = false;
+        await this.#options.keeper.use((book) => this.#step(book, wanted), true);
       } catch (error) {
         if (stopped()) return;
         if (!(error instanceof GatewayError) && !(error instanceof MapDoubtError)) {
@@ -157,7 +160,7 @@ export class CheckpointWriter {
     this.#timer = this.#options.clock.after(AGAIN_MS, () => this.#wake());
   }
 
-  async #step(book: RemoteBook): Promise<void> {
+  async #step(book: RemoteBook, wanted: { readonly drained: boolean; readonly demanded: boolean }): Promise<void> {
     const { clock, counted, bytesDueMin } = this.#options;
     counted(book);
     const { position } = book;
@@ -166,13 +169,13 @@ export class CheckpointWriter {
     this.#again ||= atSnapshot;
     const due =
       atSnapshot ||
-      this.#demanded ||
+      wanted.demanded ||
       this.#bytes >= Math.max(book.table.liveBytes * LIVE_SHARE_DUE, bytesDueMin) ||
-      this.#segments >= (this.#drained ? SEGMENTS_DUE_DRAINED : SEGMENTS_DUE) ||
+      this.#segments >= (wanted.drained ? SEGMENTS_DUE_DRAINED : SEGMENTS_DUE) ||
       (this.#segments > 0 && clock.nowMs() - this.#lastMs >= AGE_MS_DUE);
-    if (!atSnapshot) {
-      this.#drained = false;
-      this.#demanded = false;
+    if (atSnapshot) {
+      this.#drained ||= wanted.drained;
+      this.#demanded ||= wanted.demanded;
     }
     if (!due || position.number <= book.map.file.position.number) return;
     this.#begin();
@@ -214,7 +217,7 @@ export class CheckpointWriter {
       table.moved({ ...reference, link: object.link });
     }
     const delta = map.deltaWithout((shard) => !plan.kept.has(shard));
-    const ownRoot = { epoch, link: new Uint8Array(LINK_BYTES), mappedBlocks: table.liveBytes / BLOCK_BYTES };
+    const ownRoot = { epoch, link: new Uint8Array(LINK_BYTES), mappedBlocks: book.mappedBlocks };
     const checkpoint: Checkpoint = {
       sizeBytes: book.sizeBytes ?? createdSizeBytes,
       wallMs: clock.wallMs(),
@@ -226,6 +229,7 @@ export class CheckpointWriter {
       tail: table.tail,
       delta,
       snapshots: rootedAt(book, ownRoot),
+      ...(book.staged === undefined ? {} : { staged: book.staged }),
     };
     const root = sealCheckpoint(sealer, key, checkpoint);
     await this.#putObject(sealer.names.checkpoint(key), root);

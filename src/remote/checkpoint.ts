@@ -8,6 +8,7 @@
  *     80  24  six counts of 4 bytes: epochs, receipts, map shards, table shards, tail rows, delta extents
  *    104   4  snapshots
  *    108  32  SHA-256 of the body
+ *    140  24  staged segments that wait (staged.ts): round 8, first segment number 8, payload blocks 8; else zeros
  *
  * Body, tables one after another:
  *
@@ -33,8 +34,9 @@ import type { MapShardReference } from './shard-map.js';
 import { readRow, ROW_BYTES, TABLE_SHARD_NUMBERS, writeRow } from './shard-table.js';
 import type { SegmentRow, TableShardReference } from './shard-table.js';
 import type { Snapshot } from './snapshots.js';
+import type { StagedRound } from './staged.js';
 
-const INDEX_BYTES = 140;
+const INDEX_BYTES = 164;
 const HASH_BYTES = 32;
 const EPOCH_BYTES = 16 + LINK_BYTES;
 const REFERENCE_BYTES = 28 + LINK_BYTES;
@@ -80,6 +82,8 @@ export interface Checkpoint {
   readonly delta: MapDelta;
   /** Each has a root. The root of one whose point is this recovery point is this checkpoint: sealed with any link. */
   readonly snapshots: readonly Snapshot[];
+  /** Of a round that is not applied. */
+  readonly staged?: StagedRound;
 }
 
 export const emptyDelta: MapDelta = {
@@ -105,6 +109,8 @@ export function sealCheckpoint(sealer: ObjectSealer, key: SegmentKey, checkpoint
   writer.u32(checkpoint.delta.count);
   writer.u32(checkpoint.snapshots.length);
   writer.bytes(contentHash(body));
+  const { round, firstNumber, blocks } = checkpoint.staged ?? { round: 0, firstNumber: 0, blocks: 0 };
+  for (const field of [round, firstNumber, blocks]) writer.u64(field);
   return sealer.seal(checkpointIdentity(sealer, key), writer.finish(), body);
 }
 
@@ -118,10 +124,12 @@ export function openCheckpoint(sealer: ObjectSealer, key: SegmentKey, bytes: Uin
   const recoveryPoint = readPoint(reader);
   const counts = Array.from({ length: 7 }, () => reader.u32());
   const hash = reader.bytes(HASH_BYTES);
+  const waits = { round: reader.u64(), firstNumber: reader.u64(), blocks: reader.u64() };
+  const staged = waits.round === 0 ? {} : { staged: waits };
   reader.endOfZeros();
   if (!equalBytes(hash, contentHash(body))) reader.fail('its content differs from its index');
   const tables = decodeBody(new ByteReader(body, identity.name), identity.name, counts, { ...key, link });
-  return { sizeBytes, wallMs, recoveryPoint, ...tables };
+  return { sizeBytes, wallMs, recoveryPoint, ...staged, ...tables };
 }
 
 function encodeBody(key: SegmentKey, checkpoint: Checkpoint): Uint8Array {

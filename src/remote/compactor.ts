@@ -169,6 +169,8 @@ export class Compactor {
     }
     const { sources, urgent } = await keeper.use((book) => {
       for (const [source, by] of this.#moved) if (by <= book.map.file.position.number) this.#moved.delete(source);
+      // Nothing is moved in the middle of a round (staged.ts).
+      if (book.staged !== undefined) return Promise.resolve({ sources: [], urgent: false });
       return Promise.resolve(planCompaction(book.table.lives()));
     });
     this.#sources = sources.filter((number) => !this.#moved.has(number) && !this.#broken.has(number));

@@ -10,6 +10,7 @@ import { GroupCollector } from './group-collector.js';
 import type { GroupContent, LogSource } from './group-collector.js';
 import type { LogCursor } from '../ports/replication.js';
 import { sameEvent } from './segment-event.js';
+import { isWithoutEffect } from './segment-index.js';
 import type { StoredSegment } from './upload-pipeline.js';
 
 export interface ComparedGroup {
@@ -27,7 +28,10 @@ export async function compareGroup(options: {
 }): Promise<ComparedGroup> {
   const { source, checksums, cursor, segments } = options;
   // It changes nothing, so any directory whose history it continues is right to go on from it.
-  if (segments[0]?.index.role === 'compaction') return { same: true, cursor };
+  const role = segments[0]?.index.role;
+  if (role === undefined || isWithoutEffect(role)) return { same: true, cursor };
+  // Whoever goes by its log has sent none that it does not know of.
+  if (role === 'apply') return { same: false, cursor };
   const lastLsn = segments[0]?.index.lastLsn ?? 0;
   const collector = new GroupCollector({ cursor, blocksMax: Infinity });
   if (lastLsn >= cursor.lsn) await collector.collect(source, lastLsn);

@@ -3,6 +3,8 @@
  * the last group that was applied. The owner keeps one to write checkpoints from, a restore builds one to read by.
  */
 import { assert } from '../base/assert.js';
+import { GatewayError } from '../base/errors.js';
+import { BLOCK_BYTES } from '../base/units.js';
 import type { Checksums } from '../ports/checksum.js';
 import type { Disk } from '../ports/disk.js';
 import type { ObjectStore, StoreRequest } from '../ports/object-store.js';
@@ -15,11 +17,15 @@ import { SegmentTable } from './remote-map-segments.js';
 import type { ObjectSealer } from './seal.js';
 import { chainOrigin } from './segment-point.js';
 import type { ChainPoint } from './segment-point.js';
+import { readSegmentHead } from './segment-reader.js';
+import type { OpenedSegment } from './segment-reader.js';
 import { openMapShard } from './shard-map.js';
 import type { MapShardReference } from './shard-map.js';
 import { segmentRow } from './shard-table.js';
 import { afterGroup } from './snapshots.js';
 import type { Snapshot, SnapshotRoot } from './snapshots.js';
+import { afterSegment } from './staged.js';
+import type { StagedRound } from './staged.js';
 import type { StoredSegment } from './upload-pipeline.js';
 
 export interface BookOptions {
@@ -29,7 +35,14 @@ export interface BookOptions {
   /** Where the map file is. */
   readonly disk: Disk;
   readonly request: StoreRequest;
+  /** For tests: entries of the map's delta in memory while a round is applied. */
+  readonly foldEntries?: number;
 }
+
+/** Entries of the map's delta in the middle of a round that is applied: about 16 MiB. */
+const FOLD_ENTRIES = 256 * 1024;
+/** Staged segments whose indexes are read at once. */
+const HEADS_AT_ONCE = 8;
 
 /** A complete group with all its segments. */
 export interface BookGroup {
@@ -48,8 +61,12 @@ export class RemoteBook {
   #position: ChainPoint;
   #sizeBytes: number | undefined;
   #snapshots: readonly Snapshot[];
+  #staged: StagedRound | undefined;
+  readonly #options: BookOptions;
 
-  private constructor(map: RemoteMap, table: SegmentTable, checkpoint: Checkpoint | undefined) {
+  private constructor(map: RemoteMap, table: SegmentTable, checkpoint: Checkpoint | undefined, options: BookOptions) {
+    this.#options = options;
+    this.#staged = checkpoint?.staged;
     this.map = map;
     this.table = table;
     this.mapShards = new Map(checkpoint?.mapShards.map((shard) => [shard.shardIndex, shard]));
@@ -68,7 +85,7 @@ export class RemoteBook {
     const table = new SegmentTable();
     if (checkpoint !== undefined) table.load(checkpoint.tableShards, checkpoint.tail);
     const file = (await openFile(checkpoint, options)) ?? (await makeFile(checkpoint, options));
-    return new RemoteBook(new RemoteMap(file, table, checkpoint?.delta ?? emptyDelta), table, checkpoint);
+    return new RemoteBook(new RemoteMap(file, table, checkpoint?.delta ?? emptyDelta), table, checkpoint, options);
   }
 
   /** The recovery point that the book shows. */
@@ -84,6 +101,16 @@ export class RemoteBook {
   /** That are not deleted, oldest first. Another list after every change of them. */
   get snapshots(): readonly Snapshot[] {
     return this.#snapshots;
+  }
+
+  /** Of a round that is not applied yet. */
+  get staged(): StagedRound | undefined {
+    return this.#staged;
+  }
+
+  /** Blocks that do not read as zero. */
+  get mappedBlocks(): number {
+    return this.table.liveBytes / BLOCK_BYTES - (this.#staged?.blocks ?? 0);
   }
 
   /** The root of the snapshot at this very position was written. */
@@ -105,8 +132,12 @@ export class RemoteBook {
   async apply(group: BookGroup): Promise<void> {
     assert(group.segments[0]?.key.number === this.#position.number + 1, 'a book leaves no group out');
     for (const { key, index, header, link } of group.segments) {
+      const { waits, ended } = afterSegment(this.#staged, key, index);
+      if (ended?.as === 'applied') await this.#applyStaged(ended.firstNumber, key.number);
+      else if (ended !== undefined) this.#dropStaged(ended.firstNumber, key.number);
+      this.#staged = waits;
       this.table.add(segmentRow(key, { index, header }), index.payloadBlocks);
-      await this.map.apply(key.number, index);
+      if (index.role !== 'staged') await this.map.apply(key.number, index);
       if (this.epochs.at(-1)?.epoch !== key.epoch) {
         this.epochs.push({ epoch: key.epoch, firstNumber: key.number, link });
       }
@@ -114,6 +145,31 @@ export class RemoteBook {
     this.#position = group.point;
     this.#sizeBytes = group.sizeBytes;
     this.#snapshots = afterGroup(this.#snapshots, group);
+  }
+
+  /** What was staged from `first` on takes effect: its indexes are read back, a few at a time. */
+  async #applyStaged(first: number, at: number): Promise<void> {
+    for (let from = first; from < at; from += HEADS_AT_ONCE) {
+      const numbers = Array.from({ length: Math.min(HEADS_AT_ONCE, at - from) }, (_, next) => from + next);
+      for (const head of await Promise.all(numbers.map((number) => this.#stagedHead(number)))) {
+        await this.map.apply(head.key.number, head.index, at);
+        if (this.map.deltaEntries >= (this.#options.foldEntries ?? FOLD_ENTRIES)) await this.map.fold(at);
+      }
+    }
+  }
+
+  async #stagedHead(number: number): Promise<OpenedSegment> {
+    const { store, sealer, request } = this.#options;
+    const key = { epoch: this.epochOf(number), number };
+    const head = await readSegmentHead(store, sealer, key, request);
+    if (head.kind === 'segment' && head.index.role === 'staged') return head;
+    const name = sealer.names.segment(key);
+    const code = head.kind === 'absent' ? 'object-missing' : 'object-damaged';
+    throw new GatewayError(code, `${name}: the staged segment is not there`, { context: { object: name } });
+  }
+
+  #dropStaged(first: number, at: number): void {
+    for (let number = first; number < at; number++) this.table.dropAll(number);
   }
 
   async close(): Promise<void> {

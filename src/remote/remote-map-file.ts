@@ -19,6 +19,7 @@ import { GatewayError } from '../base/errors.js';
 import { MIB } from '../base/units.js';
 import type { Checksums } from '../ports/checksum.js';
 import type { Disk, DiskFile } from '../ports/disk.js';
+import { samePoint } from './chain.js';
 import { uuidBytes } from './seal.js';
 import { chainOrigin, readPoint, writePoint } from './segment-point.js';
 import type { ChainPoint } from './segment-point.js';
@@ -167,7 +168,7 @@ export class MapFile {
     await this.#options.disk.syncDirectory('.');
     await this.#redo();
     // Whoever goes on as if the pages showed it would count copies of blocks that are not there.
-    if (this.#position.number !== position.number) throw new MapDoubtError('a sealed change was not applied');
+    if (!samePoint(this.#position, position)) throw new MapDoubtError('a sealed change was not applied');
   }
 
   async close(): Promise<void> {

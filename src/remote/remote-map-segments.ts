@@ -50,6 +50,17 @@ export class SegmentTable {
     this.#liveBlocks--;
   }
 
+  /** Nothing of a segment is live any more, all of it having been. */
+  dropAll(number: number): void {
+    const entry = this.#tail.get(number);
+    const shard = this.#shards.get(tableIndexOf(number));
+    const at = number % TABLE_SHARD_NUMBERS;
+    this.#liveBlocks -= entry?.live ?? shard?.live[at] ?? 0;
+    if (entry !== undefined) entry.live = 0;
+    else if (shard !== undefined) shard.live[at] = 0;
+    this.#emptied.add(number);
+  }
+
   isLive(number: number): boolean {
     const live =
       this.#tail.get(number)?.live ?? this.#shards.get(tableIndexOf(number))?.live[number % TABLE_SHARD_NUMBERS];

@@ -9,7 +9,10 @@ import { assert } from '../base/assert.js';
 import type { BlockNumber } from '../base/units.js';
 import { ZERO_LOCATION } from '../engine/block-table.js';
 import type { Overlay } from '../engine/overlay.js';
+import { emptyDelta } from './checkpoint.js';
 import type { MapDelta } from './checkpoint.js';
+import { LINK_BYTES } from './seal.js';
+import type { ChainPoint } from './segment-point.js';
 import { deltaOf, overlayOf, PLACE_SEGMENT, shardChanges } from './remote-map-delta.js';
 import type { ShardChange } from './remote-map-delta.js';
 import type { MapChange, MapFile } from './remote-map-file.js';
@@ -30,6 +33,9 @@ export class RemoteMap {
   #sorted: Uint32Array | undefined;
   /** Newest segment number whose changes the pages have. */
   #inFile: number;
+  /** Shards whose changes since the last checkpoint are in the pages, and in no delta. */
+  readonly #folded = new Set<number>();
+  #folds = 0;
   /** The page that `place` read last. */
   #lookUp: { readonly page: number; readonly entries: MapEntries } | undefined;
   readonly #page = new Uint8Array(MAP_PAGE_BYTES);
@@ -49,27 +55,27 @@ export class RemoteMap {
   }
 
   /**
-   * Applies one segment of a committed group. Segments come in the order of their numbers. MapDoubtError when the map has
-   * rotted where a move looks it up.
+   * Applies one segment of a committed group. Segments come in the order of their numbers; a staged one comes with the
+   * segment that makes it take effect, whose number is `at`. MapDoubtError when the map has rotted where a move looks it up.
    */
-  async apply(number: number, index: SegmentIndex): Promise<void> {
-    assert(number > this.#inFile, 'segments are applied in order');
+  async apply(number: number, index: SegmentIndex, at = number): Promise<void> {
+    assert(at > this.#inFile, 'segments are applied in order');
     if (index.moves !== undefined) return this.#applyMoves(number, index, index.moves);
     const { table } = this.#delta;
     const { extents, zeros } = index;
     this.#sorted = undefined;
-    for (let at = 0; at < zeros.count; at++) {
-      const first = zeros.firstBlock[at] ?? 0;
-      const count = zeros.blockCount[at] ?? 0;
+    for (let next = 0; next < zeros.count; next++) {
+      const first = zeros.firstBlock[next] ?? 0;
+      const count = zeros.blockCount[next] ?? 0;
       this.#forget(first, count);
-      this.#delta.zero(first, count, number, false);
+      this.#delta.zero(first, count, at, false);
     }
-    for (let at = 0; at < extents.count; at++) {
-      const first = extents.firstBlock[at] ?? 0;
-      const place = number * PLACE_SEGMENT + (extents.payload[at] ?? 0);
-      const count = extents.blockCount[at] ?? 0;
+    for (let next = 0; next < extents.count; next++) {
+      const first = extents.firstBlock[next] ?? 0;
+      const place = number * PLACE_SEGMENT + (extents.payload[next] ?? 0);
+      const count = extents.blockCount[next] ?? 0;
       this.#forget(first, count);
-      for (let block = 0; block < count; block++) table.set(first + block, number, place + block, 0);
+      for (let block = 0; block < count; block++) table.set(first + block, at, place + block, 0);
     }
   }
 
@@ -140,12 +146,37 @@ export class RemoteMap {
   staged(delta: MapDelta): void {
     this.#inFile = this.file.position.number;
     this.#delta = overlayOf(delta, Math.max(1, this.#inFile));
+    this.#folded.clear();
     this.#sorted = undefined;
     this.#lookUp = undefined;
   }
 
+  /**
+   * Brings the delta into the pages in the middle of a group, whose segments go on to be applied `at` the same number, so
+   * that memory stays bounded. Until the next checkpoint the file shows no recovery point: after a crash it is made again.
+   */
+  async fold(at: number): Promise<void> {
+    const shards = this.changes().keys();
+    const change = await this.file.begin();
+    try {
+      await this.stage(change);
+    } catch (error) {
+      await change.discard();
+      throw error;
+    }
+    await this.file.commit(change, nowhere(++this.#folds));
+    for (const shard of shards) this.#folded.add(shard);
+    this.#delta = overlayOf(emptyDelta, 1);
+    this.#inFile = at - 1;
+    this.#sorted = undefined;
+    this.#lookUp = undefined;
+  }
+
+  /** Since the last checkpoint; a shard that was folded counts as wholly written. */
   changes(): Map<number, ShardChange> {
-    return shardChanges(this.#delta);
+    const changes = shardChanges(this.#delta);
+    for (const shard of this.#folded) changes.set(shard, { written: SHARD_BLOCKS, zeroed: 0 });
+    return changes;
   }
 
   /** The delta as a checkpoint has it, without shards that are written anew or are not needed. */
@@ -260,6 +291,11 @@ export class RemoteMap {
     this.#sorted ??= this.#delta.table.sortedBlocks();
     return this.#sorted;
   }
+}
+
+/** The position of a map that shows no recovery point: no checkpoint has it. */
+function nowhere(fold: number): ChainPoint {
+  return { epoch: 0, number: 0, link: new Uint8Array(LINK_BYTES).fill(0xff), lsn: fold, wallMs: 0 };
 }
 
 function lowerBound(sorted: Uint32Array, value: number): number {

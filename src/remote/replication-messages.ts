@@ -52,7 +52,7 @@ export interface FetchFailure {
 /** ports/replication.ts, RoundSource. */
 export type RoundAsk =
   | { readonly do: 'begin' }
-  | { readonly do: 'read'; readonly round: number; readonly blocksMax: number }
+  | { readonly do: 'read'; readonly round: number; readonly from: BlockNumber; readonly blocksMax: number }
   | { readonly do: 'end'; readonly round: number };
 
 export type RoundAnswer =

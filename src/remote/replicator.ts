@@ -23,7 +23,7 @@ import type { Disk } from '../ports/disk.js';
 import type { Log } from '../ports/log.js';
 import type { ObjectStore } from '../ports/object-store.js';
 import type { Random } from '../ports/random.js';
-import type { DurableState, ReplicationState, RoundSource } from '../ports/replication.js';
+import type { DurableState, ReplicationState, RoundSource, RoundStart } from '../ports/replication.js';
 import { BlockFetcher } from './block-fetch.js';
 import { BookKeeper } from './book-keeper.js';
 import type { ChainState } from './chain.js';
@@ -50,7 +50,7 @@ import { StatusReports } from './replicator-report.js';
 import { StoreRetry } from './replicator-retry.js';
 import { ReplicatorStatus } from './replicator-status.js';
 import type { RoundLink } from './round-link.js';
-import { sealRound } from './round-sealer.js';
+import { uploadRound } from './round-upload.js';
 import { SentGroups } from './sent-groups.js';
 import { divergenceError, findDivergence } from './takeover.js';
 import { Wake } from './replicator-wake.js';
@@ -69,6 +69,8 @@ import type { CommittedGroup } from './upload-pipeline.js';
 const SEALED_BYTES_MAX = 16 * MIB;
 /** The log is looked at this often while writes trickle in, not at every flush. */
 const COLLECT_PAUSE_MS = 100;
+/** A round of so many segments is worth a checkpoint of its own. */
+const ROUND_CHECKPOINT_SEGMENTS = 8;
 /** A block that somebody waits for is given up soon where the store answers with failures. */
 const FETCH_ATTEMPTS_MAX = 3;
 
@@ -404,20 +406,12 @@ export class Replicator {
   async #round(remote: AttachedRemote): Promise<void> {
     this.#owned ??= await this.#takeOwnership(remote);
     const owned = this.#owned;
-    const { round, cursor, sizeBytes, wallMs } = await this.#rounds.begin();
+    const start = await this.#rounds.begin();
+    const { round, cursor } = start;
     this.#track('resyncing');
     const lastLsn = cursor.lsn - 1;
     assert(lastLsn >= owned.tail.lsn, 'a round begins at or behind the newest recovery point');
-    if (lastLsn > owned.tail.lsn) {
-      const { checksums } = this.#options;
-      const { sealer } = remote;
-      const segmentBlocks = this.#segmentBlocks;
-      const read = (blocksMax: number): ReturnType<RoundSource['read']> => this.#rounds.read(round, blocksMax);
-      const frame = this.#frame(owned, { lastLsn, wallMs, sizeBytes });
-      const segments = sealRound({ checksums, sealer, segmentBlocks, read }, frame);
-      await this.#upload(owned, segments, { sizeBytes, cursor, lastLsn, wallMs });
-      await this.#replicatedTo(lastLsn, this.#incarnation.signal);
-    }
+    if (lastLsn > owned.tail.lsn && !(await this.#sendRound(owned, remote, start))) return;
     this.#incarnation.check();
     const end = await this.#rounds.end(round);
     this.#incarnation.check();
@@ -426,6 +420,41 @@ export class Replicator {
     this.#collector = this.#newCollector();
     this.#pendingSinceMs = undefined;
     this.#track(this.#tracking ? 'tracking' : undefined);
+  }
+
+  /** False: the round was given up, and the next one begins anew. */
+  async #sendRound(owned: Owned, remote: AttachedRemote, start: RoundStart): Promise<boolean> {
+    const { round, cursor, sizeBytes, wallMs } = start;
+    const { pipeline, housekeeping } = owned;
+    // Before the first recovery point the bucket shows the volume as it was created.
+    const before = { lastLsn: owned.tail.lsn, wallMs: owned.tail.wallMs || remote.volume.createdMs };
+    const staged = await uploadRound({
+      start,
+      from: 0,
+      checksums: this.#options.checksums,
+      sealer: remote.sealer,
+      segmentBlocks: this.#segmentBlocks,
+      pipeline,
+      read: (from, blocksMax) => this.#rounds.read(round, from, blocksMax),
+      check: () => this.#incarnation.check(),
+      frame: (effect) =>
+        this.#frame(
+          owned,
+          effect === 'none'
+            ? { ...before, sizeBytes: owned.sizeBytes }
+            : { lastLsn: cursor.lsn - 1, wallMs, sizeBytes },
+        ),
+      sending: (point, segment) => {
+        housekeeping.sending(point.number);
+        owned.tail = point;
+        owned.sizeBytes = segment.index.sizeBytes;
+      },
+    });
+    if (staged === undefined) return false;
+    await this.#replicatedTo(cursor.lsn - 1, this.#incarnation.signal);
+    // Whoever restores would have to read all of it once more.
+    if (staged >= ROUND_CHECKPOINT_SEGMENTS) housekeeping.demandCheckpoint();
+    return true;
   }
 
   #track(tracking: ReplicatorStatus['tracking']): void {
@@ -622,6 +651,7 @@ export class Replicator {
 
   #committed(group: CommittedGroup): void {
     // Marks may have been passed over since the last group that had something of the log.
+    if (group.staged !== undefined) this.#state = { ...this.#state, staged: group.staged };
     this.#record(group.point, group.cursor ?? this.#state.cursor, group.lastLsn);
     this.#wake.notify();
   }

@@ -52,7 +52,7 @@ export interface FetchOptions {
 /** Returns how many blocks are lost in the bucket too: they are handed on with the sum 1. */
 export async function fetchLive(book: RemoteBook, options: FetchOptions): Promise<number> {
   const rows = liveRows(book, options);
-  const state = new FetchState(book.map.file, options, book.table.liveBytes);
+  const state = new FetchState(book.map.file, options, book.mappedBlocks * BLOCK_BYTES);
   const widest = MEMORY_BYTES_MAX / (2 * limits.segmentBytesDefault);
   const lanes = Array.from({ length: Math.min(limits.uploadsInflightMax, widest) }, async () => {
     for (let row = await rows.next(); row.done !== true && !state.failed; row = await rows.next()) {
@@ -74,16 +74,18 @@ export async function fetchLive(book: RemoteBook, options: FetchOptions): Promis
   return state.lostBlocks;
 }
 
+/** What is staged only is nobody's yet. */
 async function* liveRows(book: RemoteBook, options: FetchOptions): AsyncGenerator<SegmentRow, void, undefined> {
   const { store, sealer, request } = options;
+  const end = book.staged?.firstNumber ?? Infinity;
   for (const reference of book.table.tableShards) {
     if (!reference.live.some((live) => live > 0)) continue;
     const bytes = await store.get(sealer.names.shard(reference), request);
     for (const row of openTableShard(sealer, reference, bytes)) {
-      if (livesIn(reference, row)) yield row;
+      if (row.number < end && livesIn(reference, row)) yield row;
     }
   }
-  for (const { row, liveBlocks } of book.table.tail) if (liveBlocks > 0) yield row;
+  for (const { row, liveBlocks } of book.table.tail) if (row.number < end && liveBlocks > 0) yield row;
 }
 
 /** Consecutive live blocks of one extent. */

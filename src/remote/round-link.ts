@@ -31,8 +31,8 @@ export class RoundLink {
         assert(answer.to === 'begin', 'a question about a round gets its own answer');
         return answer.result;
       },
-      read: async (round, blocksMax) => {
-        const answer = await this.#ask({ do: 'read', round, blocksMax }, signal);
+      read: async (round, from, blocksMax) => {
+        const answer = await this.#ask({ do: 'read', round, from, blocksMax }, signal);
         assert(answer.to === 'read', 'a question about a round gets its own answer');
         return answer.result;
       },
@@ -78,7 +78,7 @@ export async function answerRound(source: RoundSource, ask: RoundAsk): Promise<R
       case 'begin':
         return { to: 'begin', result: await source.begin() };
       case 'read':
-        return { to: 'read', result: await source.read(ask.round, ask.blocksMax) };
+        return { to: 'read', result: await source.read(ask.round, ask.from, ask.blocksMax) };
       case 'end':
         return { to: 'end', result: await source.end(ask.round) };
     }

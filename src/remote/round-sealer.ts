@@ -1,69 +1,89 @@
 /**
- * Makes sealed segments of a round (engine/rounds.ts): its pieces one after another, each segment as full as it gets. They
- * are one ordinary group: without effect until its last segment is there, and then the bucket equals one moment of the
- * volume exactly, whatever was sent in which order and however long it took.
+ * Makes sealed segments of a round (engine/rounds.ts): its pieces one after another, each segment as full as it gets and a
+ * staged group by itself, and at last the segment that applies them (staged.ts).
  */
-import { GatewayError } from '../base/errors.js';
 import { limits } from '../base/limits.js';
-import { BLOCK_BYTES } from '../base/units.js';
+import { BLOCK_BYTES, type BlockNumber } from '../base/units.js';
 import { SUM_REMOTE } from '../engine/sums.js';
 import type { Checksums } from '../ports/checksum.js';
 import type { RoundPiece } from '../ports/replication.js';
 import type { GroupFrame, KeyedSegment } from './group-sealer.js';
 import type { ObjectSealer } from './seal.js';
+import type { SegmentRole } from './segment-index.js';
 import { SegmentWriter } from './segment-writer.js';
 
 /** Blocks that are asked for at once: the image is not written to meanwhile. */
 const PIECE_BLOCKS_MAX = 512;
 
 export interface RoundSealerOptions {
+  readonly round: number;
   readonly checksums: Checksums;
   readonly sealer: ObjectSealer;
   /** Payload blocks of one segment. */
   readonly segmentBlocks: number;
-  /** The next blocks, at most so many; undefined: the round was given up. */
-  readonly read: (blocksMax: number) => Promise<RoundPiece | undefined>;
+  /** The next blocks from one on, at most so many; undefined: the round was given up. */
+  readonly read: (from: BlockNumber, blocksMax: number) => Promise<RoundPiece | undefined>;
 }
 
-/** The round's segments in order, each sealed when it is asked for. disk-full: the round was given up meanwhile. */
-export async function* sealRound(
-  options: RoundSealerOptions,
-  frame: GroupFrame,
-): AsyncGenerator<KeyedSegment, void, undefined> {
-  const { sealer, segmentBlocks } = options;
-  const writer = new SegmentWriter({ payloadBlocksMax: segmentBlocks });
-  let { previousLink } = frame;
-  for (let number = frame.first.number; ; number++) {
+export class RoundSealer {
+  readonly #options: RoundSealerOptions;
+  readonly #writer: SegmentWriter;
+  /** What is to be read next; undefined: nothing is left. */
+  #next: BlockNumber | undefined;
+
+  /** Goes on with block `from`. */
+  constructor(options: RoundSealerOptions, from: BlockNumber) {
+    this.#options = options;
+    this.#next = from;
+    this.#writer = new SegmentWriter({ payloadBlocksMax: options.segmentBlocks });
+  }
+
+  /** Everything of the round below is in the segments that were made. */
+  get next(): BlockNumber {
+    return this.#next ?? Infinity;
+  }
+
+  /** Reads what the next staged segment will hold. */
+  async fill(): Promise<'segment' | 'nothing left' | 'given up'> {
+    const { read, checksums } = this.#options;
+    const writer = this.#writer;
     writer.clear();
-    const groupEnd = await fill(writer, options);
-    const key = { epoch: frame.first.epoch, number };
-    const takeover = number === frame.first.number ? frame.takeover : undefined;
-    const sealed = writer.seal(sealer, key, {
-      ...frame.facts,
-      role: 'data',
-      groupId: frame.first.number,
-      groupFirstNumber: frame.first.number,
-      groupEnd,
+    while (this.#next !== undefined) {
+      // Each payload block may turn out to be a zero range.
+      const room = Math.min(writer.freeBlocks, writer.zerosLeft - limits.roundZeroRangesMax, PIECE_BLOCKS_MAX);
+      if (room <= 0) break;
+      const piece = await read(this.#next, room);
+      if (piece === undefined) return 'given up';
+      add(writer, piece, checksums);
+      this.#next = piece.next;
+    }
+    return writer.empty ? 'nothing left' : 'segment';
+  }
+
+  /** The staged segment. */
+  staged(frame: GroupFrame): KeyedSegment {
+    return this.#seal('staged', frame);
+  }
+
+  /** What makes all that was staged take effect; of a round with nothing to stage an empty group of data. */
+  apply(frame: GroupFrame, isAnyStaged: boolean): KeyedSegment {
+    this.#writer.clear();
+    return this.#seal(isAnyStaged ? 'apply' : 'data', frame);
+  }
+
+  #seal(role: SegmentRole, { first: key, facts, previousLink, committed, takeover }: GroupFrame): KeyedSegment {
+    const sealed = this.#writer.seal(this.#options.sealer, key, {
+      ...facts,
+      role,
+      groupId: key.number,
+      groupFirstNumber: key.number,
+      groupEnd: true,
       previousLink,
-      committed: frame.committed(),
+      committed: committed(),
+      ...(role === 'data' ? {} : { round: this.#options.round }),
       ...(takeover === undefined ? {} : { takeover }),
     });
-    previousLink = sealed.link;
-    yield { ...sealed, key };
-    if (groupEnd) return;
-  }
-}
-
-/** True: the round ends with this segment. */
-async function fill(writer: SegmentWriter, { read, checksums }: RoundSealerOptions): Promise<boolean> {
-  for (;;) {
-    // Each payload block may turn out to be a zero range.
-    const room = Math.min(writer.freeBlocks, writer.zerosLeft - limits.roundZeroRangesMax, PIECE_BLOCKS_MAX);
-    if (room <= 0) return false;
-    const piece = await read(room);
-    if (piece === undefined) throw new GatewayError('disk-full', 'the round was given up: it begins anew');
-    add(writer, piece, checksums);
-    if (piece.ended) return true;
+    return { ...sealed, key };
   }
 }
 

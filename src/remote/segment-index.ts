@@ -1,7 +1,7 @@
 /**
  * The sealed index of a segment (docs/formats.md, "Segment"):
  *
- *      0   1  role: 0 data, 3 compaction; reserved: 1 staged, 2 apply (resynchronisation)
+ *      0   1  role: 0 data, 1 staged, 2 apply, 3 compaction
  *      1   1  flags: 1 the group's last segment, 2 a takeover follows
  *      2   1  compression: 0 none
  *      3   1  zero
@@ -15,7 +15,7 @@
  *     56  32  link of the segment before (of the fence's last group for an epoch's first; zeros for the very first)
  *     88   8  epoch of the highest segment that its owner knew to be committed, 0: none
  *     96   8  number of that segment
- *    104   8  round: reserved for staged and apply groups, 0
+ *    104   8  round that a staged or apply segment is of; else 0
  *    112   4  extents; 116 4 zero extents; 120 4 events; 124 4 frames
  *    128  80  takeover (segment-fence.ts), when flagged
  *          8  per extent: first block 6, blocks 2; payload follows in the order of extents
@@ -27,8 +27,9 @@
  *          …  zeros, so that the length depends on the payload's length alone (P8), whatever the role, as long as zero
  *             extents, events and sources are few
  *
- * A compaction group changes nothing that can be read: it has no LSN of its own (its last LSN is the one before its first),
- * and the wall time and size of the group before it.
+ * A compaction or staged group changes nothing that can be read: it has no LSN of its own (its last LSN is the one before
+ * its first), and the wall time and size of the group before it. What is staged takes effect with the apply group of its
+ * round (staged.ts).
  *
  * Invariant: within one group no block stands twice, in extents or zero extents: order among them has no meaning.
  */
@@ -48,7 +49,7 @@ import type { SegmentMoves } from './segment-moves.js';
 export const roleNumbers = { data: 0, staged: 1, apply: 2, compaction: 3 } as const;
 export const compressionNumbers = { none: 0 } as const;
 
-export type SegmentRole = 'data' | 'compaction';
+export type SegmentRole = keyof typeof roleNumbers;
 
 /** What a segment says about its group and its place in the chain. */
 export interface SegmentFacts {
@@ -63,6 +64,8 @@ export interface SegmentFacts {
   readonly previousLink: Uint8Array;
   /** The highest segment that the owner knew to be committed; epoch 0: none. */
   readonly committed: SegmentKey;
+  /** A random number; of a staged or apply segment, and only of one. */
+  readonly round?: number;
   /** What a fence would have said; in an epoch's first segment where the store cannot fence. */
   readonly takeover?: Fence;
 }
@@ -108,15 +111,28 @@ export const EXTENT_BLOCKS_MAX = 0xffff;
 
 const roles: ReadonlyMap<number, SegmentRole> = new Map([
   [roleNumbers.data, 'data'],
+  [roleNumbers.staged, 'staged'],
+  [roleNumbers.apply, 'apply'],
   [roleNumbers.compaction, 'compaction'],
 ]);
+
+/** Such a group changes nothing that can be read. */
+export function isWithoutEffect(role: SegmentRole): boolean {
+  return role === 'compaction' || role === 'staged';
+}
+
+/** Such a segment belongs to a round. */
+function isOfRound(role: SegmentRole): boolean {
+  return role === 'staged' || role === 'apply';
+}
 
 const FLAG_GROUP_END = 1;
 const FLAG_TAKEOVER = 2;
 
 /** The plain index, padded. */
 export function encodeSegmentIndex(index: SegmentIndex): Uint8Array<ArrayBuffer> {
-  const { takeover, moves } = index;
+  const { takeover, moves, round = 0 } = index;
+  assert(isOfRound(index.role) === round > 0, 'staged and apply segments, and no others, are of a round');
   assert((index.role === 'compaction') === (moves !== undefined), 'compaction segments, and no others, move blocks');
   const writer = new ByteWriter(FIXED_BYTES + FENCE_BYTES + index.payloadBlocks * (EXTENT_BYTES + SUM_BYTES) + 4096);
   writer.u8(roleNumbers[index.role]);
@@ -133,7 +149,7 @@ export function encodeSegmentIndex(index: SegmentIndex): Uint8Array<ArrayBuffer>
   writer.bytes(index.previousLink);
   writer.u64(index.committed.epoch);
   writer.u64(index.committed.number);
-  writer.u64(0);
+  writer.u64(round);
   writer.u32(index.extents.count);
   writer.u32(index.zeros.count);
   writer.u32(index.events.length);
@@ -182,7 +198,8 @@ export function decodeSegmentIndex(name: string, plain: Uint8Array): SegmentInde
     previousLink: reader.bytes(LINK_BYTES).slice(),
     committed: { epoch: reader.u64(), number: reader.u64() },
   };
-  if (reader.u64() !== 0) throw newer(name, 'a resynchronisation round');
+  const round = reader.u64();
+  if (isOfRound(role) !== round > 0) reader.fail('its role and its round disagree');
   const extentCount = reader.count(EXTENT_BYTES);
   const zeroCount = reader.count(ZERO_EXTENT_BYTES);
   const eventCount = reader.count(EVENT_BYTES_MIN);
@@ -196,8 +213,11 @@ export function decodeSegmentIndex(name: string, plain: Uint8Array): SegmentInde
   const sums = readColumn(reader, payloadBlocks);
   const moves = role === 'compaction' ? { moves: readMoves(reader, payloadBlocks) } : {};
   if (role === 'compaction' && zeroCount + eventCount > 0) reader.fail('a compaction segment changes what is read');
+  if (role === 'staged' && eventCount > 0) reader.fail('a staged segment has an event');
+  if (role === 'apply' && extentCount + zeroCount > 0) reader.fail('an apply segment has blocks of its own');
   reader.endOfZeros();
-  return { ...facts, ...takeover, payloadBlocks, extents, zeros, events, frameEnds, sums, ...moves };
+  const ofRound = round === 0 ? {} : { round };
+  return { ...facts, ...ofRound, ...takeover, payloadBlocks, extents, zeros, events, frameEnds, sums, ...moves };
 }
 
 function readExtents(reader: ByteReader, count: number, payloadBlocks: number): SegmentExtents {

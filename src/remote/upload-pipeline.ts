@@ -8,7 +8,7 @@
 import { assert } from '../base/assert.js';
 import type { Lsn } from '../base/units.js';
 import type { ObjectStore } from '../ports/object-store.js';
-import type { LogCursor } from '../ports/replication.js';
+import type { LogCursor, StagedProgress } from '../ports/replication.js';
 import type { KeyedSegment } from './group-sealer.js';
 import type { SegmentKey } from './name.js';
 import type { Incarnation } from './replicator-incarnation.js';
@@ -30,6 +30,8 @@ export interface CommittedGroup {
   /** The log behind the group, and everything up to it; undefined: it has nothing of the log. */
   readonly cursor: LogCursor | undefined;
   readonly lastLsn: Lsn;
+  /** How far it brings a round. */
+  readonly staged?: StagedProgress;
   readonly segments: readonly StoredSegment[];
 }
 

@@ -224,6 +224,17 @@ export async function remoteImage(
   let open: OpenedSegment[] = [];
   const groups: number[] = [];
   const segments: OpenedSegment[] = [];
+  let waiting: OpenedSegment[] = [];
+  const show = async (segment: OpenedSegment): Promise<void> => {
+    const payload = await readPayload(store, sealer, segment);
+    const { extents, zeros } = segment.index;
+    for (let at = 0; at < zeros.count; at++)
+      image.fill(0, zeros.firstBlock[at]! * BLOCK, (zeros.firstBlock[at]! + zeros.blockCount[at]!) * BLOCK);
+    for (let at = 0; at < extents.count; at++) {
+      const start = extents.payload[at]! * BLOCK;
+      image.set(payload.subarray(start, start + extents.blockCount[at]! * BLOCK), extents.firstBlock[at]! * BLOCK);
+    }
+  };
   for (;;) {
     const head = await readSegmentHead(store, sealer, chain.nextKey);
     if (head.kind === 'absent') return { image, chain, groups, segments };
@@ -242,19 +253,14 @@ export async function remoteImage(
       grown.set(image);
       image = grown;
     }
-    for (const segment of open) {
-      segments.push(segment);
-      // It changes nothing that can be read, and what it moved may have been written since.
-      if (segment.index.role === 'compaction') continue;
-      const payload = await readPayload(store, sealer, segment);
-      const { extents, zeros } = segment.index;
-      for (let at = 0; at < zeros.count; at++)
-        image.fill(0, zeros.firstBlock[at]! * BLOCK, (zeros.firstBlock[at]! + zeros.blockCount[at]!) * BLOCK);
-      for (let at = 0; at < extents.count; at++) {
-        const start = extents.payload[at]! * BLOCK;
-        image.set(payload.subarray(start, start + extents.blockCount[at]! * BLOCK), extents.firstBlock[at]! * BLOCK);
-      }
-    }
+    segments.push(...open);
+    // A compaction group changes nothing that can be read, and what it moved may have been written since.
+    const [{ index }] = open as [OpenedSegment, ...OpenedSegment[]];
+    if (index.role === 'data') for (const segment of open) await show(segment);
+    if (index.role === 'apply')
+      for (const segment of waiting.filter((segment) => segment.index.round === index.round)) await show(segment);
+    if (index.role === 'data' || index.role === 'apply') waiting = [];
+    if (index.role === 'staged') waiting.push(...open);
     open = [];
   }
 }

@@ -69,6 +69,11 @@ describe('checkpoint', () => {
       hex(createHash('sha256').update(bytes).digest()),
       '94b2e9ae840426d1a6511f367404d38d2f8bc7dc292231ff29871cf52235fc5a',
     );
+    const staged = { round: 0x1234, firstNumber: 75, blocks: 6 };
+    const other = sealCheckpoint(sealer, key, { ...checkpoint, staged }).bytes;
+    const { index: otherIndex } = sealer.openWhole({ kind: 'checkpoint', name, ...key, part: 0 }, other);
+    assert.equal(hex(otherIndex.subarray(140, 164)), u64(0x1234) + u64(75) + u64(6));
+    assert.deepEqual(openCheckpoint(sealer, key, other), { ...checkpoint, staged });
   });
 
   it('comes back as it was, also over many frames', () => {

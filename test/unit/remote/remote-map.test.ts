@@ -40,6 +40,9 @@ class MapRig {
   readonly expected = new Float64Array(BLOCKS);
   readonly applied: number[] = [];
   readonly log = new RecordedLog();
+  /** What the round that is staged at the moment will bring, and its payload blocks. */
+  staged:
+    { readonly round: number; readonly expected: Map<number, number>; readonly rows: Map<number, number> } | undefined;
   point: ChainPoint = chainOrigin;
   /** Of the newest group that the writer was told of. */
   head: ChainPoint = chainOrigin;
@@ -62,6 +65,7 @@ class MapRig {
       disk: this.disk,
       checksums: plainChecksums,
       log: this.log,
+      foldEntries: 40,
       head: () => this.head,
     });
     this.writer = new CheckpointWriter({
@@ -97,7 +101,7 @@ class MapRig {
   async group(wide = 0.1): Promise<CommittedGroup> {
     const { random } = this;
     const number = this.point.number + 1;
-    if (random.fraction() < 0.25) {
+    if (this.staged === undefined && random.fraction() < 0.25) {
       const group = await this.compaction(number);
       if (group !== undefined) return group;
     }
@@ -136,6 +140,34 @@ class MapRig {
     return this.sealed(writer, number, undefined);
   }
 
+  /** A staged group with some blocks of a round, each of which is in it once. */
+  async stage(round: number): Promise<CommittedGroup> {
+    const { random } = this;
+    const number = this.point.number + 1;
+    if (this.staged?.round !== round) this.staged = { round, expected: new Map(), rows: new Map() };
+    const { expected, rows } = this.staged;
+    const writer = new SegmentWriter({ payloadBlocksMax: 64 });
+    for (let change = 0; change < 8; change++) {
+      const first = random.fraction() < 0.5 ? random.below(200) : random.below(BLOCKS);
+      const count = Math.min(BLOCKS - first, 1 + random.below(7), writer.freeBlocks);
+      if (count === 0 || Array.from({ length: count }, (_, at) => expected.has(first + at)).includes(true)) continue;
+      const zero = random.fraction() < 0.2;
+      const payload = zero ? 0 : writer.reserve(first, count);
+      if (zero) writer.addZeros(first, count);
+      for (let at = 0; at < count; at++) expected.set(first + at, zero ? 0 : number * PLACE + payload + at);
+    }
+    rows.set(number, writer.payloadBlocks);
+    return this.sealed(writer, number, undefined, { role: 'staged', round });
+  }
+
+  async apply(): Promise<CommittedGroup> {
+    const { round, expected } = this.staged!;
+    this.staged = undefined;
+    for (const [block, place] of expected) this.expected[block] = place;
+    const writer = new SegmentWriter({ payloadBlocksMax: 1 });
+    return this.sealed(writer, this.point.number + 1, undefined, { role: 'apply', round });
+  }
+
   /** Moves what lives in some segments; of some blocks it names a place where they are not, or not any more. */
   private async compaction(number: number): Promise<CommittedGroup | undefined> {
     const { random, expected } = this;
@@ -162,11 +194,13 @@ class MapRig {
     writer: SegmentWriter,
     number: number,
     moves: SegmentMoves | undefined,
+    kind: Pick<SegmentFacts, 'role' | 'round'> = { role: moves === undefined ? 'data' : 'compaction' },
   ): Promise<CommittedGroup> {
     const key = { epoch: 1, number };
-    const lsn = moves === undefined ? this.point.lsn + 1 : this.point.lsn;
+    if (kind.role === 'data') this.staged = undefined;
+    const lsn = kind.role === 'data' || kind.role === 'apply' ? this.point.lsn + 1 : this.point.lsn;
     const facts: SegmentFacts = {
-      role: moves === undefined ? 'data' : 'compaction',
+      ...kind,
       groupId: number,
       groupFirstNumber: number,
       groupEnd: true,
@@ -191,6 +225,13 @@ class MapRig {
     }
   }
 
+  /** Writes a checkpoint of all that is committed. */
+  async checkpoint(): Promise<void> {
+    this.writer.demand();
+    for (let round = 0; round < 100 && this.applied.at(-1) !== this.point.number; round++) await this.settle();
+    assert.equal(this.applied.at(-1), this.point.number, this.log.lines.join('; '));
+  }
+
   /** What the newest checkpoint says, on a machine that has nothing. */
   async assertCheckpoint(): Promise<void> {
     const [key] = await listCheckpoints(this.store, this.sealer, {});
@@ -204,9 +245,14 @@ class MapRig {
       const live = new Map<number, number>();
       for (const place of this.expected)
         if (place > 0) live.set(Math.floor(place / PLACE), 1 + (live.get(Math.floor(place / PLACE)) ?? 0));
+      const waiting = this.staged?.rows;
       for (const { row, liveBlocks } of checkpoint.tail)
-        assert.equal(liveBlocks, live.get(row.number) ?? 0, `live blocks of ${row.number}`);
+        assert.equal(liveBlocks, waiting?.get(row.number) ?? live.get(row.number) ?? 0, `live blocks of ${row.number}`);
       assert.equal(checkpoint.tail.length, this.point.number);
+      assert.equal(
+        book.mappedBlocks,
+        this.expected.reduce((count, place) => count + (place > 0 ? 1 : 0), 0),
+      );
       await book.close();
     }
   }
@@ -267,6 +313,63 @@ describe('remote map and checkpoints', () => {
       rig.writer.drained();
       await rig.settle();
       assert.equal(rig.applied.at(-1), rig.point.number, `seed ${seed}: ${rig.log.lines.join('; ')}`);
+      await rig.assertCheckpoint();
+    }
+  });
+
+  it('take a round as a whole, with checkpoints in the middle of it, and forget one that was given up', async () => {
+    const rig = new MapRig(20);
+    const random = new SeededRandom(20);
+    let round = 1;
+    for (let pass = 0; pass < 8; pass++) {
+      for (let group = random.below(9); group > 0; group--) rig.commit(await rig.group());
+      for (let group = 1 + random.below(12); group > 0; group--) {
+        rig.commit(await rig.stage(round));
+        if (random.fraction() < 0.2) {
+          await rig.checkpoint();
+          await rig.assertCheckpoint();
+        }
+      }
+      // The next one begins, or the log goes on.
+      if (random.fraction() < 0.3) round++;
+      else if (random.fraction() < 0.6) rig.commit(await rig.apply());
+      await rig.checkpoint();
+      await rig.assertCheckpoint();
+      if (rig.staged === undefined) round++;
+    }
+    assert.deepEqual(
+      rig.log.lines.filter((line) => line.startsWith('warn')),
+      [],
+    );
+  });
+
+  it('are right whatever is killed or loses power while a round is applied', async () => {
+    for (let seed = 1; seed <= 12; seed++) {
+      const rig = new MapRig(200 + seed);
+      const random = new SeededRandom(seed);
+      for (let life = 0; life < 4; life++) {
+        for (let group = 0; group < 3; group++) rig.commit(await rig.group(0.05));
+        for (let group = 0; group < 8; group++) rig.commit(await rig.stage(life + 1));
+        await rig.settle();
+        let left = random.below(300);
+        rig.disk.hook = () => {
+          if (left-- > 0) return;
+          rig.incarnation.stop();
+          throw new Error('the world stopped');
+        };
+        const applied = await rig.apply();
+        if (!rig.incarnation.stopped) rig.commit(applied);
+        rig.writer.demand();
+        await rig.settle();
+        rig.incarnation.stop();
+        rig.disk.hook = () => undefined;
+        if (random.fraction() < 0.5) rig.disk.crash(random);
+        else rig.disk.kill();
+        rig.head = rig.point;
+        rig.start();
+      }
+      rig.commit(await rig.group());
+      await rig.checkpoint();
       await rig.assertCheckpoint();
     }
   });

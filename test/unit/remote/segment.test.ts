@@ -173,7 +173,33 @@ describe('segment index', () => {
     ] as const) {
       refuses(() => decodeSegmentIndex(name, changed(at, value)), name, 'object-damaged');
     }
-    refuses(() => decodeSegmentIndex(name, changed(0, 1)), name, 'format-newer');
+    refuses(() => decodeSegmentIndex(name, changed(0, 1)), name, 'object-damaged');
+  });
+
+  it('of a staged or apply segment has the bytes of docs/formats.md, and nothing that is not its own', () => {
+    const bytesOf = (writer: SegmentWriter, role: 'staged' | 'apply'): Uint8Array =>
+      encodeSegmentIndex(writer.index({ ...facts, role, round: 0x0605_0403_0201 }));
+    const writer = new SegmentWriter({ payloadBlocksMax: 8 });
+    addBlocks(writer, 0x10, 2);
+    writer.addZeros(0x40, 3);
+    const staged = bytesOf(writer, 'staged');
+    assert.equal(hex(staged.subarray(0, 8)), '01' + '01' + '00' + '00' + '02000000');
+    assert.equal(hex(staged.subarray(104, 112)), '0102030405060000');
+    assert.equal(decodeSegmentIndex(name, staged).round, 0x0605_0403_0201);
+    const empty = new SegmentWriter({ payloadBlocksMax: 8 });
+    empty.addEvent({ kind: 'snapshot', lsn: facts.lastLsn, name: 'now' });
+    const apply = bytesOf(empty, 'apply');
+    assert.equal(hex(apply.subarray(0, 8)), '02' + '01' + '00' + '00' + '00000000');
+    assert.deepEqual(decodeSegmentIndex(name, apply).events, [{ kind: 'snapshot', lsn: facts.lastLsn, name: 'now' }]);
+    // A staged segment with an event, and an apply segment with blocks, are none.
+    for (const [bytes, role] of [
+      [apply, 1],
+      [staged, 2],
+    ] as const) {
+      const other = bytes.slice();
+      other[0] = role;
+      refuses(() => decodeSegmentIndex(name, other), name, 'object-damaged');
+    }
   });
 
   it('of a later version is refused as such, and contradictions as damage', () => {
@@ -183,14 +209,16 @@ describe('segment index', () => {
       return plain;
     };
     for (const [at, value] of [
-      [0, 1],
+      [0, 4],
       [1, 4],
       [2, 1],
       [3, 1],
-      [104, 1],
     ] as const) {
       refuses(() => decodeSegmentIndex(name, changed(at, value)), name, 'format-newer');
     }
+    // A round of its own in a data segment, and none in a staged one.
+    refuses(() => decodeSegmentIndex(name, changed(104, 1)), name, 'object-damaged');
+    refuses(() => decodeSegmentIndex(name, changed(0, 1)), name, 'object-damaged');
     // Payload blocks that the extents do not hold; more extents than bytes; an empty extent; an unknown event.
     for (const [at, value] of [
       [4, 4],

@@ -91,11 +91,11 @@ describe('a buffer that is full', () => {
     const { roundSource } = rig.harness.volume;
     const blocksOf = async (round: number): Promise<number> => {
       let count = 0;
-      for (let ended = false; !ended;) {
-        const piece = await roundSource.read(round, 64);
+      for (let from: number | undefined = 0; from !== undefined;) {
+        const piece = await roundSource.read(round, from, 64);
         assert.ok(piece !== undefined);
         count += piece.blocks.length + piece.zeros.reduce((sum, zero) => sum + zero.count, 0);
-        ({ ended } = piece);
+        from = piece.next;
       }
       return count;
     };
@@ -103,7 +103,7 @@ describe('a buffer that is full', () => {
     const all = await blocksOf(first.round);
     assert.ok(all > 300);
     const second = await roundSource.begin();
-    assert.equal(await roundSource.read(first.round, 64), undefined);
+    assert.equal(await roundSource.read(first.round, 0, 64), undefined);
     assert.equal(await roundSource.end(first.round), undefined);
     assert.equal(await blocksOf(second.round), all);
     await rig.harness.volume.close();
