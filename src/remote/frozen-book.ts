@@ -1,29 +1,42 @@
 /** What a reader of one recovery point knows of it (frozen-map.ts, frozen-table.ts); changes only while it is opened. */
 import { assert } from '../base/assert.js';
-import type { Checkpoint } from './checkpoint.js';
+import type { StoreRequest } from '../ports/object-store.js';
+import type { Checkpoint, EpochStart } from './checkpoint.js';
 import { FrozenMap } from './frozen-map.js';
 import type { FrozenMapOptions } from './frozen-map.js';
 import { FrozenTable } from './frozen-table.js';
 import type { HistoryBook } from './restore-history.js';
 import type { BookGroup } from './remote-map-book.js';
+import { isWithoutEffect } from './segment-index.js';
 import { chainOrigin } from './segment-point.js';
 import type { ChainPoint } from './segment-point.js';
 import { segmentRow } from './shard-table.js';
 import { afterGroup } from './snapshots.js';
 import type { Snapshot } from './snapshots.js';
+import { afterSegment } from './staged.js';
+import type { StagedRound } from './staged.js';
+import { readStaged } from './staged-read.js';
+
+export interface FrozenBookOptions extends FrozenMapOptions {
+  readonly request: StoreRequest;
+}
 
 export class FrozenBook implements HistoryBook {
   readonly map: FrozenMap;
   readonly table: FrozenTable;
   /** Segment number of the checkpoint that it began at; 0: it began at the beginning. */
   readonly floor: number;
-  readonly epochs: { readonly epoch: number }[];
+  readonly epochs: EpochStart[];
   #position: ChainPoint;
   #sizeBytes: number | undefined;
   #snapshots: readonly Snapshot[];
+  #staged: StagedRound | undefined;
+  readonly #options: FrozenBookOptions;
 
   /** As of a checkpoint; undefined: before the first segment. Nothing of it is fetched yet. */
-  constructor(checkpoint: Checkpoint | undefined, options: FrozenMapOptions) {
+  constructor(checkpoint: Checkpoint | undefined, options: FrozenBookOptions) {
+    this.#options = options;
+    this.#staged = checkpoint?.staged;
     this.map = new FrozenMap(checkpoint, options);
     this.table = new FrozenTable(checkpoint, options);
     this.epochs = [...(checkpoint?.epochs ?? [])];
@@ -47,14 +60,33 @@ export class FrozenBook implements HistoryBook {
 
   async apply(group: BookGroup): Promise<void> {
     assert(group.segments[0]?.key.number === this.#position.number + 1, 'a book leaves no group out');
-    for (const { key, index, header } of group.segments) {
-      if (index.role === 'compaction') continue;
+    for (const { key, index, header, link } of group.segments) {
+      const { waits, ended } = afterSegment(this.#staged, key, index);
+      if (ended?.as === 'applied') await this.#applyStaged(ended.firstNumber, key.number);
+      this.#staged = waits;
+      if (this.epochs.at(-1)?.epoch !== key.epoch)
+        this.epochs.push({ epoch: key.epoch, firstNumber: key.number, link });
+      // What is staged is nobody's yet.
+      if (isWithoutEffect(index.role)) continue;
       this.table.add(segmentRow(key, { index, header }));
       await this.map.apply(key.number, index);
     }
     this.#position = group.point;
     this.#sizeBytes = group.sizeBytes;
     this.#snapshots = afterGroup(this.#snapshots, group);
+  }
+
+  async #applyStaged(first: number, at: number): Promise<void> {
+    const epochOf = (number: number): number => {
+      const epoch = this.epochs.findLast(({ firstNumber }) => firstNumber <= number)?.epoch;
+      assert(epoch !== undefined, 'a segment is of an epoch');
+      return epoch;
+    };
+    if (first <= this.floor) this.table.applied();
+    for await (const { key, index, header } of readStaged(first, at, { ...this.#options, epochOf })) {
+      if (key.number > this.floor) this.table.add(segmentRow(key, { index, header }));
+      await this.map.apply(key.number, index, at);
+    }
   }
 
   close(): Promise<void> {

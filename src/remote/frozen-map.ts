@@ -75,19 +75,19 @@ export class FrozenMap {
     this.#delta = overlayOf(checkpoint?.delta ?? emptyDelta, Math.max(1, checkpoint?.recoveryPoint.number ?? 0));
   }
 
-  /** One segment of a committed group, in the order of their numbers. */
-  async apply(number: number, { role, extents, zeros }: SegmentIndex): Promise<void> {
+  /** One segment of a committed group, in the order of their numbers; a staged one with the segment `at` that applies it. */
+  async apply(number: number, { role, extents, zeros }: SegmentIndex, at = number): Promise<void> {
     if (role === 'compaction') return;
     this.#mapped = undefined;
     const { table } = this.#delta;
-    for (let at = 0; at < zeros.count; at++) {
-      this.#delta.zero(zeros.firstBlock[at] ?? 0, zeros.blockCount[at] ?? 0, number, false);
+    for (let next = 0; next < zeros.count; next++) {
+      this.#delta.zero(zeros.firstBlock[next] ?? 0, zeros.blockCount[next] ?? 0, at, false);
     }
-    for (let at = 0; at < extents.count; at++) {
-      const first = extents.firstBlock[at] ?? 0;
-      const place = number * PLACE_SEGMENT + (extents.payload[at] ?? 0);
-      for (let block = 0; block < (extents.blockCount[at] ?? 0); block++) {
-        table.set(first + block, number, place + block, 0);
+    for (let next = 0; next < extents.count; next++) {
+      const first = extents.firstBlock[next] ?? 0;
+      const place = number * PLACE_SEGMENT + (extents.payload[next] ?? 0);
+      for (let block = 0; block < (extents.blockCount[next] ?? 0); block++) {
+        table.set(first + block, at, place + block, 0);
       }
     }
     if (table.size > limits.overlayBlocksMax || this.#delta.extents.count > limits.overlayExtentsMax) {

@@ -34,6 +34,8 @@ export class FrozenTable {
   readonly #shards: ReadonlyMap<number, TableShardReference>;
   readonly #tail: Map<number, TailSegment>;
   readonly #loads = new SharedFetch<Uint8Array>();
+  /** Numbers of staged segments (staged.ts) that the checkpoint knows and that have no effect: nothing lives in them. */
+  #staged: { readonly first: number; readonly last: number } | undefined;
   /** Least recently used first; rows in the order of their numbers. */
   readonly #loaded = new Map<number, Uint8Array>();
 
@@ -45,11 +47,22 @@ export class FrozenTable {
     this.#sealer = sealer;
     this.#shards = new Map(checkpoint?.tableShards.map((shard) => [shard.tableIndex, shard]));
     this.#tail = new Map(checkpoint?.tail.map((entry) => [entry.row.number, entry]));
+    if (checkpoint?.staged !== undefined)
+      this.#staged = { first: checkpoint.staged.firstNumber, last: checkpoint.recoveryPoint.number };
   }
 
   /** A segment behind the checkpoint, in the order of their numbers. */
   add(row: SegmentRow): void {
     this.#tail.set(row.number, { row, liveBlocks: row.payloadBlocks });
+  }
+
+  /** What was staged when the checkpoint was written has taken effect. */
+  applied(): void {
+    this.#staged = undefined;
+  }
+
+  #isStaged(number: number): boolean {
+    return this.#staged !== undefined && number >= this.#staged.first && number <= this.#staged.last;
   }
 
   /** remote-gap: no table has it. object-missing, object-damaged; store errors. */
@@ -67,10 +80,12 @@ export class FrozenTable {
     let blocks = 0;
     for (const { tableIndex, live } of this.#shards.values()) {
       for (let at = 0; at < live.length; at++) {
-        if (tableIndex * TABLE_SHARD_NUMBERS + at > number) blocks += live[at] ?? 0;
+        const segment = tableIndex * TABLE_SHARD_NUMBERS + at;
+        if (segment > number && !this.#isStaged(segment)) blocks += live[at] ?? 0;
       }
     }
-    for (const { row, liveBlocks } of this.#tail.values()) if (row.number > number) blocks += liveBlocks;
+    for (const { row, liveBlocks } of this.#tail.values())
+      if (row.number > number && !this.#isStaged(row.number)) blocks += liveBlocks;
     return blocks;
   }
 
@@ -82,12 +97,12 @@ export class FrozenTable {
       const bytes = await this.#rows(shard, request);
       for (let start = 0; start < bytes.length; start += ROW_BYTES) {
         const row = rowAt(bytes, start);
-        if (row.number <= number || !livesIn(shard, row)) continue;
+        if (row.number <= number || this.#isStaged(row.number) || !livesIn(shard, row)) continue;
         yield { row, liveBlocks: shard.live[row.number % TABLE_SHARD_NUMBERS] ?? 0 };
       }
     }
     for (const entry of [...this.#tail.values()].sort((left, right) => left.row.number - right.row.number)) {
-      if (entry.row.number > number && entry.liveBlocks > 0) yield entry;
+      if (entry.row.number > number && !this.#isStaged(entry.row.number) && entry.liveBlocks > 0) yield entry;
     }
   }
 

@@ -3,7 +3,6 @@
  * the last group that was applied. The owner keeps one to write checkpoints from, a restore builds one to read by.
  */
 import { assert } from '../base/assert.js';
-import { GatewayError } from '../base/errors.js';
 import { BLOCK_BYTES } from '../base/units.js';
 import type { Checksums } from '../ports/checksum.js';
 import type { Disk } from '../ports/disk.js';
@@ -17,8 +16,6 @@ import { SegmentTable } from './remote-map-segments.js';
 import type { ObjectSealer } from './seal.js';
 import { chainOrigin } from './segment-point.js';
 import type { ChainPoint } from './segment-point.js';
-import { readSegmentHead } from './segment-reader.js';
-import type { OpenedSegment } from './segment-reader.js';
 import { openMapShard } from './shard-map.js';
 import type { MapShardReference } from './shard-map.js';
 import { segmentRow } from './shard-table.js';
@@ -26,6 +23,7 @@ import { afterGroup } from './snapshots.js';
 import type { Snapshot, SnapshotRoot } from './snapshots.js';
 import { afterSegment } from './staged.js';
 import type { StagedRound } from './staged.js';
+import { readStaged } from './staged-read.js';
 import type { StoredSegment } from './upload-pipeline.js';
 
 export interface BookOptions {
@@ -41,8 +39,6 @@ export interface BookOptions {
 
 /** Entries of the map's delta in the middle of a round that is applied: about 16 MiB. */
 const FOLD_ENTRIES = 256 * 1024;
-/** Staged segments whose indexes are read at once. */
-const HEADS_AT_ONCE = 8;
 
 /** A complete group with all its segments. */
 export interface BookGroup {
@@ -147,25 +143,14 @@ export class RemoteBook {
     this.#snapshots = afterGroup(this.#snapshots, group);
   }
 
-  /** What was staged from `first` on takes effect: its indexes are read back, a few at a time. */
+  /** What was staged from `first` on takes effect. */
   async #applyStaged(first: number, at: number): Promise<void> {
-    for (let from = first; from < at; from += HEADS_AT_ONCE) {
-      const numbers = Array.from({ length: Math.min(HEADS_AT_ONCE, at - from) }, (_, next) => from + next);
-      for (const head of await Promise.all(numbers.map((number) => this.#stagedHead(number)))) {
-        await this.map.apply(head.key.number, head.index, at);
-        if (this.map.deltaEntries >= (this.#options.foldEntries ?? FOLD_ENTRIES)) await this.map.fold(at);
-      }
+    const { foldEntries = FOLD_ENTRIES } = this.#options;
+    const options = { ...this.#options, epochOf: (number: number) => this.epochOf(number) };
+    for await (const { key, index } of readStaged(first, at, options)) {
+      await this.map.apply(key.number, index, at);
+      if (this.map.deltaEntries >= foldEntries) await this.map.fold(at);
     }
-  }
-
-  async #stagedHead(number: number): Promise<OpenedSegment> {
-    const { store, sealer, request } = this.#options;
-    const key = { epoch: this.epochOf(number), number };
-    const head = await readSegmentHead(store, sealer, key, request);
-    if (head.kind === 'segment' && head.index.role === 'staged') return head;
-    const name = sealer.names.segment(key);
-    const code = head.kind === 'absent' ? 'object-missing' : 'object-damaged';
-    throw new GatewayError(code, `${name}: the staged segment is not there`, { context: { object: name } });
   }
 
   #dropStaged(first: number, at: number): void {
