@@ -20,7 +20,7 @@ import { openEpoch } from './epoch-object.js';
 import { unwrapVolumeKey } from './key.js';
 import type { MasterKey } from './key.js';
 import type { ParsedName } from './name.js';
-import { readPinned } from './pin.js';
+import { openPin, readPinned } from './pin.js';
 import { verifyReceipt } from './receipt.js';
 import type { Receipt } from './receipt.js';
 import { proveReceipt } from './receipt-proof.js';
@@ -114,6 +114,7 @@ class Verifier {
     await this.#each(names.filter(isCheckpoint));
     this.#checkpoints.sort((left, right) => right.recoveryPoint.number - left.recoveryPoint.number);
     for (const checkpoint of this.#checkpoints) this.#expectShards(checkpoint);
+    this.#expectRoots();
     await this.#each(names.filter((name) => !isCheckpoint(name)));
     for (const checkpoint of this.#checkpoints) this.#expectSegments(checkpoint);
     const recoveryPoint = await this.#chain();
@@ -152,8 +153,8 @@ class Verifier {
   async #object(name: string): Promise<void> {
     const parsed = this.#sealer.names.parse(name);
     if (parsed === undefined) return;
-    // Readers come and go, and their pins matter to nobody but them; other keys are for others to open.
-    const read = parsed.kind !== 'pin' && (parsed.kind !== 'key' || this.#master(parsed.id) !== undefined);
+    // Other keys are for others to open.
+    const read = parsed.kind !== 'key' || this.#master(parsed.id) !== undefined;
     await this.#noting(name, async () => {
       if (read) await this.#read(name, parsed);
     });
@@ -199,6 +200,7 @@ class Verifier {
         this.#openShard(name, parsed, bytes);
         return;
       case 'pin':
+        openPin(sealer, name, bytes);
         return;
     }
   }
@@ -242,6 +244,15 @@ class Verifier {
     };
     for (const reference of mapShards) expect({ of: 'map', reference });
     for (const reference of tableShards) expect({ of: 'table', reference });
+  }
+
+  /** Of snapshots; an older checkpoint may name one that was deleted since, with its root. */
+  #expectRoots(): void {
+    for (const { name, point, root } of this.#checkpoints[0]?.snapshots ?? []) {
+      if (root === undefined) continue;
+      const key = { epoch: root.epoch, number: point.number };
+      this.#mustExist(this.#sealer.names.checkpoint(key), `it is the root of snapshot ${name}`);
+    }
   }
 
   /** Segments that still have live blocks. */

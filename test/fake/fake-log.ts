@@ -37,6 +37,11 @@ export class FakeLog implements LogSource {
     return { file: 1, offset: 0, lsn: 1, chain: 0, epoch: '0000000000000001' };
   }
 
+  /** Where the next batch will begin. */
+  get end(): LogCursor {
+    return this.#entries.at(-1)?.batch.next ?? this.start;
+  }
+
   get lastLsn(): number {
     return this.#entries.at(-1)?.batch.lastLsn ?? 0;
   }

@@ -10,11 +10,12 @@ import type { FakeOp } from './fake-log.js';
 import { RecordedLog } from './log.js';
 import { MemoryStore } from './memory-store.js';
 import { SeededRandom } from './random.js';
-import type { DurableState, ReplicationState } from '../../src/ports/replication.js';
+import type { DurableState, ReplicationState, RoundSource } from '../../src/ports/replication.js';
 import { parseMasterKey } from '../../src/remote/key.js';
 import type { MasterKey } from '../../src/remote/key.js';
 import { openVolumeSealer } from '../../src/remote/key.js';
 import type { FromReplicator, ReplicationConfig } from '../../src/remote/replication-messages.js';
+import { answerRound } from '../../src/remote/round-link.js';
 import { ReplicationWorkerCore } from '../../src/remote/replication-worker-core.js';
 import { emptyChain, extend, followFence } from '../../src/remote/chain.js';
 import type { ChainState } from '../../src/remote/chain.js';
@@ -43,6 +44,8 @@ export class Rig {
   recorded: number | undefined;
   /** What the image has; undefined: everything. */
   destagedLsn: number | undefined;
+  /** Answers where the state is to be tracked; else nobody does. */
+  rounds: RoundSource | undefined;
   /** What it said. */
   readonly logger = new RecordedLog();
   messages: FromReplicator[] = [];
@@ -105,6 +108,10 @@ export class Rig {
       log: this.logger,
       emit: (message) => {
         messages.push(message);
+        if (message.type === 'round' && this.rounds !== undefined) {
+          const { id, ask } = message;
+          void answerRound(this.rounds, ask).then((answer) => core.receive({ type: 'round', id, answer }));
+        }
         if (message.type !== 'state' && message.type !== 'fenced') return;
         this.state = message.state;
         this.states.push(message.state);

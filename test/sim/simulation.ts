@@ -680,6 +680,7 @@ class Simulation {
 
   private check(): void {
     if (this.readerViolation !== undefined) throw this.readerViolation;
+    if (this.bucket?.violation !== undefined) throw this.bucket.violation;
     for (const { violation } of this.hosts) if (violation !== undefined) throw violation;
   }
 }

@@ -2,10 +2,13 @@
  * A bucket, and each life's way to it. A request travels, is applied, and its answer travels back; each of these can go
  * wrong by itself. What is under way when its sender dies may still arrive, any time later.
  */
+import { createHash } from 'node:crypto';
 import { GatewayError, type ErrorCode } from '../../src/base/errors.js';
 import type { ByteRange, ObjectStore, StoredObject, StoreRequest } from '../../src/ports/object-store.js';
+import { ObjectNames, uuidOfKey } from '../../src/remote/name.js';
 import type { SeededRandom } from '../fake/random.js';
 import type { Life, Scheduler } from './scheduler.js';
+import { Violation } from './shadow.js';
 
 export type StoreOperation = 'put' | 'get' | 'head' | 'list' | 'delete';
 
@@ -45,6 +48,10 @@ export class SimBucket {
   /** An object was stored. */
   onStored: (key: string, body: Uint8Array) => void = () => undefined;
   readonly objects = new Map<string, Entry>();
+  /** The first object that breaks the rules of names (docs/formats.md). */
+  violation: Error | undefined;
+  /** By name, the SHA-256 of what was stored there, deleted since or not. */
+  private readonly stored = new Map<string, string>();
   /** Another one's volume begins when it is cleared. */
   generation = 0;
 
@@ -60,6 +67,7 @@ export class SimBucket {
   clear(): void {
     this.generation++;
     this.objects.clear();
+    this.stored.clear();
   }
 
   keys(prefix: string): string[] {
@@ -91,8 +99,23 @@ export class SimBucket {
   apply(key: string, body: Uint8Array, ifAbsent: boolean): 'stored' | 'exists' {
     if (ifAbsent && this.objects.has(key)) return 'exists';
     this.objects.set(key, { body, modifiedMs: this.scheduler.nowMs });
+    this.judgeName(key, body);
     this.onStored(key, body);
     return 'stored';
+  }
+
+  /** Every object has a known name, and no name ever has two contents: so a provider has no older version of an object. */
+  private judgeName(key: string, body: Uint8Array): void {
+    if (key.startsWith('probe-')) return;
+    const uuid = uuidOfKey(key);
+    if (uuid === undefined || new ObjectNames(uuid).parse(key) === undefined) {
+      this.violation ??= new Violation(`${key} is none of the names of objects`);
+      return;
+    }
+    const digest = createHash('sha256').update(body).digest('base64');
+    const before = this.stored.get(key) ?? digest;
+    if (before !== digest) this.violation ??= new Violation(`${key} was stored twice, with different contents`);
+    this.stored.set(key, digest);
   }
 }
 

@@ -2,52 +2,23 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { GatewayError } from '../../../src/base/errors.js';
-import { parseReceipt } from '../../../src/remote/receipt.js';
-import type { Receipt } from '../../../src/remote/receipt.js';
+import { ObjectNames } from '../../../src/remote/name.js';
 import { verifyRemote } from '../../../src/remote/remote-verify.js';
 import type { Verified } from '../../../src/remote/remote-verify.js';
-import { restoreFull } from '../../../src/remote/restore.js';
 import { plainChecksums } from '../../fake/checksums.js';
 import { RecordedLog } from '../../fake/log.js';
-import { MemoryDisk } from '../../fake/memory-disk.js';
 import { SeededRandom } from '../../fake/random.js';
-import { BLOCK, Rig, testMaster } from '../../fake/replication-rig.js';
+import { testMaster } from '../../fake/replication-rig.js';
+import { restoredImage } from '../../fake/restored-image.js';
+import { allKinds, everyKind } from './every-kind.js';
+import type { EveryKind, Kind } from './every-kind.js';
 
-interface Bucket {
-  readonly rig: Rig;
-  readonly receipt: Receipt;
-  readonly image: Uint8Array;
-}
-
-/** Two owners one after the other, a fence, checkpoints with shards, segments with several frames; a receipt of the end. */
-async function bucket(): Promise<Bucket> {
-  const blocks = 8192;
-  const rig = new Rig({ config: { segmentBytes: 80 * BLOCK }, blocks });
-  const random = new SeededRandom(11);
-  for (let life = 0; life < 2; life++) {
-    rig.start();
-    for (let batch = 0; batch < 9; batch++) {
-      // One that has several frames, one whose trim makes a checkpoint write a shard of the map.
-      const count = batch === 3 ? 70 : 4;
-      const data = new Uint8Array(count * BLOCK).fill(1 + random.below(255));
-      rig.write([{ kind: 'write', firstBlock: random.below(blocks - count), data }]);
-      if (batch === 5) rig.write([{ kind: 'trim', firstBlock: random.below(1000), blockCount: 5000 }]);
-      await rig.drain();
-    }
-    await rig.until(() => rig.store.keys(`${rig.config.uuid}/checkpoints/`).length > life);
-    if (life === 0) await rig.kill();
-  }
-  const receipt = parseReceipt(await rig.receipt(), 'r');
-  await rig.kill();
-  return { rig, receipt, image: rig.log.imageAt(rig.log.lastLsn) };
-}
-
-function verify({ rig, receipt }: Bucket, withReceipt = true): Promise<Verified> {
+function verify({ rig, receipt }: EveryKind): Promise<Verified> {
   return verifyRemote({
     store: rig.store,
     masters: [testMaster()],
     volume: rig.config.uuid,
-    ...(withReceipt ? { receipt } : {}),
+    receipt,
     reader: 'test',
     checksums: plainChecksums,
     clock: rig.clock,
@@ -57,7 +28,7 @@ function verify({ rig, receipt }: Bucket, withReceipt = true): Promise<Verified>
 }
 
 /** Names of what was found; a volume that cannot be opened is named by the refusal. */
-async function found(of: Bucket): Promise<string> {
+async function found(of: EveryKind): Promise<string> {
   try {
     return (await verify(of)).findings.map(({ object, problem }) => `${object} ${problem}`).join('\n');
   } catch (error) {
@@ -66,52 +37,38 @@ async function found(of: Bucket): Promise<string> {
   }
 }
 
-async function restore({ rig, receipt }: Bucket): Promise<Uint8Array> {
-  let image = new Uint8Array(0);
-  await restoreFull({
-    store: rig.store,
-    masters: [testMaster()],
-    volume: rig.config.uuid,
-    takeOver: false,
-    acceptLoss: false,
-    receipt,
-    reader: 'test',
-    checksums: plainChecksums,
-    clock: rig.clock,
-    random: new SeededRandom(6),
-    log: new RecordedLog(),
-    scratch: new MemoryDisk(),
-    openTarget: ({ sizeBytes }) => {
-      image = new Uint8Array(sizeBytes);
-      const write = (first: number, bytes: Uint8Array, start: number, count: number): Promise<void> => {
-        image.set(bytes.subarray(start, start + count * BLOCK), first * BLOCK);
-        return Promise.resolve();
-      };
-      return Promise.resolve({ sink: { write, finish: () => Promise.resolve() } });
-    },
-  });
-  return image;
-}
-
-/** A restore is equal, or refused. */
-async function neverServesOther(of: Bucket, what: string): Promise<void> {
-  try {
-    assert.equal(Buffer.compare(await restore(of), of.image), 0, `${what}: what was restored differs`);
-  } catch (error) {
-    if (!(error instanceof GatewayError)) throw error;
+/** A restore, of the newest state and of the snapshot, is equal or refused. Whether both are equal. */
+async function neverServesOther(of: EveryKind, what: string): Promise<boolean> {
+  const { rig, receipt, image, snapshot } = of;
+  let equal = true;
+  for (const [options, right] of [
+    [{ receipt }, image],
+    [{ snapshot: snapshot.name }, snapshot.image],
+  ] as const) {
+    try {
+      const restored = await restoredImage(rig, { volume: rig.config.uuid, ...options });
+      assert.equal(Buffer.compare(restored.image, right), 0, `${what}: what was restored differs`);
+    } catch (error) {
+      if (!(error instanceof GatewayError)) throw error;
+      equal = false;
+    }
   }
+  return equal;
 }
 
-const kindOf = (key: string): string => key.split('/')[1] ?? '';
+interface Damage {
+  readonly what: string;
+  readonly damage: (bytes: Uint8Array) => Uint8Array;
+}
 
-const damages: readonly (readonly [string, (bytes: Uint8Array) => Uint8Array])[] = [
-  ['a bit of its first byte flipped', (bytes) => flipped(bytes, 0)],
-  ['a bit in its middle flipped', (bytes) => flipped(bytes, bytes.length >> 1)],
-  ['a bit of its last byte flipped', (bytes) => flipped(bytes, bytes.length - 1)],
-  ['its last byte cut off', (bytes) => bytes.subarray(0, -1)],
-  ['all but its header cut off', (bytes) => bytes.subarray(0, 64)],
-  ['nothing left of it', () => new Uint8Array(0)],
-  ['a byte appended', (bytes) => Buffer.concat([bytes, Uint8Array.of(0)])],
+const damages: readonly Damage[] = [
+  { what: 'a bit of its first byte flipped', damage: (bytes) => flipped(bytes, 0) },
+  { what: 'a bit in its middle flipped', damage: (bytes) => flipped(bytes, bytes.length >> 1) },
+  { what: 'a bit of its last byte flipped', damage: (bytes) => flipped(bytes, bytes.length - 1) },
+  { what: 'its last byte cut off', damage: (bytes) => bytes.subarray(0, -1) },
+  { what: 'all but its header cut off', damage: (bytes) => bytes.subarray(0, 64) },
+  { what: 'nothing left of it', damage: () => new Uint8Array(0) },
+  { what: 'a byte appended', damage: (bytes) => Buffer.concat([bytes, Uint8Array.of(0)]) },
 ];
 
 function flipped(bytes: Uint8Array, at: number): Uint8Array {
@@ -120,122 +77,164 @@ function flipped(bytes: Uint8Array, at: number): Uint8Array {
   return changed;
 }
 
-describe('tampering with every object in turn', () => {
-  it('is nothing that an honest bucket shows', async () => {
-    const of = await bucket();
+describe('tampering with every kind of object in turn', async () => {
+  const of = await everyKind();
+  const { rig, samples } = of;
+  const { store, config } = rig;
+  const honest = store.snapshot();
+  const names = [...samples.values()].flat();
+  const bodyOf = (name: string): Uint8Array => {
+    const body = store.peek(name);
+    assert.ok(body !== undefined);
+    return body;
+  };
+
+  it('is nothing that an honest bucket shows, which has every kind', async () => {
+    assert.deepEqual([...samples.keys()].sort(), allKinds);
     assert.equal(await found(of), '');
-    assert.equal(Buffer.compare(await restore(of), of.image), 0);
-    const kinds = new Set(of.rig.store.keys('').map(kindOf));
-    for (const kind of ['volume', 'keys', 'epochs', 'segments', 'checkpoints', 'shards'])
-      assert.ok(kinds.has(kind), kind);
+    assert.equal((await verify(of)).strangers, 0);
+    assert.ok(await neverServesOther(of, 'an honest bucket'));
   });
 
   it('is named when anything of it changed, and never restored', async () => {
-    const of = await bucket();
-    const { store } = of.rig;
-    for (const key of store.keys(`${of.rig.config.uuid}/`)) {
-      const whole = store.peek(key);
-      assert.ok(whole !== undefined);
-      for (const [what, damage] of damages) {
-        store.poke(key, damage(whole));
+    for (const samplesOfKind of samples.values()) {
+      for (const { what, damage } of damages) {
+        for (const name of samplesOfKind) store.poke(name, damage(bodyOf(name)));
         const named = await found(of);
-        assert.ok(named.includes(key), `${key}, ${what}: ${named}`);
-        await neverServesOther(of, `${key}, ${what}`);
+        for (const name of samplesOfKind) assert.ok(named.includes(name), `${name}, ${what}: ${named}`);
+        store.restore(honest);
       }
-      store.poke(key, whole);
+      for (const [at, name] of samplesOfKind.entries()) {
+        const { what, damage } = damages[at] ?? assert.fail();
+        store.poke(name, damage(bodyOf(name)));
+        await neverServesOther(of, `${name}, ${what}`);
+        store.restore(honest);
+      }
     }
   });
 
   it('is named when one takes another’s place, and never restored', async () => {
-    const of = await bucket();
-    const { store } = of.rig;
-    const keys = store.keys(`${of.rig.config.uuid}/`);
-    for (const [at, key] of keys.entries()) {
-      for (const other of [keys[(at + 1) % keys.length], keys[(at + 7) % keys.length]]) {
-        if (other === undefined || other === key) continue;
-        const [one, two] = [store.peek(key), store.peek(other)];
-        store.poke(key, two);
+    for (const [at, name] of names.entries()) {
+      // A neighbour, mostly of its kind, or one of another kind.
+      for (const other of [names[(at + 1) % names.length], names[(at + 7) % names.length]]) {
+        assert.ok(other !== undefined && other !== name);
+        const [one, two] = [bodyOf(name), bodyOf(other)];
+        store.poke(name, two);
         store.poke(other, one);
         const named = await found(of);
-        assert.ok(named.includes(key) || named.includes(other), `${key} and ${other}: ${named}`);
-        await neverServesOther(of, `${key} and ${other}`);
-        store.poke(key, one);
+        assert.ok(named.includes(name) || named.includes(other), `${name} and ${other}: ${named}`);
+        await neverServesOther(of, `${name} and ${other}`);
+        store.poke(name, one);
         store.poke(other, two);
       }
     }
   });
 
-  it('is named when one is taken away, unless nothing needs it, and never restored', async () => {
-    const of = await bucket();
-    const { store, config } = of.rig;
-    const silent: string[] = [];
-    for (const key of store.keys(`${config.uuid}/`)) {
-      const whole = store.peek(key);
-      store.poke(key, undefined);
+  it('is named when one is replaced by what was there before, and never restored', async () => {
+    // No name was ever given two contents, so that nobody has an older version of an object …
+    const { folder } = new ObjectNames(config.uuid);
+    const twice = [...of.contents].filter(([name, bodies]) => name.startsWith(folder) && bodies.size > 1);
+    assert.deepEqual(twice, []);
+    // … and what is left is to pass an older object of its kind off as it.
+    for (const [kind, of2] of samples) {
+      const name = of2.at(-1) ?? '';
+      const older = earlierOf(of, kind, name);
+      if (older === undefined) continue;
+      const whole = bodyOf(name);
+      store.poke(name, older);
       const named = await found(of);
-      if (named === '') {
-        silent.push(kindOf(key));
-        assert.equal(Buffer.compare(await restore(of), of.image), 0, `${key} was needed`);
-      } else {
-        assert.ok(named.includes(key) || named.includes(config.uuid), `${key}: ${named}`);
-        await neverServesOther(of, key);
-      }
-      store.poke(key, whole);
+      assert.ok(named.includes(name), `${name}: ${named}`);
+      await neverServesOther(of, name);
+      store.poke(name, whole);
     }
-    // A checkpoint saves reading the chain; a fence or dead segment before it is not read any more.
+  });
+
+  it('is named when one is taken away, unless nothing needs it, and never restored', async () => {
+    const silent = new Set<Kind>();
+    for (const [kind, samplesOfKind] of samples) {
+      for (const name of samplesOfKind) {
+        const whole = bodyOf(name);
+        store.poke(name, undefined);
+        const named = await found(of);
+        const equal = await neverServesOther(of, name);
+        if (named === '') {
+          silent.add(kind);
+          assert.ok(equal, `${name} was needed`);
+        } else assert.ok(named.includes(name) || named.includes(config.uuid), `${name}: ${named}`);
+        store.poke(name, whole);
+      }
+    }
+    // A checkpoint saves reading the chain; a fence or dead segment before it is not read any more; nor is an old shard.
+    const may = new Set<Kind>([
+      'checkpoint',
+      'fence',
+      'segment: data',
+      'segment: compaction',
+      'segment: staged',
+      'segment: apply',
+      'mapShard',
+      'pin',
+    ]);
     assert.deepEqual(
-      [...new Set(silent)].filter((kind) => !['checkpoints', 'segments', 'shards'].includes(kind)),
+      [...silent].filter((kind) => !may.has(kind)),
       [],
     );
   });
 
   it('is found against a receipt when the whole bucket is rolled back, at every moment of its life', async () => {
-    const of = await bucket();
-    const { store, config } = of.rig;
-    const all = store.keys(`${config.uuid}/segments/`);
-    const newest = store.snapshot();
-    for (let cut = 1; cut <= all.length; cut++) {
-      // What was there before the last `cut` segments were sent, with no checkpoint that knows more.
-      for (const key of all.slice(-cut)) store.poke(key, undefined);
-      for (const key of [...store.keys(`${config.uuid}/checkpoints/`), ...store.keys(`${config.uuid}/shards/`)]) {
-        store.poke(key, undefined);
-      }
+    for (const [at, before] of of.earlier.entries()) {
+      store.restore(before);
       const { findings } = await verify(of);
       assert.ok(
         findings.some(({ problem }) => /missing|does not descend/.test(problem)),
-        `${cut} segments back: ${JSON.stringify(findings)}`,
+        `moment ${at}: ${JSON.stringify(findings)}`,
       );
-      await assert.rejects(restore(of), (error) => {
+      await assert.rejects(restoredImage(rig, { volume: config.uuid, receipt: of.receipt }), (error) => {
         assert.ok(error instanceof GatewayError);
         assert.ok(['receipt-unmet', 'remote-gap'].includes(error.code), error.message);
         return true;
       });
-      store.restore(newest);
+      assert.equal((await startOf(of))?.type, 'fatal', `the owner started at moment ${at}`);
+      store.restore(honest);
     }
   });
 
   it('is found by the owner’s start where it concerns what that reads, and harms its volume nowhere', async () => {
-    const of = await bucket();
-    const { rig } = of;
-    const { store, config } = rig;
-    const { state } = rig;
-    const honest = store.snapshot();
-    const refused = new Set<string>();
-    for (const key of store.keys(`${config.uuid}/`)) {
-      const whole = store.peek(key);
-      assert.ok(whole !== undefined);
-      store.poke(key, flipped(whole, whole.length >> 1));
-      rig.state = state;
-      rig.start();
-      await rig.until(() => rig.ended() !== undefined || rig.messages.some(({ type }) => type === 'attached'));
-      const ended = rig.ended();
-      if (ended?.type === 'fatal') {
-        assert.ok(ended.message.includes(key) || ended.message.includes(config.uuid), ended.message);
-        refused.add(kindOf(key));
+    const refused = new Set<Kind>();
+    for (const [kind, samplesOfKind] of samples) {
+      for (const name of samplesOfKind) {
+        const whole = bodyOf(name);
+        store.poke(name, flipped(whole, whole.length >> 1));
+        const ended = await startOf(of);
+        if (ended?.type === 'fatal') {
+          assert.ok(ended.message.includes(name) || ended.message.includes(config.uuid), ended.message);
+          refused.add(kind);
+        }
+        store.restore(honest);
       }
-      await rig.kill();
-      store.restore(honest);
     }
-    for (const kind of ['volume', 'keys']) assert.ok(refused.has(kind), kind);
+    for (const kind of ['volume', 'wrappedKey'] as const) assert.ok(refused.has(kind), kind);
   });
 });
+
+/** How the owner's next start goes, with its directory as it is; undefined: well. */
+async function startOf({ rig }: EveryKind): Promise<ReturnType<EveryKind['rig']['ended']>> {
+  const { state } = rig;
+  rig.start();
+  await rig.until(() => rig.ended() !== undefined || rig.messages.some(({ type }) => type === 'attached'));
+  const ended = rig.ended();
+  await rig.kill();
+  rig.state = state;
+  return ended;
+}
+
+/** An object of this kind that is older than `name`, of those that once were there. */
+function earlierOf({ earlier, samples }: EveryKind, kind: Kind, name: string): Uint8Array | undefined {
+  const folder = name.slice(0, name.lastIndexOf('/') + 1);
+  const sameKind = samples.get(kind) ?? [];
+  const older = [...earlier.flatMap((bucket) => [...bucket.keys()]), ...sameKind].filter(
+    (other) => other.startsWith(folder) && other < name,
+  );
+  const chosen = sameKind.find((other) => older.includes(other)) ?? older.at(-1);
+  return chosen === undefined ? undefined : earlier.findLast((bucket) => bucket.has(chosen))?.get(chosen);
+}
