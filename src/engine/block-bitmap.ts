@@ -71,6 +71,23 @@ export class BlockBitmap {
     return ((page.bits[at >>> 3] ?? 0) & (1 << (at & 7))) !== 0;
   }
 
+  /** Whether any block of [first, first + count) is in the set. */
+  async hasAny(first: BlockNumber, count: number): Promise<boolean> {
+    for (let block = first; block < first + count;) {
+      const index = Math.floor(block / PAGE_BLOCKS);
+      const { bits } = await this.page(index);
+      const end = Math.min(first + count, (index + 1) * PAGE_BLOCKS);
+      while (block < end) {
+        const at = block - index * PAGE_BLOCKS;
+        const byte = bits[at >>> 3] ?? 0;
+        if (byte === 0) block += 8 - (at & 7);
+        else if ((byte & (1 << (at & 7))) !== 0) return true;
+        else block++;
+      }
+    }
+    return false;
+  }
+
   /** Adds blocks in memory: durable with the next `flush`. */
   async add(first: BlockNumber, count: number): Promise<void> {
     for (let block = first; block < first + count;) {

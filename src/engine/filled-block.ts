@@ -83,12 +83,13 @@ export class FilledBlocks {
 
   /** Puts the blocks of a run that are wanted into the image; in the destager's turn. disk-full, disk-failed. */
   async write(run: FrozenRun): Promise<void> {
-    const { firstBlock, blockCount } = run;
+    const { firstBlock, blockCount, payload } = run;
+    if (payload === undefined) return this.writeZeros(firstBlock, blockCount);
     for (let from = 0; from < blockCount; from++) {
       if (!(await this.isWanted(firstBlock + from))) continue;
       let to = from + 1;
       while (to < blockCount && (await this.isWanted(firstBlock + to))) to++;
-      await this.put(run, from, to);
+      await this.put(firstBlock, payload, from, to);
       from = to;
     }
     if (this.image.sums.isCrowded) await this.flushSums();
@@ -108,22 +109,54 @@ export class FilledBlocks {
     if (!this.done) await this.overwritten.flush();
   }
 
-  private async put({ firstBlock, payload }: FrozenRun, from: number, to: number): Promise<void> {
-    if (payload !== undefined) {
-      const bytes = payload.bytes.subarray(payload.start + from * BLOCK_BYTES, payload.start + to * BLOCK_BYTES);
-      const position = (firstBlock + from) * BLOCK_BYTES;
-      await this.image.file.allocate(position, bytes.length);
-      await this.image.file.write([bytes], position);
-      this.imageUnsynced = true;
+  /** As write. What nobody has touched yet goes by pages of sums: a volume may be empty for a terabyte. */
+  private async writeZeros(first: BlockNumber, count: number): Promise<void> {
+    const { sums } = this.image;
+    const end = first + count;
+    for (let from = first; from < end && !this.done;) {
+      const to = Math.min(end, from - (from % SUMS_PER_PAGE) + SUMS_PER_PAGE);
+      const untouched = !(await this.overwritten.hasAny(from, to - from)) && !this.isPending(from, to);
+      let page = sums.pageNow(from) ?? (await sums.page(from));
+      for (let block = from; block < to; block++) {
+        if (page[block % SUMS_PER_PAGE] !== SUM_REMOTE) continue;
+        if (!untouched) {
+          if (!(await this.isWanted(block))) continue;
+          page = sums.pageNow(block) ?? (await sums.page(block));
+        }
+        sums.set(block, SUM_ZERO);
+        this.unsynced = true;
+      }
+      if (sums.isCrowded) await this.flushSums();
+      from = to;
     }
+  }
+
+  /** Whether a record is on its way to any block of [first, end). */
+  private isPending(first: BlockNumber, end: BlockNumber): boolean {
+    if (this.overlay.isEmpty) return false;
+    for (let block = first; block < end; block++) if (this.overlay.lookup(block) !== -1) return true;
+    return false;
+  }
+
+  private async put(
+    firstBlock: BlockNumber,
+    payload: NonNullable<FrozenRun['payload']>,
+    from: number,
+    to: number,
+  ): Promise<void> {
+    const bytes = payload.bytes.subarray(payload.start + from * BLOCK_BYTES, payload.start + to * BLOCK_BYTES);
+    const position = (firstBlock + from) * BLOCK_BYTES;
+    await this.image.file.allocate(position, bytes.length);
+    await this.image.file.write([bytes], position);
+    this.imageUnsynced = true;
     for (let at = from; at < to; at++) {
       const block = firstBlock + at;
-      const sum = payload === undefined ? SUM_ZERO : (payload.sums[payload.sumsStart + at] ?? SUM_REMOTE);
+      const sum = payload.sums[payload.sumsStart + at] ?? SUM_REMOTE;
       if (sum === SUM_REMOTE) {
         await this.overwritten.add(block, 1);
         this.onLost(block);
       } else {
-        if (payload !== undefined && sum === SUM_ZERO)
+        if (sum === SUM_ZERO)
           throw new GatewayError('object-damaged', `block ${block} of the bucket has content and the sum of none`);
         // The page may have left memory meanwhile; nobody else changes its sums.
         if (this.image.sums.pageNow(block) === undefined) await this.image.sums.page(block);

@@ -36,7 +36,8 @@ const RECORD_MS = 10_000;
 const SCAN_BLOCKS = 256;
 /** What could not be had is tried again after that. */
 const AGAIN_MS = 600_000;
-const PROBLEMS_MAX = 100;
+/** Objects that are named one by one. */
+const PROBLEMS_MAX = 10;
 
 export interface FillerOptions {
   readonly bucket: BucketVolume;
@@ -88,7 +89,11 @@ export class HydrationFiller {
       await this.#scan();
       if (this.#failures === 0 && (await this.#patiently(() => target.complete()))) return;
       const againMs = this.#failures === 0 ? retryDelayMs(round, 1) : AGAIN_MS;
-      if (this.#failures > 0) log.error(`the volume cannot be filled completely yet: ${this.problem ?? 'unknown'}`);
+      if (this.#failures > 0) {
+        log.error(
+          `the volume cannot be filled completely yet (${this.#failures} failures): ${this.problem ?? 'unknown'}`,
+        );
+      }
       await clock.sleep(againMs, signal);
     }
   }

@@ -24,6 +24,15 @@ describe('durable set of blocks', () => {
     const blocks = [0, 4059, 4060, 4069, 4070, 260_089, 260_090, 260_101, 260_102, 1_250_000_000];
     const expected = [false, false, true, true, false, false, true, true, false, true];
     assert.deepEqual(await has(set, blocks), expected);
+    const ranges = [
+      [0, 4060, false],
+      [4000, 61, true],
+      [4069, 1, true],
+      [4070, 256_020, false],
+      [4070, 256_021, true],
+      [260_102, 1_249_739_898, false],
+    ] as const;
+    for (const [first, count, any] of ranges) assert.equal(await set.hasAny(first, count), any, `from ${first}`);
     await set.flush();
     await set.close();
     assert.deepEqual(await has(await open(disk), blocks), expected);

@@ -131,6 +131,26 @@ describe('restored volume while it is filled', () => {
     await h.volume.close();
   });
 
+  it('makes a whole range zero but for what was written since, wherever that is', async () => {
+    for (const early of [false, true]) {
+      const h = new VolumeHarness(31, MIB);
+      await h.restored(new Uint8Array(MIB));
+      const zeros = { firstBlock: 0, blockCount: 256, payload: undefined };
+      if (early) await hydration(h).fill({ ...zeros, firstBlock: 200, blockCount: 56 });
+      await h.write(9 * BLOCK, h.random.bytes(3 * BLOCK));
+      await destaged(h);
+      await h.write(5 * BLOCK, h.random.bytes(BLOCK));
+      await h.zero(100 * BLOCK, 40 * BLOCK, true);
+      await hydration(h).fill(zeros);
+      assert.deepEqual(await h.read(0, MIB), h.expected(h.operations.length));
+      assert.equal(await hydration(h).complete(), true);
+      await h.volume.close();
+      await h.open();
+      assert.deepEqual(await h.read(0, MIB), h.expected(h.operations.length));
+      await h.volume.close();
+    }
+  });
+
   it('gives back no old content where a checksum of a newer write has rotted', async () => {
     const { h, bucket } = await stage(4);
     await h.write(5 * BLOCK, h.random.bytes(BLOCK));
@@ -145,6 +165,21 @@ describe('restored volume while it is filled', () => {
     await assert.rejects(h.read(5 * BLOCK, BLOCK), code('checksum-mismatch', /block 5 /));
     // What was not written since the restore is as the bucket has it.
     assert.deepEqual(await h.read(6 * BLOCK, 4 * BLOCK), bucket.content.slice(6 * BLOCK, 10 * BLOCK));
+    await h.volume.close();
+  });
+
+  it('makes nothing zero where a checksum of a newer write has rotted', async () => {
+    const h = new VolumeHarness(32, MIB);
+    await h.restored(new Uint8Array(MIB));
+    await h.write(5 * BLOCK, h.random.bytes(BLOCK));
+    await destaged(h);
+    await h.volume.close();
+    h.disk.bytesOf('sums')[40]! ^= 1;
+    h.disk.bytesOf('sums.redo')[0]! ^= 1;
+    await h.open();
+    await hydration(h).fill({ firstBlock: 0, blockCount: 256, payload: undefined });
+    await assert.rejects(h.read(5 * BLOCK, BLOCK), code('checksum-mismatch', /block 5 /));
+    assert.deepEqual(await h.read(6 * BLOCK, 250 * BLOCK), new Uint8Array(250 * BLOCK));
     await h.volume.close();
   });
 
