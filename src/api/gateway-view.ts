@@ -5,7 +5,7 @@ import type { MeteredVolume } from '../metrics/source.js';
 /** Work that a request began and that goes on by itself. */
 export interface Operation {
   readonly id: string;
-  readonly kind: 'drain' | 'takeover' | 'scrub';
+  readonly kind: 'drain' | 'takeover' | 'scrub' | 'restore';
   readonly volume: string;
   readonly state: 'running' | 'done' | 'failed';
   /** Log bytes that were pending when it began, and how many of them are done. */
@@ -14,6 +14,26 @@ export interface Operation {
   readonly bytesPerSecond: number;
   /** Why it failed, why it does not advance at the moment, or what there is to say of its end, as one line. */
   readonly reason: string | undefined;
+}
+
+export interface RestoreRequest {
+  /** Name or uuid in the bucket. */
+  readonly volume: string;
+  /** "s3://BUCKET/PREFIX" or "file:///DIRECTORY". */
+  readonly from: string;
+  /** Default: its own name. */
+  readonly as?: string;
+  readonly snapshot?: string;
+  /** As text. */
+  readonly receipt?: string;
+  readonly acceptLoss?: boolean;
+  /** It is done when everything is here, not when it is served. */
+  readonly full?: boolean;
+  /** Default: the gateway's own. */
+  readonly keyFile?: string;
+  readonly endpoint?: string;
+  readonly region?: string;
+  readonly forcePathStyle?: boolean;
 }
 
 export interface SessionReport {
@@ -46,6 +66,8 @@ export interface GatewayView {
   takeOver(volume: string): Operation;
   /** Verifies log, image and bucket; with `heal` what the bucket lost is sent again. @throws GatewayError not-found */
   scrub(volume: string, heal: boolean): Operation;
+  /** Adds a detached copy from a bucket. One at a time. @throws GatewayError invalid-request */
+  restore(request: RestoreRequest): Operation;
   /** A receipt of the newest recovery point as text. @throws GatewayError not-found, not-supported, disk-full */
   receipt(volume: string): Promise<string>;
   /** Oldest first. @throws GatewayError not-found, not-supported, store-unreachable */

@@ -16,6 +16,7 @@ import { isAllowedHost, needsToken } from './guard.js';
 import { addHealthRoutes } from './health-route.js';
 import { addLaterRoutes } from './later-route.js';
 import { problemContentType, problemFrom, problemOf } from './problem.js';
+import { addRestoreRoutes } from './restore-route.js';
 import { addSnapshotRoutes } from './snapshot-route.js';
 import { addVolumeRoutes } from './volume-route.js';
 
@@ -51,6 +52,7 @@ export async function createApi(options: ApiOptions): Promise<ApiServer> {
   addErrors(app, log);
   addHealthRoutes(app, gateway, metrics);
   addVolumeRoutes(app, gateway);
+  addRestoreRoutes(app, gateway);
   addSnapshotRoutes(app, gateway);
   addBandwidthRoutes(app, gateway);
   addLaterRoutes(app);

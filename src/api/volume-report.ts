@@ -20,6 +20,7 @@ export const volumeSchema = group({
   lsn: group({ acknowledged: number, durable: number, destaged: number, replicated: number }),
   clients: { type: 'array', items: group({ frontend: string, description: string, connections: number }) },
   buffer: group({ capacityBytes: number, usedBytes: number, timeToFullSeconds: nullable('number') }),
+  hydration: { anyOf: [{ type: 'null' }, group({ remainingBlocks: nullable('number'), problem: nullable('string') })] },
   overlayBlocks: number,
   trackedDirtyBlocks: number,
   checksumErrors: number,
@@ -63,6 +64,8 @@ export interface VolumeReport {
     readonly usedBytes: number;
     readonly timeToFullSeconds: number | null;
   };
+  /** While content still comes from the bucket that it was restored from. */
+  readonly hydration: { readonly remainingBlocks: number | null; readonly problem: string | null } | null;
   readonly overlayBlocks: number;
   readonly trackedDirtyBlocks: number;
   readonly checksumErrors: number;
@@ -86,7 +89,7 @@ export interface VolumeReport {
 }
 
 export function reportVolume({ status, timeToFullSeconds, lagSeconds }: MeteredVolume): VolumeReport {
-  const { replication } = status;
+  const { replication, hydration } = status;
   const point = replication?.recoveryPoint;
   return {
     name: status.name,
@@ -102,6 +105,10 @@ export function reportVolume({ status, timeToFullSeconds, lagSeconds }: MeteredV
       usedBytes: status.bufferUsedBytes,
       timeToFullSeconds: Number.isFinite(timeToFullSeconds) ? timeToFullSeconds : null,
     },
+    hydration:
+      hydration === undefined
+        ? null
+        : { remainingBlocks: hydration.remainingBlocks ?? null, problem: hydration.problem ?? null },
     overlayBlocks: status.overlayBlocks,
     trackedDirtyBlocks: status.trackedDirtyBlocks,
     checksumErrors: status.checksumErrors,

@@ -4,7 +4,7 @@ import { GatewayError } from '../base/errors.js';
 import type { GatewayView, Operation, SessionReport } from './gateway-view.js';
 import { reportVolume, volumeSchema } from './volume-report.js';
 
-const operationSchema = {
+export const operationSchema = {
   type: 'object',
   required: ['id', 'kind', 'volume', 'state', 'totalBytes', 'doneBytes', 'bytesPerSecond', 'reason'],
   properties: {
@@ -159,7 +159,7 @@ export function addVolumeRoutes(app: FastifyInstance, gateway: GatewayView): voi
 }
 
 /** The answer to what goes on after it. */
-function accepted(reply: FastifyReply, operation: Operation): FastifyReply {
+export function accepted(reply: FastifyReply, operation: Operation): FastifyReply {
   return reply.code(202).header('location', `/v1/operations/${operation.id}`).send(reportOperation(operation));
 }
 

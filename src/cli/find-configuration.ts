@@ -1,10 +1,12 @@
 /** Which configuration a command works with: --config, else KEEPGATE_CONFIG, else none (the demonstration). */
-import { dirname, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { GatewayError } from '../base/errors.js';
+import { ADDED_DIRECTORY } from '../config/added-volume.js';
+import type { AddedVolume } from '../config/added-volume.js';
 import type { Configuration } from '../config/configuration.js';
 import { loadConfiguration } from '../config/load-configuration.js';
 import type { ConfigurationSources } from '../config/load-configuration.js';
-import { readTextFile } from '../platform/text-file.js';
+import { listDirectory, readTextFile } from '../platform/text-file.js';
 
 export interface ConfigurationChoice {
   readonly config?: string;
@@ -16,8 +18,21 @@ export interface ConfigurationChoice {
 export async function findConfiguration(choice: ConfigurationChoice): Promise<Configuration> {
   const name = choice.config ?? process.env['KEEPGATE_CONFIG'];
   const common = { environment: process.env, workingDirectory: process.cwd(), flags: choice.flags ?? [] };
-  if (name === undefined || name === '') return loadConfiguration(common);
+  if (name === undefined || name === '') return withAdded(common);
   const content = await readTextFile(name);
   if (content === undefined) throw new GatewayError('config-invalid', `${name}: there is no such configuration file`);
-  return loadConfiguration({ ...common, file: { name, directory: dirname(resolve(name)), content } });
+  return withAdded({ ...common, file: { name, directory: dirname(resolve(name)), content } });
+}
+
+/** With the volumes of the data directory that it names. */
+async function withAdded(sources: ConfigurationSources): Promise<Configuration> {
+  const configuration = loadConfiguration(sources);
+  const directory = join(configuration.dataDir, ADDED_DIRECTORY);
+  const added: AddedVolume[] = [];
+  for (const file of [...(await listDirectory(directory))].sort()) {
+    if (!file.endsWith('.json')) continue;
+    const path = join(directory, file);
+    added.push({ name: path, content: (await readTextFile(path)) ?? '' });
+  }
+  return added.length === 0 ? configuration : loadConfiguration({ ...sources, added });
 }

@@ -19,6 +19,7 @@ interface ReportedOperation {
 export interface OperationOptions {
   /** "/v1/volumes/disk0/takeover" */
   readonly path: string;
+  readonly body?: object;
   readonly title: string;
   /** Printed when it ended well and says nothing itself. */
   readonly done: string;
@@ -33,9 +34,9 @@ export interface OperationOptions {
 }
 
 export async function operate(options: OperationOptions): Promise<ExitCode> {
-  const { path, title, done, failed = '', uncounted = false, client, terminal, clock, json } = options;
+  const { path, body, title, done, failed = '', uncounted = false, client, terminal, clock, json } = options;
   const progress = new Progress({ title, terminal, clock });
-  let operation = (await client.post(path)) as ReportedOperation;
+  let operation = (await client.post(path, body)) as ReportedOperation;
   try {
     while (operation.state === 'running') {
       if (!json && (uncounted || operation.totalBytes > 0))

@@ -16,7 +16,7 @@ import type { ExitCode } from './exit-code.js';
 import { findConfiguration } from './find-configuration.js';
 import type { ConfigurationChoice } from './find-configuration.js';
 import { generateKey, init } from './init.js';
-import { addLaterCommands, refuseLater } from './later-command.js';
+import { addLaterCommands } from './later-command.js';
 import type { KeyFlags } from './key-ring.js';
 import type { RemoveFlags, VerifyFlags } from './remote-verify.js';
 import type { RestoreFlags } from './restore.js';
@@ -366,17 +366,20 @@ function addRemoteCommands(program: Command, { terminal, exit }: ProgramOptions)
       exit(await remove({ ...given(url, volume), flags }));
     });
   storeOptions(program.command('restore <volume>'))
-    .description('bring a volume back from its bucket into a stopped gateway’s data directory')
+    .description('bring a volume back from its bucket, to be used at once; through the gateway where one runs')
     .requiredOption('--from <url>', 's3://BUCKET/PREFIX or file:///DIRECTORY')
-    .option('--full', 'copy everything before the volume is used (the only way in this version)')
+    .option('--full', 'copy everything before the volume is used')
     .option('--as <name>', 'the name of the restored volume')
-    .option('--take-over', 'continue the volume itself: this gateway becomes its owner')
+    .option('--take-over', 'continue the volume itself: this gateway becomes its owner (copies everything first)')
     .option('--snapshot <name>', 'this snapshot instead of the newest recovery point, as a copy')
     .option('--receipt <file>', 'refuse a bucket that is older than this receipt')
     .option('--accept-loss', 'take what lies before a gap in the history')
     .option('--data-dir <dir>', 'the gateway’s data directory; default: that of the configuration')
+    .option(
+      '--api <url>',
+      'the gateway that restores it; default: the one that runs on the data directory, if one does',
+    )
     .action(async (volume: string, flags: RestoreFlags) => {
-      if (flags.full !== true) refuseLater('restoring while the volume is in use', 'add --full');
       const { restore } = await import('./restore.js');
       exit(await restore({ volume, flags, terminal, random: new SystemRandom(), clock: new SystemClock() }));
     });

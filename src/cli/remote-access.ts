@@ -1,8 +1,9 @@
 /** The store and the key that a command on a bucket works with: from its flags, else from the configuration. */
 import { resolve } from 'node:path';
-import { GatewayError } from '../base/errors.js';
 import type { Configuration } from '../config/configuration.js';
 import { openStore } from '../gateway/open-store.js';
+import { settingsFor } from '../gateway/restore-location.js';
+import type { StoreSettings } from '../gateway/restore-location.js';
 import { readSecretFile } from '../platform/secret-file.js';
 import type { Clock } from '../ports/clock.js';
 import type { ObjectStore } from '../ports/object-store.js';
@@ -27,6 +28,9 @@ export interface StoreFlags {
 export interface RemoteAccess {
   readonly store: ObjectStore;
   readonly master: MasterKey;
+  /** From where the key was read. */
+  readonly keyFile: string;
+  readonly settings: StoreSettings;
 }
 
 export async function openRemote(options: {
@@ -39,25 +43,10 @@ export async function openRemote(options: {
   readonly patient?: boolean;
 }): Promise<RemoteAccess> {
   const { url, flags, configuration, random, clock } = options;
-  if (!/^s3:\/\/[^/]+|^file:\/\/\//.test(url)) {
-    throw new GatewayError('config-invalid', `"${url}" is not a store; write s3://BUCKET/PREFIX or file:///DIRECTORY`);
-  }
+  const settings = settingsFor(url, flags, configuration.store);
   const keyFile = flags.keyFile === undefined ? configuration.keyFile : resolve(flags.keyFile);
   const master = parseMasterKey(await readSecretFile(keyFile, 'key'), keyFile);
-  const inner = openStore({
-    store: {
-      // How the store is reached; whose bucket it is and how objects are stored hold for the configured one alone.
-      ...(configuration.store?.url === url
-        ? configuration.store
-        : { caFile: configuration.store?.caFile, proxy: configuration.store?.proxy }),
-      url,
-      endpoint: flags.endpoint ?? configuration.store?.endpoint,
-      region: flags.region ?? configuration.store?.region ?? 'us-east-1',
-      forcePathStyle: flags.forcePathStyle ?? configuration.store?.forcePathStyle ?? false,
-    },
-    create: false,
-    random,
-  });
+  const inner = openStore({ store: settings, create: false, random });
   const attemptsMax = options.patient === true ? attemptsMaxPatient : attemptsMaxQuick;
-  return { store: new RetryingStore(inner, { clock, random, attemptsMax }), master };
+  return { store: new RetryingStore(inner, { clock, random, attemptsMax }), master, keyFile, settings };
 }

@@ -1,8 +1,15 @@
-/** `keepgate restore VOLUME --from URL --full`: from the bucket and the key into a stopped gateway's data directory. */
+/**
+ * `keepgate restore VOLUME --from URL`: from the bucket and the key into a data directory; where a gateway runs on that, by
+ * its API.
+ */
 import { resolve } from 'node:path';
 import { GatewayError } from '../base/errors.js';
+import type { Configuration } from '../config/configuration.js';
 import { formatBytes } from '../config/quantity.js';
+import { locationOf } from '../gateway/restore-location.js';
 import { restoreVolume } from '../gateway/restore-volume.js';
+import type { RestoredVolume } from '../gateway/restore-volume.js';
+import { readRunFile } from '../gateway/run-file.js';
 import { createSystemPorts } from '../gateway/system-ports.js';
 import { createLog } from '../platform/pino-log.js';
 import { readTextFile } from '../platform/text-file.js';
@@ -10,10 +17,11 @@ import type { Clock } from '../ports/clock.js';
 import type { Random } from '../ports/random.js';
 import { parseReceipt } from '../remote/receipt.js';
 import type { Receipt } from '../remote/receipt.js';
-import type { Restored } from '../remote/restore.js';
+import { ApiClient } from './api-client.js';
 import { exitCodes } from './exit-code.js';
 import type { ExitCode } from './exit-code.js';
 import { findConfiguration } from './find-configuration.js';
+import { operate } from './operation.js';
 import { Progress } from './progress.js';
 import { openRemote } from './remote-access.js';
 import type { StoreFlags } from './remote-access.js';
@@ -28,6 +36,7 @@ export interface RestoreFlags extends StoreFlags {
   readonly receipt?: string;
   readonly acceptLoss?: boolean;
   readonly dataDir?: string;
+  readonly api?: string;
 }
 
 export interface RestoreOptions {
@@ -38,14 +47,52 @@ export interface RestoreOptions {
   readonly clock: Clock;
 }
 
-/** An interrupt ends it in order: what was fetched goes again, so that the next try finds an empty place. */
 export async function restore(options: RestoreOptions): Promise<ExitCode> {
-  const { volume, flags, terminal, clock } = options;
+  const { flags } = options;
   checkName(flags.as);
   const flagged = flags.dataDir === undefined ? [] : [{ key: 'dataDir', flag: '--data-dir', value: flags.dataDir }];
   const configuration = await findConfiguration({ ...flags, flags: flagged });
+  if (flags.api !== undefined) return restoreByGateway(options, configuration);
+  try {
+    return await restoreStopped(options, configuration);
+  } catch (error) {
+    if (!(error instanceof GatewayError) || error.code !== 'volume-locked') throw error;
+    if ((await readRunFile(configuration.dataDir)) === undefined) throw error;
+    return restoreByGateway(options, configuration);
+  }
+}
+
+/** Into the data directory of a gateway that runs. */
+async function restoreByGateway(options: RestoreOptions, configuration: Configuration): Promise<ExitCode> {
+  const { volume, flags, terminal, clock } = options;
+  if (flags.takeOver === true) {
+    throw new GatewayError(
+      'volume-locked',
+      `${configuration.dataDir} is in use by a gateway; stop it to take a volume over`,
+    );
+  }
+  const receipt = flags.receipt === undefined ? undefined : await readReceiptText(flags.receipt);
+  const { as, snapshot, acceptLoss, full, endpoint, region, forcePathStyle } = flags;
+  const body = {
+    ...{ volume, from: flags.from, as, snapshot, acceptLoss, full, endpoint, region, forcePathStyle },
+    keyFile: flags.keyFile === undefined ? undefined : resolve(flags.keyFile),
+    receipt: receipt === undefined ? undefined : (JSON.parse(receipt) as object),
+  };
+  const client = await ApiClient.open(configuration, flags.api);
+  const title = `restoring ${volume}`;
+  return operate({ path: '/v1/restores', body, title, done: title, client, terminal, clock, json: false });
+}
+
+/** An interrupt ends it in order: what was fetched goes again, so that the next try finds an empty place. */
+async function restoreStopped(options: RestoreOptions, configuration: Configuration): Promise<ExitCode> {
+  const { volume, flags, terminal, clock } = options;
   const receipt = flags.receipt === undefined ? undefined : await readReceipt(flags.receipt);
-  const { store, master } = await openRemote({ ...options, url: flags.from, configuration, patient: true });
+  const { store, master, keyFile, settings } = await openRemote({
+    ...options,
+    url: flags.from,
+    configuration,
+    patient: true,
+  });
   const progress = new Progress({ title: `restoring ${volume}`, terminal, clock });
   const interrupted = new AbortController();
   const interrupt = (): void => interrupted.abort();
@@ -57,6 +104,7 @@ export async function restore(options: RestoreOptions): Promise<ExitCode> {
       master,
       volume,
       as: flags.as,
+      content: flags.full === true ? 'full' : { location: locationOf(settings, keyFile) },
       takeOver: flags.takeOver === true,
       snapshot: flags.snapshot,
       receipt,
@@ -85,18 +133,28 @@ function checkName(name: string | undefined): void {
 }
 
 async function readReceipt(path: string): Promise<Receipt> {
-  const text = await readTextFile(resolve(path));
-  if (text === undefined) throw new GatewayError('config-invalid', `--receipt: there is no file ${path}`);
-  return parseReceipt(text, path);
+  return parseReceipt(await readReceiptText(path), path);
 }
 
-function summary(restored: Restored): string[] {
+/** What is no receipt is refused here already. */
+async function readReceiptText(path: string): Promise<string> {
+  const text = await readTextFile(resolve(path));
+  if (text === undefined) throw new GatewayError('config-invalid', `--receipt: there is no file ${path}`);
+  parseReceipt(text, path);
+  return text;
+}
+
+function summary(restored: RestoredVolume): string[] {
   const { name, uuid, sizeBytes, recoveryPoint, detached, loss, lostBlocks } = restored;
   const time = new Date(recoveryPoint.wallMs).toISOString();
   const point = `recovery point ${recoveryPoint.epoch}-${recoveryPoint.number} of ${time}`;
   const lines = [`restored ${name} (${uuid}), ${formatBytes(sizeBytes)}, ${point}`];
   if (loss !== undefined) lines.push(`What lies behind it was lost: ${loss}`);
-  if (lostBlocks > 0) {
+  if (lostBlocks === undefined) {
+    lines.push(
+      'Its content comes from the bucket while it is in use: start the gateway within a day, and leave the bucket',
+    );
+  } else if (lostBlocks > 0) {
     lines.push(`${lostBlocks} blocks had rotted before they were replicated: they are errors until they are written`);
   }
   lines.push(

@@ -1,6 +1,7 @@
 /** `keepgate status`: what the gateway says of its volumes, as a table, as JSON, once or again and again. */
 import Table from 'cli-table3';
 import type { VolumeReport } from '../api/volume-report.js';
+import { BLOCK_BYTES } from '../base/units.js';
 import { formatBytes, formatDuration } from '../config/quantity.js';
 import type { Clock } from '../ports/clock.js';
 import type { ApiClient } from './api-client.js';
@@ -50,6 +51,12 @@ export function table(volumes: readonly VolumeReport[]): string {
       replication.mode === 'off' ? '-' : `${formatBytes(replication.uploadBytesPerSecond)}/s`,
       buffer.timeToFullSeconds === null ? '-' : formatDuration(buffer.timeToFullSeconds * 1000),
     ]);
+    const { hydration } = volume;
+    if (hydration !== null) {
+      const left = hydration.remainingBlocks;
+      const howMuch = left === null ? 'it is not known yet how much is' : `${formatBytes(left * BLOCK_BYTES)} are`;
+      reasons.push(`${volume.name}: ${howMuch} still to come from the bucket that it was restored from`);
+    }
     for (const reason of [volume.reason, replication.reason]) {
       if (reason !== null) reasons.push(`${volume.name}: ${reason}`);
     }

@@ -4,6 +4,8 @@
  */
 import { resolve } from 'node:path';
 import convict from 'convict';
+import { readAdded } from './added-volume.js';
+import type { AddedEntries, AddedVolume } from './added-volume.js';
 import type { ChapConfiguration, Configuration, StoreConfiguration, VolumeConfiguration } from './configuration.js';
 import { codeOf, configurationError } from './problem.js';
 import type { Problem } from './problem.js';
@@ -24,6 +26,8 @@ export interface ConfigurationSources {
     readonly content: string;
   };
   readonly environment: Readonly<Record<string, string | undefined>>;
+  /** Of the data directory. */
+  readonly added?: readonly AddedVolume[];
   /** Command-line flags that stand for a key: { key: "dataDir", flag: "--data-dir", value: "/srv" }. */
   readonly flags?: readonly { readonly key: string; readonly flag: string; readonly value: string }[];
   readonly workingDirectory: string;
@@ -41,7 +45,9 @@ export function loadConfiguration(sources: ConfigurationSources): Configuration 
   const file = sources.file === undefined ? undefined : parseSource(sources.file.name, sources.file.content);
   const problems: Problem[] = [];
   const overrides = collectOverrides(sources);
-  const where = locator(file, overrides);
+  const added: { entries?: AddedEntries } = {};
+  const whereGiven = locator(file, overrides);
+  const where = (path: string): string => added.entries?.where(path) ?? whereGiven(path);
   const report = (path: string, text: string, code: Problem['code'] = 'config-invalid'): void => {
     problems.push({ code, where: where(path), key: path, text });
   };
@@ -49,8 +55,10 @@ export function loadConfiguration(sources: ConfigurationSources): Configuration 
   const fits = fitting(file?.value ?? {}, gatewaySettings, '', report);
   const gateway = checked(gatewaySettings, fits, overrides.values, '', report);
   const demonstration = file === undefined && gateway?.volumes === undefined;
-  const written = demonstration ? demonstrationVolumes : (gateway?.volumes ?? []);
-  const volumes = written.map((item, index) => {
+  const given = demonstration ? demonstrationVolumes : (gateway?.volumes ?? []);
+  const names = new Set(given.map((item) => (isMapping(item) ? item['name'] : undefined)));
+  added.entries = readAdded(sources.added ?? [], names, given.length);
+  const volumes = [...given, ...added.entries.values].map((item, index) => {
     const prefix = `volumes[${index}]`;
     if (!isMapping(item)) return report(prefix, 'is not a mapping; write - name: disk0 and size: 100GiB below it');
     return checked(volumeSettings, fitting(item, volumeSettings, prefix, report), {}, prefix, report);
@@ -61,6 +69,17 @@ export function loadConfiguration(sources: ConfigurationSources): Configuration 
   checkRules(configuration, { gateway, volumes: complete }, report);
   if (problems.length > 0) throw configurationError(problems);
   return configuration;
+}
+
+/** A volume as an entry of `volumes` says it, with everything else at its default. @throws GatewayError config-invalid */
+export function volumeConfiguration(written: Readonly<Record<string, unknown>>): VolumeConfiguration {
+  const problems: Problem[] = [];
+  const report = (path: string, text: string, code: Problem['code'] = 'config-invalid'): void => {
+    problems.push({ code, where: '', key: path, text });
+  };
+  const volume = checked(volumeSettings, fitting(written, volumeSettings, '', report), {}, '', report);
+  if (volume === undefined || problems.length > 0) throw configurationError(problems);
+  return volumeOf(volume, (path) => resolve(path));
 }
 
 interface Overrides {

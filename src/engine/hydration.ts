@@ -124,6 +124,13 @@ export class Hydration implements HydratingVolume {
     return owed;
   }
 
+  /** As `owed`, without what the log has: what a read would have to fetch. */
+  async absent(first: BlockNumber, count: number): Promise<Uint8Array> {
+    const absent = new Uint8Array(count);
+    for (let i = 0; i < count && this.active; i++) if (await this.options.filled.isWanted(first + i)) absent[i] = 1;
+    return absent;
+  }
+
   async fill(run: FrozenRun): Promise<void> {
     const { destager, onFilled } = this.options;
     if (this.ended.signal.aborted) throw closing();

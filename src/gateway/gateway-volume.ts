@@ -10,7 +10,7 @@ import type { SnapshotReport } from '../api/gateway-view.js';
 import { GatewayError } from '../base/errors.js';
 import type { ErrorCode } from '../base/errors.js';
 import { IoStats } from '../base/io-stats.js';
-import type { Lsn } from '../base/units.js';
+import { BLOCK_BYTES, type Lsn } from '../base/units.js';
 import type { VolumeConfiguration } from '../config/configuration.js';
 import { createVolume, readIdentity } from '../engine/volume-directory-format.js';
 import type { VolumeIdentity } from '../engine/volume-directory-format.js';
@@ -34,6 +34,8 @@ import { VolumeAccess } from './access.js';
 import type { Drainable } from './drain-operation.js';
 import { FillRate } from './fill-rate.js';
 import { FollowerLine } from './follower-line.js';
+import { HydrationLine } from './hydration-line.js';
+import type { HydrationPort } from './hydration-line.js';
 import { ReceiptLine } from './receipt-line.js';
 import { RemoteCopyLine } from './remote-copy-line.js';
 import type { ReplicationLine, ReplicationListener } from './replication-thread.js';
@@ -47,6 +49,7 @@ const durablePauseMs = 20;
 /** How long a start waits for the store's first answer about a new volume before it goes on without that volume. */
 const firstAnswerMsMax = 5000;
 const blockedPauseMs = 100;
+const HYDRATED_POLL_MS = 500;
 
 /** What the replicator may find out that makes serving writes wrong. */
 const staleCodes: ReadonlySet<ErrorCode> = new Set<ErrorCode>(['remote-ahead', 'remote-forked']);
@@ -75,6 +78,8 @@ export interface GatewayVolumeOptions {
         readonly outlet?: ReceiptOutlet;
       }
     | undefined;
+  /** To the bucket that a volume was restored from, while its content still comes from there. */
+  readonly hydration?: HydrationPort;
   /** Removes the volume's directory. */
   readonly discard: () => Promise<void>;
   readonly onFatal: (error: Error) => void;
@@ -94,6 +99,7 @@ export class GatewayVolume implements Drainable {
   readonly #remoteCopy: RemoteCopyLine;
   readonly #receipts: ReceiptLine;
   readonly #follower = new FollowerLine();
+  #hydration: HydrationLine | undefined;
   #attached = false;
   readonly #scrubs: ScrubLine;
   readonly #snapshots: SnapshotLine;
@@ -205,6 +211,11 @@ export class GatewayVolume implements Drainable {
     });
     this.#identity = identity;
     this.#volume = volume;
+    const { hydration: port } = this.#options;
+    if (volume.hydration !== undefined && port !== undefined) {
+      this.#hydration = new HydrationLine({ volume: volume.hydration, port, clock, log });
+      void this.#hydration.start();
+    }
     if (volume.replicationState().fenced) this.#stopWrites();
     return volume;
   }
@@ -453,6 +464,21 @@ export class GatewayVolume implements Drainable {
     waiting?.resolve();
   }
 
+  /** Resolves once all of a restored volume's content is here. volume-closed: the signal came first. */
+  async hydrated(progress: (doneBytes: number, totalBytes: number) => void, signal: AbortSignal): Promise<void> {
+    const { clock } = this.#options;
+    for (let totalBytes = 0; ;) {
+      const status = this.#hydration?.status;
+      if (status === undefined) return;
+      const left = (status.remainingBlocks ?? 0) * BLOCK_BYTES;
+      totalBytes = Math.max(totalBytes, left);
+      progress(totalBytes - left, totalBytes);
+      await clock.sleep(HYDRATED_POLL_MS, signal).catch(() => undefined);
+      if (signal.aborted)
+        throw new GatewayError('volume-closed', 'the gateway is stopping; it goes on after its start');
+    }
+  }
+
   #stopWrites(): void {
     if (this.#options.configuration.whenFenced === 'readOnly') this.#volume?.setWritable(false);
   }
@@ -539,6 +565,7 @@ export class GatewayVolume implements Drainable {
       readOnly: this.#volume?.readOnly ?? this.#options.configuration.readOnly,
       clients: this.#access.clients(),
       replication: this.#replication,
+      hydration: this.#hydration?.status,
     };
   }
 
@@ -550,6 +577,7 @@ export class GatewayVolume implements Drainable {
       status,
       stats: this.#stats,
       transfers: this.#transfers,
+      ...(this.#hydration === undefined ? {} : { hydratedBytes: this.#hydration.downloadedBytes }),
       scrub: this.#scrubs.counts,
       timeToFullSeconds: this.#fill.timeToFullSeconds(clock.nowMs(), bufferUsedBytes, bufferCapacityBytes),
       lagSeconds: oldestPendingMs === 0 ? 0 : Math.max(0, clock.wallMs() - oldestPendingMs) / 1000,
@@ -560,8 +588,12 @@ export class GatewayVolume implements Drainable {
     const engine = this.#volume?.status() ?? openingStatus(this.#options.configuration);
     if (this.#failure !== undefined) return { ...engine, state: 'failed', reason: this.#failure.message };
     if (this.#served !== undefined) {
-      const reason = engine.reason ?? (engine.state === 'fenced' ? this.#replication?.reason : undefined);
-      return { ...engine, reason };
+      const why = { fenced: this.#replication?.reason, hydrating: this.#hydration?.status?.problem };
+      const { state } = engine;
+      return {
+        ...engine,
+        reason: engine.reason ?? (state === 'fenced' || state === 'hydrating' ? why[state] : undefined),
+      };
     }
     const state: VolumeState = 'opening';
     return { ...engine, state, reason: this.#replication?.reason };
@@ -576,6 +608,7 @@ export class GatewayVolume implements Drainable {
     this.#durableTimer?.cancel();
     this.#follower.close();
     this.#line?.send({ type: 'stop' });
+    this.#hydration?.close();
     const volume = this.#volume;
     if (volume === undefined) return;
     if (this.#served === undefined && this.#firstAnswer !== undefined) await this.#discardUnserved(volume);

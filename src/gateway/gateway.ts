@@ -7,7 +7,7 @@
  */
 import { hostname } from 'node:os';
 import { join } from 'node:path';
-import type { GatewayView, Operation, SnapshotReport } from '../api/gateway-view.js';
+import type { GatewayView, Operation, RestoreRequest, SnapshotReport } from '../api/gateway-view.js';
 import { createApi, listenApi } from '../api/server.js';
 import type { ApiServer } from '../api/server.js';
 import { BandwidthGovernor } from '../bandwidth/governor.js';
@@ -34,7 +34,9 @@ import type { MasterKey } from '../remote/key.js';
 import { DrainOperation } from './drain-operation.js';
 import { GatewayVolume } from './gateway-volume.js';
 import { loadApiToken, loadChap, loadMasterKey } from './identity.js';
+import { restoreOnline } from './online-restore.js';
 import { ReplicationThread } from './replication-thread.js';
+import { storeAt } from './restore-location.js';
 import { removeRunFile, writeRunFile } from './run-file.js';
 import type { RunFile } from './run-file.js';
 import { createSystemPorts } from './system-ports.js';
@@ -75,6 +77,10 @@ export class Gateway implements GatewayView, VolumeDirectory {
   #lock: DiskLock | undefined;
   #thread: ReplicationThread | undefined;
   #api: ApiServer | undefined;
+  /** Volumes that were restored since the start. */
+  readonly #added: VolumeConfiguration[] = [];
+  #restoring = false;
+  readonly #stopping = new AbortController();
   #listening = false;
 
   constructor(options: GatewayOptions) {
@@ -125,7 +131,7 @@ export class Gateway implements GatewayView, VolumeDirectory {
       ? await loadMasterKey(configuration.keyFile, demonstration, this.#ports.random)
       : undefined;
     const token = await loadApiToken(configuration.api.tokenFile, this.#ports.random);
-    this.#startReplication(firstStart);
+    if (configuration.store !== undefined) this.#runThread(firstStart);
     for (const volume of configuration.volumes) this.#volumes.push(await this.#createVolume(volume, master));
     const api = await this.#startApi(token);
     await this.#openVolumes();
@@ -147,15 +153,16 @@ export class Gateway implements GatewayView, VolumeDirectory {
     return run;
   }
 
-  #startReplication(createStore: boolean): void {
+  /** One thread for all that goes to and from buckets; started when something does. */
+  #runThread(createStore: boolean): ReplicationThread {
     const { configuration, logLevel, onFatal } = this.#options;
     const { store } = configuration;
-    if (store === undefined) return;
-    this.#thread = new ReplicationThread({
+    this.#thread ??= new ReplicationThread({
       data: { store, createStore, logLevel, limits: this.#bandwidth.limits },
       clock: this.#ports.clock,
       onFatal,
     });
+    return this.#thread;
   }
 
   async #createVolume(volume: VolumeConfiguration, master: MasterKey | undefined): Promise<GatewayVolume> {
@@ -185,9 +192,31 @@ export class Gateway implements GatewayView, VolumeDirectory {
               ...outletOf(volume.receipts),
             }
           : undefined,
+      hydration: {
+        reader: hostname(),
+        connect: async ({ store: location }, receive) => {
+          const masters = await this.#keysFor(location);
+          return {
+            send: this.#runThread(false).hydrate(volume.name, directory, storeAt(location, store), receive),
+            masters,
+          };
+        },
+      },
       discard: () => removeTree(directory),
       onFatal,
     });
+  }
+
+  /** Those that may open the bucket that a volume was restored from: the one of the restore, and this gateway's own. */
+  async #keysFor(location: Readonly<Record<string, string>>): Promise<MasterKey[]> {
+    const paths = new Set([
+      location['keyFile'] ?? this.#options.configuration.keyFile,
+      this.#options.configuration.keyFile,
+    ]);
+    const found = await Promise.allSettled([...paths].map((path) => loadMasterKey(path, false, this.#ports.random)));
+    const keys = found.filter((outcome) => outcome.status === 'fulfilled').map(({ value }) => value);
+    if (keys.length === 0 && found[0]?.status === 'rejected') throw found[0].reason;
+    return keys;
   }
 
   async #createIscsi(): Promise<IscsiTarget> {
@@ -275,11 +304,35 @@ export class Gateway implements GatewayView, VolumeDirectory {
       kind: 'scrub',
       volume: name,
       work: async (progress) => {
-        const { found } = await volume.scrub(heal, progress);
+        const { found, absent } = await volume.scrub(heal, progress);
         if (found.length > 0) throw new GatewayError('checksum-mismatch', found.join('; '));
-        return undefined;
+        return absent === 0 ? undefined : `${absent} blocks are in the bucket only, and were not verified`;
       },
     });
+  }
+
+  restore(request: RestoreRequest): Operation {
+    if (this.#restoring) throw new GatewayError('invalid-request', 'another restore runs; begin this one after it');
+    this.#restoring = true;
+    const work = (progress: (doneBytes: number, totalBytes: number) => void): Promise<string> =>
+      this.#restore(request, progress).finally(() => (this.#restoring = false));
+    return this.#begin({ kind: 'restore', volume: request.as ?? request.volume, work });
+  }
+
+  async #restore(request: RestoreRequest, progress: (doneBytes: number, totalBytes: number) => void): Promise<string> {
+    const { configuration, log } = this.#options;
+    const { signal } = this.#stopping;
+    const restored = await restoreOnline(request, { configuration, ports: this.#ports, log, signal });
+    const volume = await this.#createVolume(restored.volume, undefined);
+    await volume.open();
+    if (signal.aborted) {
+      await volume.close();
+      throw new GatewayError('volume-closed', 'the gateway is stopping; the volume is served after its next start');
+    }
+    this.#volumes.push(volume);
+    this.#added.push(restored.volume);
+    if (request.full === true) await volume.hydrated(progress, signal);
+    return restored.summary;
   }
 
   #volumeNamed(name: string): GatewayVolume {
@@ -344,7 +397,8 @@ export class Gateway implements GatewayView, VolumeDirectory {
     const { configuration, log } = this.#options;
     this.#bandwidth.setPlan(fresh.bandwidth);
     for (const key of ['dataDir', 'keyFile', 'nbd', 'iscsi', 'api', 'store', 'volumes'] as const) {
-      if (JSON.stringify(fresh[key]) !== JSON.stringify(configuration[key])) {
+      const now = key === 'volumes' ? [...configuration.volumes, ...this.#added] : configuration[key];
+      if (JSON.stringify(fresh[key]) !== JSON.stringify(now)) {
         log.warn(`${key} changed in the configuration; restart the gateway for it`);
       }
     }
@@ -353,6 +407,7 @@ export class Gateway implements GatewayView, VolumeDirectory {
   /** Everything acknowledged is durable once this resolved. Never waits for the store. */
   async stop(): Promise<void> {
     this.#listening = false;
+    this.#stopping.abort();
     this.#bandwidth.close();
     await Promise.all([this.#nbd.close(), this.#iscsi?.close()]);
     const closed = await Promise.allSettled(this.#volumes.map((volume) => volume.close()));

@@ -7,8 +7,10 @@ import { InvariantError } from '../base/assert.js';
 import type { Transfers } from '../metrics/source.js';
 import type { RateLimits } from '../ports/bandwidth.js';
 import type { Clock } from '../ports/clock.js';
+import type { FromHydrator, ToHydrator } from '../remote/hydration-messages.js';
 import type { FromReplicator, ToReplicator } from '../remote/replication-messages.js';
 import type { FromReplicationThread, ReplicationThreadData, ToReplicationThread } from './replication-channel.js';
+import type { StoreSettings } from './restore-location.js';
 
 const stopMsMax = 2000;
 
@@ -29,6 +31,7 @@ export class ReplicationThread {
   readonly #worker: Worker;
   readonly #clock: Clock;
   readonly #listeners = new Map<string, ReplicationListener>();
+  readonly #hydrations = new Map<string, (message: FromHydrator, downloadedBytes: number) => void>();
   readonly #foundRates: { upload?: number; download?: number } = {};
   #ending = false;
   readonly #exited: Promise<void>;
@@ -41,6 +44,7 @@ export class ReplicationThread {
     });
     this.#worker.on('message', (said: FromReplicationThread) => {
       if ('direction' in said) this.#foundRates[said.direction] = said.bytesPerSecond;
+      else if ('hydration' in said) this.#hydrations.get(said.volume)?.(said.hydration, said.downloadedBytes);
       else this.#listeners.get(said.volume)?.(said.message, said.transfers);
     });
     this.#worker.on('error', (error) => options.onFatal(error instanceof Error ? error : new Error(String(error))));
@@ -59,6 +63,18 @@ export class ReplicationThread {
     return { send: (message) => this.#post({ type: 'to', volume, message }) };
   }
 
+  /** A line to what fills a restored volume from the bucket that it came from. */
+  hydrate(
+    volume: string,
+    directory: string,
+    store: StoreSettings,
+    receive: (message: FromHydrator, downloadedBytes: number) => void,
+  ): (message: ToHydrator) => void {
+    this.#hydrations.set(volume, receive);
+    this.#post({ type: 'hydrate', volume, directory, store });
+    return (message) => this.#post({ type: 'toHydrator', volume, message });
+  }
+
   setLimits(limits: RateLimits): void {
     this.#post({ type: 'limit', limits });
   }
@@ -72,6 +88,7 @@ export class ReplicationThread {
   async end(): Promise<void> {
     this.#ending = true;
     this.#listeners.clear();
+    this.#hydrations.clear();
     this.#post({ type: 'end' });
     const timer = this.#clock.after(stopMsMax, () => void this.#worker.terminate());
     await this.#exited;

@@ -11,13 +11,16 @@ import { LOG_DIRECTORY } from '../engine/volume-directory-format.js';
 import { LogReader } from '../engine/log-reader.js';
 import type { Transfers } from '../metrics/source.js';
 import { UNLIMITED } from '../ports/bandwidth.js';
+import type { ObjectStore } from '../ports/object-store.js';
 import type { RateLimit, RateLimits } from '../ports/bandwidth.js';
 import { createLog } from '../platform/pino-log.js';
+import { HydrationWorkerCore } from '../remote/hydration-worker-core.js';
 import { ReplicationWorkerCore } from '../remote/replication-worker-core.js';
 import { LimitedStore } from '../remote/store-limit.js';
 import { ObservedStore, uploadBoundsSeconds } from '../remote/store-observe.js';
 import type { StoreCounters } from '../remote/store-observe.js';
 import { openStore } from './open-store.js';
+import type { StoreSettings } from './restore-location.js';
 import type { FromReplicationThread, ReplicationThreadData, ToReplicationThread } from './replication-channel.js';
 import { createSystemPorts } from './system-ports.js';
 
@@ -33,10 +36,14 @@ function run(port: MessagePort, data: ReplicationThreadData): void {
     });
   const paces = { upload: budget('upload'), download: budget('download') };
   const limits = { upload: paces.upload.admission, download: paces.download.admission };
-  const inner = openStore({ store: data.store, create: data.createStore, random, paces });
+  const { store } = data;
+  const inner = store && openStore({ store, create: data.createStore, random, paces });
   const cores = new Map<string, ReplicationWorkerCore>();
+  const hydrations = new Map<string, HydrationWorkerCore>();
+  const sources: ObjectStore[] = [];
 
   const open = (volume: string, directory: string): void => {
+    assert(inner !== undefined, 'a volume that replicates has a store');
     const disk = ports.openDisk(directory);
     const observed = new ObservedStore(inner, { clock });
     cores.set(
@@ -58,9 +65,33 @@ function run(port: MessagePort, data: ReplicationThreadData): void {
     );
   };
 
+  /** Reads on demand and the filling are lanes of their own, so that neither waits for all of the other. */
+  const hydrate = (volume: string, directory: string, settings: StoreSettings): void => {
+    const source = openStore({ store: settings, create: false, random, paces });
+    sources.push(source);
+    const observed = new ObservedStore(source, { clock });
+    const core = new HydrationWorkerCore({
+      disk: ports.openDisk(directory),
+      store: new LimitedStore(observed, { ...limits, lane: volume }),
+      background: new LimitedStore(observed, { ...limits, lane: `${volume} filling` }),
+      checksums,
+      clock,
+      random,
+      log: log.child('hydrator', { volume }),
+      emit: (hydration, transfer) => {
+        const { downloadedBytes } = observed.counters;
+        port.postMessage({ volume, hydration, downloadedBytes } satisfies FromReplicationThread, transfer);
+      },
+    });
+    hydrations.set(volume, core);
+    // A rejection is a broken invariant, as with a replicator.
+    void core.ended();
+  };
+
   const end = async (): Promise<void> => {
-    await Promise.all([...cores.values()].map((core) => core.close()));
-    await inner.close();
+    await Promise.all([...cores.values(), ...hydrations.values()].map((core) => core.close()));
+    await inner?.close();
+    for (const source of sources) await source.close();
     port.close();
   };
 
@@ -76,6 +107,11 @@ function run(port: MessagePort, data: ReplicationThreadData): void {
         if (message.message.type === 'start') void core.ended();
         return;
       }
+      case 'hydrate':
+        return hydrate(message.volume, message.directory, message.store);
+      case 'toHydrator':
+        hydrations.get(message.volume)?.receive(message.message);
+        return;
       case 'limit':
         paces.upload.setLimit(limitFor(data, message.limits.upload));
         paces.download.setLimit(limitFor(data, message.limits.download));
@@ -91,7 +127,7 @@ function run(port: MessagePort, data: ReplicationThreadData): void {
 
 /** A directory has no delays from which `auto` could learn. */
 function limitFor({ store }: ReplicationThreadData, limit: RateLimit): RateLimit {
-  return limit === 'auto' && store.url.startsWith('file:') ? UNLIMITED : limit;
+  return limit === 'auto' && store?.url.startsWith('file:') === true ? UNLIMITED : limit;
 }
 
 function transfersOf(counters: StoreCounters): Transfers {

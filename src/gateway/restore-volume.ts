@@ -1,16 +1,20 @@
 /**
- * Restores a volume into a stopped gateway's data directory: holds the gateway's own lock meanwhile, fills
- * DATADIR/volumes/NAME, and leaves nothing behind when it fails, so that it can simply be tried again.
+ * Restores a volume into a data directory: makes DATADIR/volumes/NAME, and leaves nothing behind when it fails, so that it
+ * can simply be tried again. Instant: the history is proved, and the content comes while the volume is served. Full:
+ * everything is fetched first.
  */
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { GatewayError } from '../base/errors.js';
+import { createHydrating } from '../engine/hydration-open.js';
 import { RestoreSink } from '../engine/restore-sink.js';
 import { ensureWritableDirectory, exists, removeTree } from '../platform/text-file.js';
+import type { Disk } from '../ports/disk.js';
 import type { Log } from '../ports/log.js';
 import type { ObjectStore } from '../ports/object-store.js';
 import type { MasterKey } from '../remote/key.js';
 import type { Receipt } from '../remote/receipt.js';
+import { restoreInstant } from '../remote/restore-instant.js';
 import { restoreFull } from '../remote/restore.js';
 import type { Restored } from '../remote/restore.js';
 import type { SystemPorts } from './system-ports.js';
@@ -22,6 +26,8 @@ export interface RestoreVolumeOptions {
   /** Name or uuid in the bucket. */
   readonly volume: string;
   readonly as: string | undefined;
+  /** Fetch everything before it is used; else, how the store is opened again (restore-location.ts). */
+  readonly content: 'full' | { readonly location: Readonly<Record<string, string>> };
   readonly takeOver: boolean;
   readonly snapshot: string | undefined;
   readonly receipt: Receipt | undefined;
@@ -32,7 +38,11 @@ export interface RestoreVolumeOptions {
   readonly progress: (doneBytes: number, totalBytes: number) => void;
 }
 
-export async function restoreVolume(options: RestoreVolumeOptions): Promise<Restored> {
+/** What is said of a restore; without `lostBlocks` its content is still to come. */
+export type RestoredVolume = Omit<Restored, 'lostBlocks'> & Partial<Pick<Restored, 'lostBlocks'>>;
+
+/** Into a stopped gateway's directory: holds the gateway's own lock meanwhile. */
+export async function restoreVolume(options: RestoreVolumeOptions): Promise<RestoredVolume> {
   const { dataDir, ports } = options;
   await ensureWritableDirectory(dataDir, '--data-dir');
   const lock = await ports
@@ -45,14 +55,15 @@ export async function restoreVolume(options: RestoreVolumeOptions): Promise<Rest
       });
     });
   try {
-    return await restoreLocked(options);
+    return await restoreInto(options);
   } finally {
     await lock.release();
   }
 }
 
-async function restoreLocked(options: RestoreVolumeOptions): Promise<Restored> {
-  const { dataDir, store, master, ports, log, receipt, as, snapshot, signal, progress } = options;
+/** Into a directory that the caller holds. */
+export async function restoreInto(options: RestoreVolumeOptions): Promise<RestoredVolume> {
+  const { dataDir, store, master, ports, log, receipt, as, snapshot, signal, progress, content } = options;
   const { checksums, clock, random } = ports;
   const scratch = join(dataDir, 'restoring');
   /** Set once this restore, and nobody before it, has made the directory. */
@@ -60,37 +71,53 @@ async function restoreLocked(options: RestoreVolumeOptions): Promise<Restored> {
   let sink: RestoreSink | undefined;
   await removeTree(scratch);
   await ensureWritableDirectory(scratch, '--data-dir');
+  const common = {
+    store,
+    masters: [master],
+    volume: options.volume,
+    ...(as === undefined ? {} : { as }),
+    ...(snapshot === undefined ? {} : { snapshot }),
+    ...(receipt === undefined ? {} : { receipt }),
+    acceptLoss: options.acceptLoss,
+    reader: hostname(),
+    checksums,
+    clock,
+    random,
+    log,
+    signal,
+    scratch: ports.openDisk(scratch),
+  };
+  const makeDirectory = async (name: string): Promise<Disk> => {
+    const directory = join(dataDir, 'volumes', name);
+    if (await exists(directory)) {
+      throw new GatewayError(
+        'volume-exists',
+        `${directory} exists; nothing was overwritten. Move it away, or use --as NAME`,
+      );
+    }
+    await ensureWritableDirectory(directory, '--data-dir');
+    made = directory;
+    return ports.openDisk(directory);
+  };
   try {
-    return await restoreFull({
-      store,
-      masters: [master],
-      volume: options.volume,
-      ...(as === undefined ? {} : { as }),
-      takeOver: options.takeOver,
-      ...(snapshot === undefined ? {} : { snapshot }),
-      ...(receipt === undefined ? {} : { receipt }),
-      acceptLoss: options.acceptLoss,
-      reader: hostname(),
-      checksums,
-      clock,
-      random,
-      log,
-      signal,
-      scratch: ports.openDisk(scratch),
-      progress: ({ doneBytes, totalBytes }) => progress(doneBytes, totalBytes),
-      openTarget: async ({ uuid, name, sizeBytes }) => {
-        const directory = join(dataDir, 'volumes', name);
-        if (await exists(directory)) {
-          throw new GatewayError(
-            'volume-exists',
-            `${directory} exists; nothing was overwritten. Move it away, or use --as NAME`,
-          );
-        }
-        await ensureWritableDirectory(directory, '--data-dir');
-        made = directory;
-        const disk = ports.openDisk(directory);
-        sink = await RestoreSink.create({ disk, checksums, random, clock, name, uuid, sizeBytes });
-        return { sink };
+    if (content === 'full' || options.takeOver) {
+      return await restoreFull({
+        ...common,
+        takeOver: options.takeOver,
+        progress: ({ doneBytes, totalBytes }) => progress(doneBytes, totalBytes),
+        openTarget: async ({ uuid, name, sizeBytes }) => {
+          const disk = await makeDirectory(name);
+          sink = await RestoreSink.create({ disk, checksums, random, clock, name, uuid, sizeBytes });
+          return { sink };
+        },
+      });
+    }
+    return await restoreInstant({
+      ...common,
+      location: content.location,
+      create: async ({ uuid, name, sizeBytes, source, pins }) => {
+        const disk = await makeDirectory(name);
+        await createHydrating({ disk, checksums, random, name, uuid, sizeBytes, source, pins });
       },
     });
   } catch (error) {

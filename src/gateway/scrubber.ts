@@ -42,6 +42,8 @@ export interface ScrubReport {
   /** One line each. */
   readonly found: readonly string[];
   readonly healed: number;
+  /** Blocks of a restored volume that only its bucket has yet: there is nothing to verify. */
+  readonly absent: number;
 }
 
 export async function scrub(
@@ -52,11 +54,11 @@ export async function scrub(
   const { volume, remote, counts, settle } = options;
   const found: string[] = [];
   const healedBefore = volume.status().healedBlocks;
-  await scrubLocal(options, found, progress);
+  const absent = await scrubLocal(options, found, progress);
   let healed = volume.status().healedBlocks - healedBefore;
   if (healed > 0) found.push(`${healed} blocks of the image had rotted, and were healed from the bucket`);
   counts.errors.image += healed;
-  if (remote === undefined) return { found, healed };
+  if (remote === undefined) return { found, healed, absent };
   const differing = new Differing(volume);
   let result: RemoteScrub;
   try {
@@ -65,7 +67,7 @@ export async function scrub(
     if (!(error instanceof GatewayError) || options.closed()) throw error;
     // What was found here is said all the same.
     found.push(`the bucket was not read to its end: ${error.message}`);
-    return { found, healed };
+    return { found, healed, absent };
   }
   const { blocks, damages } = result;
   counts.blocks += blocks;
@@ -85,7 +87,7 @@ export async function scrub(
     counts.errors.remote += Math.max(1, living.length);
     found.push(problem.startsWith(object) ? problem : `${object}: ${problem}`);
   }
-  if (!heal || damages.length === 0) return { found, healed };
+  if (!heal || damages.length === 0) return { found, healed, absent };
   const again = new Set(damages.flatMap(({ blocks: living }) => living));
   const unhealed: string[] = [];
   for (const block of again) {
@@ -100,7 +102,7 @@ export async function scrub(
   }
   await settle();
   if (again.size > 0) found.push(`${again.size - unhealed.length} blocks were sent again from the local copy`);
-  return { found: [...found, ...unhealed], healed };
+  return { found: [...found, ...unhealed], healed, absent };
 }
 
 /**
@@ -147,12 +149,14 @@ function rewrite(volume: Volume, block: number): Promise<void> {
   );
 }
 
+/** Says how many blocks are not here yet. */
 async function scrubLocal(
   { volume, clock, counts, closed, bytesPerSecond }: ScrubberOptions,
   found: string[],
   progress: (doneBytes: number, totalBytes: number) => void,
-): Promise<void> {
+): Promise<number> {
   const { sizeBytes } = volume;
+  let absentBlocks = 0;
   const rest = pace(clock, bytesPerSecond);
   for (let at = 0; at < sizeBytes;) {
     if (closed()) throw new GatewayError('volume-closed', 'the gateway is stopping');
@@ -161,17 +165,41 @@ async function scrubLocal(
     const extentBytes = extent?.lengthBytes ?? sizeBytes - at;
     const lengthBytes = extent?.state === 'data' ? Math.min(extentBytes, STEP_BYTES) : extentBytes;
     if (extent?.state === 'data') {
-      await verify(volume, at, lengthBytes, (block, error) => {
+      const onBad = (block: number, error: GatewayError): void => {
         const place = error.context['place'] === 'image' ? 'image' : 'log';
         counts.errors[place]++;
         if (found.length < REPORTED_MAX) found.push(`block ${block}: ${error.message}`);
-      });
-      counts.blocks += lengthBytes / BLOCK_BYTES;
-      await rest(lengthBytes);
+      };
+      let readBytes = 0;
+      for (const here of await blocksHere(volume, at / BLOCK_BYTES, lengthBytes / BLOCK_BYTES)) {
+        await verify(volume, here.first * BLOCK_BYTES, here.count * BLOCK_BYTES, onBad);
+        readBytes += here.count * BLOCK_BYTES;
+      }
+      counts.blocks += readBytes / BLOCK_BYTES;
+      absentBlocks += (lengthBytes - readBytes) / BLOCK_BYTES;
+      await rest(readBytes);
     }
     at += lengthBytes;
     progress(at, sizeBytes);
   }
+  return absentBlocks;
+}
+
+/** Without what only the bucket has yet. */
+async function blocksHere(
+  { hydration }: Volume,
+  first: number,
+  count: number,
+): Promise<{ first: number; count: number }[]> {
+  if (hydration?.active !== true) return [{ first, count }];
+  const absent = await hydration.absent(first, count);
+  const runs: { first: number; count: number }[] = [];
+  for (let at = absent.indexOf(0); at >= 0; at = absent.indexOf(0, at)) {
+    const from = at;
+    while (absent[at] === 0) at++;
+    runs.push({ first: first + from, count: at - from });
+  }
+  return runs;
 }
 
 async function verify(

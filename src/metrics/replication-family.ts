@@ -121,12 +121,18 @@ export const replicationFamilies: readonly Family<MetricsSource>[] = [
       }
     },
   },
-  family(
-    'downloaded_bytes_total',
-    'counter',
-    'Bytes received from the store.',
-    (_, { transfers }) => transfers?.downloadedBytes,
-  ),
+  {
+    name: 'keepgate_downloaded_bytes_total',
+    help: 'Bytes received from the store.',
+    type: 'counter',
+    *samples(source) {
+      for (const { status, transfers, hydratedBytes } of source.volumes()) {
+        if (transfers === undefined && hydratedBytes === undefined) continue;
+        const value = (transfers?.downloadedBytes ?? 0) + (hydratedBytes ?? 0);
+        yield { labels: { volume: status.name }, value };
+      }
+    },
+  },
   family(
     'coalesced_bytes_total',
     'counter',

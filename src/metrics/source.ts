@@ -14,6 +14,8 @@ export interface MeteredVolume {
   readonly lagSeconds: number;
   /** undefined until the replicator reported. */
   readonly transfers: Transfers | undefined;
+  /** Received from the bucket that it was restored from, since the start; undefined: all was here then. */
+  readonly hydratedBytes?: number;
   /** undefined: it was never scrubbed. */
   readonly scrub?: ScrubCounts;
 }

@@ -37,6 +37,19 @@ export const volumeFamilies: readonly Family<MetricsSource>[] = [
     },
   },
   {
+    name: 'keepgate_hydration_remaining_blocks',
+    help: 'Blocks of a restored volume that are still to come from its bucket, at most; 0 when everything is here.',
+    type: 'gauge',
+    *samples(source) {
+      for (const { status } of source.volumes()) {
+        const { name, hydration } = status;
+        // While it is not known, nothing is said.
+        const value = hydration === undefined ? 0 : hydration.remainingBlocks;
+        if (value !== undefined) yield { labels: { volume: name }, value };
+      }
+    },
+  },
+  {
     name: flush,
     help: 'Time of an fdatasync of the log.',
     type: 'histogram',

@@ -28,6 +28,14 @@ export interface EngineStatus {
   readonly healedBlocks: number;
 }
 
+/** Of a restored volume whose content still comes from its bucket. */
+export interface HydrationStatus {
+  /** Blocks that are still to come, at most; undefined: not known yet. */
+  readonly remainingBlocks: number | undefined;
+  /** What keeps it from going on, as one line. */
+  readonly problem: string | undefined;
+}
+
 export interface VolumeStatus extends EngineStatus {
   readonly name: string;
   readonly uuid: string;
@@ -39,4 +47,6 @@ export interface VolumeStatus extends EngineStatus {
   }[];
   /** undefined: replication is off. */
   readonly replication: ReplicationStatus | undefined;
+  /** undefined: everything is here. */
+  readonly hydration: HydrationStatus | undefined;
 }

@@ -17,11 +17,16 @@ export class FrozenModel {
   latencyMs = 60;
   private readonly random: SeededRandom;
 
-  constructor(restored: { readonly contents: Uint8Array; readonly lost: ReadonlySet<number> }, random: SeededRandom) {
+  /** `losesMore`: besides the blocks that are lost already. */
+  constructor(
+    restored: { readonly contents: Uint8Array; readonly lost: ReadonlySet<number> },
+    random: SeededRandom,
+    losesMore: boolean,
+  ) {
     this.random = random;
     this.contents = restored.contents.slice();
     const lost = new Set(restored.lost);
-    if (random.fraction() < 0.3)
+    if (losesMore && random.fraction() < 0.3)
       for (let more = random.below(LOST_MAX + 1); more > 0; more--) lost.add(random.below(this.blockCount));
     this.lost = lost;
     for (const block of lost) this.contents.set(random.bytes(BLOCK), block * BLOCK);

@@ -8,6 +8,7 @@ import { LOG_DIRECTORY } from '../../src/engine/volume-directory-format.js';
 import { LogReader } from '../../src/engine/log-reader.js';
 import { Volume } from '../../src/engine/volume.js';
 import { GatewayVolume } from '../../src/gateway/gateway-volume.js';
+import type { HydrationPort } from '../../src/gateway/hydration-line.js';
 import { nativeChecksums } from '../../src/platform/checksum.js';
 import type { Completion } from '../../src/ports/block-device.js';
 import type { ReplicationStatus } from '../../src/ports/replication.js';
@@ -38,6 +39,8 @@ export interface HostOptions {
   readonly astray: boolean;
   readonly graceMs: number;
   readonly configuration?: Partial<VolumeConfiguration>;
+  /** To the bucket that the volume was restored from, for one life. */
+  readonly hydration?: (life: Life) => HydrationPort;
   readonly log?: RecordedLog;
 }
 
@@ -134,6 +137,7 @@ export class SimHost {
               owner: this.name,
               graceMs: this.options.graceMs,
             },
+      ...(this.options.hydration === undefined ? {} : { hydration: this.options.hydration(life) }),
       discard: () => Promise.resolve(this.wipe()),
       onFatal: (error) => {
         if (!life.alive) return;

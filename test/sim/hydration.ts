@@ -1,20 +1,23 @@
 /**
- * A machine that restored from the bucket without its content: it serves while a filler brings the content here, from a
- * model of the bucket that fails, falls silent, brings more than it was asked for, and comes late. Clients work, the
- * machine crashes; the shadow of the restored volume begins with the recovery point and judges every read. At the end it
- * must be complete, and need the bucket no more.
+ * A machine that restored from the bucket without its content: it serves while the content comes here. Some get it from the
+ * bucket by the gateway's own code, others by a filler of their own from a model of the recovery point, which fails, falls
+ * silent, brings more than it was asked for, and comes late. Clients work, the machine crashes; the shadow of the restored
+ * volume begins with the recovery point and judges every read. At the end it must be complete, and need the bucket no more.
  */
 import { GatewayError, type ErrorCode } from '../../src/base/errors.js';
 import { createHydrating } from '../../src/engine/hydration-open.js';
 import type { Hydration } from '../../src/engine/hydration.js';
+import type { HydrationPort } from '../../src/gateway/hydration-line.js';
 import type { SeededRandom } from '../fake/random.js';
 import { SimDisk, type DiskOperation } from './disk.js';
 import { FrozenModel } from './frozen-model.js';
+import { bucketPort, restoreLazily } from './hydration-bucket.js';
 import { checksums, SimHost, volumeName } from './host.js';
 import type { Profile } from './profile.js';
 import type { RestoredDisk } from './restore.js';
 import { Life, type Scheduler } from './scheduler.js';
 import { BLOCK, Shadow, Violation } from './shadow.js';
+import type { SimBucket } from './store.js';
 import { runLoad } from './workload.js';
 
 const MIB = 1024 * 1024;
@@ -44,6 +47,8 @@ export interface HydrationOptions {
   /** Of that world. */
   readonly profile: Profile;
   readonly restored: RestoredDisk;
+  /** From where it was restored, in that world; undefined: the model stands for it. */
+  readonly bucket: SimBucket | undefined;
   readonly operationsMin: number;
 }
 
@@ -60,19 +65,23 @@ class HydrationRun {
   private readonly host: SimHost;
   private readonly source: RestoredDisk;
   private readonly operationsMin: number;
+  private readonly bucket: SimBucket | undefined;
+  /** There is no way to the bucket. */
+  private away = false;
   private operations = 0;
   private crashes = 0;
   /** Whoever is answered late was asked before the trouble ended. */
   private troubledUntilMs = 0;
   private calm = false;
 
-  constructor({ scheduler, random, profile, restored, operationsMin }: HydrationOptions) {
+  constructor({ scheduler, random, profile, restored, bucket, operationsMin }: HydrationOptions) {
     this.scheduler = scheduler;
     this.random = random;
     this.profile = profile;
     this.source = restored;
     this.operationsMin = operationsMin;
-    this.model = new FrozenModel(restored, random.fork());
+    this.bucket = bucket;
+    this.model = new FrozenModel(restored, random.fork(), bucket === undefined);
     const disk = new SimDisk(random.fork());
     const { lsn } = restored.recoveryPoint;
     const shadow = new Shadow({
@@ -92,7 +101,14 @@ class HydrationRun {
       astray: profile.rots,
       graceMs: 0,
       configuration: profile.configuration,
+      ...(bucket === undefined ? {} : { hydration: (life: Life) => this.port(bucket, life) }),
     });
+  }
+
+  private port(bucket: SimBucket, life: Life): HydrationPort {
+    const { host, random } = this;
+    const broken = (violation: Violation): void => void (host.violation ??= violation);
+    return bucketPort({ bucket, disk: host.disk, life, random: random.fork(), isAway: () => this.away, broken });
   }
 
   async run(): Promise<HydrationResult> {
@@ -113,28 +129,13 @@ class HydrationRun {
 
   /** An interrupted restore leaves nothing that opens, and may be done again. */
   private async create(): Promise<void> {
-    const { host, random, scheduler, source } = this;
-    const { epoch, number, lsn } = source.recoveryPoint;
+    const { host, random, scheduler, bucket } = this;
     for (;;) {
       const life = new Life(scheduler);
-      const made = createHydrating({
-        disk: host.disk.attach(life),
-        checksums,
-        random: random.fork(),
-        name: volumeName,
-        uuid: random.uuid(),
-        sizeBytes: source.contents.length,
-        source: {
-          uuid: random.uuid(),
-          store: {},
-          pinFloor: 0,
-          recoveryPoint: { epoch, number, link: '', lsn, wallMs: 0 },
-          sizeBytes: source.contents.length,
-        },
-        pins: [],
-      });
+      const made = bucket === undefined ? this.createFromModel(life) : this.createFrom(bucket, life);
       const cut = random.fraction() < 0.3;
-      const gone = cut ? scheduler.sleep(random.below(20)) : new Promise<void>(() => undefined);
+      const withinMs = bucket === undefined ? 20 : 2000;
+      const gone = cut ? scheduler.sleep(random.below(withinMs)) : new Promise<void>(() => undefined);
       const how = await Promise.race([made.then(() => 'made'), gone.then(() => 'gone')]);
       life.end();
       if (how === 'gone') host.disk.powerLoss();
@@ -143,14 +144,55 @@ class HydrationRun {
     }
   }
 
+  private async createFrom(bucket: SimBucket, life: Life): Promise<void> {
+    const { host, random, source } = this;
+    const lsn = await restoreLazily(bucket, host.disk, life, random.fork());
+    if (lsn !== source.recoveryPoint.lsn) throw new Violation(`an instant restore is of LSN ${lsn}`);
+  }
+
+  private createFromModel(life: Life): Promise<void> {
+    const { host, random, source } = this;
+    const { epoch, number, lsn } = source.recoveryPoint;
+    const sizeBytes = source.contents.length;
+    return createHydrating({
+      disk: host.disk.attach(life),
+      checksums,
+      random: random.fork(),
+      name: volumeName,
+      uuid: random.uuid(),
+      sizeBytes,
+      source: {
+        uuid: random.uuid(),
+        store: {},
+        pinFloor: 0,
+        recoveryPoint: { epoch, number, link: '', lsn, wallMs: 0 },
+        sizeBytes,
+      },
+      pins: [],
+    });
+  }
+
   private trouble(): void {
-    const { profile, model, random, scheduler, host } = this;
+    const { profile, model, random, scheduler, host, bucket } = this;
     profile.troubleDisk([host.disk]);
+    if (bucket !== undefined) {
+      profile.troubleStore(bucket);
+      this.troubledUntilMs = Infinity;
+      return;
+    }
     model.latencyMs = random.fraction() < 0.3 ? 3000 : 60;
     const choice = random.fraction();
     model.trouble = choice < 0.12 ? 'away' : choice < 0.2 ? 'silent' : 'none';
     if (model.trouble !== 'none') this.troubledUntilMs = Infinity;
     else if (this.troubledUntilMs === Infinity) this.troubledUntilMs = scheduler.nowMs + 30_000;
+  }
+
+  /** Near enough for all that an opening asks for, listings in small pages among it, to be there within a read's patience. */
+  private calmBucket(): void {
+    const { bucket, profile, random } = this;
+    if (bucket === undefined) return;
+    profile.calmStore(bucket);
+    bucket.plan.latencyMs = () => random.fraction() * 40;
   }
 
   private async round(): Promise<void> {
@@ -200,6 +242,8 @@ class HydrationRun {
     const { host, profile } = this;
     for (let tries = 0; ; tries++) {
       if (tries > 3 || this.calm) profile.calmDisk([host.disk]);
+      this.away = this.random.fraction() < 0.6;
+      this.calmBucket();
       try {
         await host.start();
         if (await this.judgeServed()) {
@@ -218,21 +262,25 @@ class HydrationRun {
 
   /** Without the bucket all that is here is served, and what is not is an error; with it, everything is. */
   private async judgeServed(): Promise<boolean> {
-    const { host, profile, random } = this;
+    const { host, profile, bucket, away: alone } = this;
     const { device, life } = host;
     if (device === undefined) throw new Violation('a detached copy is not served at once');
     const { hydration } = device;
-    const alone = random.fraction() < 0.6;
     this.model.trouble = 'none';
-    hydration?.connect(
-      alone ? new GatewayError('store-unreachable', 'not connected yet') : this.model.attach(life!.clock),
-    );
-    const through = hydration?.progress.segmentsThrough ?? Infinity;
+    if (bucket === undefined) {
+      hydration?.connect(
+        alone ? new GatewayError('store-unreachable', 'not connected yet') : this.model.attach(life!.clock),
+      );
+    }
+    // What is known of the bucket needs some space as well.
+    const mayBeAlone = alone || (bucket !== undefined && profile.requestErrors.includes('disk-full'));
+    // Segments are blocks, where the model stands for the bucket.
+    const through = bucket === undefined ? (hydration?.progress.segmentsThrough ?? Infinity) : 0;
     const gone = new Promise<undefined>((resolve) => life?.onDeath(() => resolve(undefined)));
     const mayFail: readonly ErrorCode[] = [
       ...(profile.rots ? profile.requestErrors : []),
       'checksum-mismatch',
-      ...(alone ? (['store-unreachable'] as const) : []),
+      ...(mayBeAlone ? (['store-unreachable'] as const) : []),
     ];
     const found = await Promise.race([host.readAll(mayFail), gone]);
     if (found === undefined) return false;
@@ -261,7 +309,8 @@ class HydrationRun {
     const { host, random, scheduler } = this;
     const { device, life } = host;
     const hydration = device?.hydration;
-    if (hydration === undefined || life === undefined) return;
+    this.away = false;
+    if (hydration === undefined || life === undefined || this.bucket !== undefined) return;
     const frozen = this.model.attach(life.clock);
     hydration.connect(frozen);
     const pauseMs = this.calm ? 1 : ([2, 100, 1000][random.below(3)] ?? 0);
@@ -316,15 +365,18 @@ class HydrationRun {
     const { host, profile, model, scheduler, random } = this;
     this.calm = true;
     profile.calmDisk([host.disk]);
+    this.calmBucket();
     if (!host.alive || random.fraction() < 0.5) if (!(await this.crash())) return;
     model.trouble = 'none';
     model.latencyMs = 60;
-    this.troubledUntilMs = Math.min(this.troubledUntilMs, scheduler.nowMs + 30_000);
+    this.troubledUntilMs = Math.min(this.troubledUntilMs, scheduler.nowMs + 120_000);
     this.startFilling();
     const untilMs = scheduler.nowMs + patienceMs;
     while (host.device?.hydration?.active === true) {
       if (scheduler.nowMs > untilMs)
-        throw new Violation(`it is never complete: ${JSON.stringify(host.device.hydration.progress)}`);
+        throw new Violation(
+          `it is never complete: ${JSON.stringify([host.device.hydration.progress, host.gateway?.status().hydration])}`,
+        );
       await scheduler.sleep(500);
       this.check();
       if (!host.alive && !(await this.bringUp())) return;

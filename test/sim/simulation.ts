@@ -436,9 +436,10 @@ class Simulation {
     const random = this.random.fork();
     const world = new Scheduler();
     const profile = drawProfile(seed, random.fork(), world);
+    const bucket = random.fraction() < 0.5 ? this.bucket?.copy(world) : undefined;
     const operationsMin = Math.min(120, Math.ceil(this.operationsMin / 4));
     const played = await scheduler.aside(() =>
-      world.drive(playHydration({ scheduler: world, random, profile, restored, operationsMin })),
+      world.drive(playHydration({ scheduler: world, random, profile, restored, bucket, operationsMin })),
     );
     this.operations += played.operations;
     this.crashes += played.crashes;

@@ -2,7 +2,7 @@ import { after, before, describe, it } from 'node:test';
 import assert from 'node:assert/strict';
 import type { FastifyInstance } from 'fastify';
 import { createApi } from '../../../src/api/server.js';
-import type { GatewayView, Operation, SnapshotReport } from '../../../src/api/gateway-view.js';
+import type { GatewayView, Operation, RestoreRequest, SnapshotReport } from '../../../src/api/gateway-view.js';
 import { GatewayError } from '../../../src/base/errors.js';
 import { IoStats, durationBoundsUs } from '../../../src/base/io-stats.js';
 import type { ListenAddress } from '../../../src/config/listen-address.js';
@@ -42,6 +42,7 @@ function volume(state: VolumeState): MeteredVolume {
       checksumErrors: 0,
       healedBlocks: 0,
       clients: [{ frontend: 'nbd', description: 'nbd 127.0.0.1', connections: 2 }],
+      hydration: undefined,
       replication: {
         mode: 'draining',
         recoveryPoint: { lsn: 1, segment: 3, epoch: 2, timeMs: 0 },
@@ -93,6 +94,11 @@ class FakeGateway implements GatewayView {
   }
   takeOver(name: string): Operation {
     return { ...this.drain(name), kind: 'takeover' };
+  }
+  readonly restores: RestoreRequest[] = [];
+  restore(request: RestoreRequest): Operation {
+    this.restores.push(request);
+    return { ...this.operation('op-1'), kind: 'restore', volume: request.as ?? request.volume };
   }
   receipt(name: string): Promise<string> {
     if (name !== 'disk0') return Promise.reject(new GatewayError('not-found', `there is no volume "${name}"`));
@@ -198,6 +204,7 @@ describe('the API on loopback', () => {
       lsn: { acknowledged: 4, durable: 3, destaged: 2, replicated: 1 },
       clients: [{ frontend: 'nbd', description: 'nbd 127.0.0.1', connections: 2 }],
       buffer: { capacityBytes: 100, usedBytes: 10, timeToFullSeconds: null },
+      hydration: null,
       overlayBlocks: 1,
       trackedDirtyBlocks: 0,
       checksumErrors: 0,
@@ -303,6 +310,31 @@ describe('the API on loopback', () => {
     for (const payload of [{ nmae: 'x' }, { name: 7 }, ['x']]) {
       assert.equal((await app.inject({ method: 'POST', url, headers, payload })).statusCode, 400);
     }
+  });
+
+  it('begins a restore of what is asked for, refuses what makes no sense, and any without the token', async () => {
+    const url = '/v1/restores';
+    const headers = { host: 'localhost', authorization };
+    const payload = { volume: 'disk0', from: 's3://b/p', as: 'copy0', full: true, receipt: receiptFields };
+    assert.equal((await app.inject({ method: 'POST', url, headers: { host: 'localhost' }, payload })).statusCode, 401);
+    const begun = await app.inject({ method: 'POST', url, headers, payload });
+    assert.equal(begun.statusCode, 202, begun.body);
+    assert.equal(begun.headers.location, '/v1/operations/op-1');
+    assert.deepEqual(gateway.restores, [{ ...payload, receipt: JSON.stringify(receiptFields) }]);
+    for (const wrong of [
+      { from: 's3://b/p' },
+      { volume: 'disk0' },
+      { volume: 7, from: 's3://b/p' },
+      { volume: 'disk0', from: 's3://b/p', as: '../x' },
+      { volume: 'disk0', from: 's3://b/p', takeOver: true },
+      { volume: 'disk0', from: 's3://b/p', receipt: 'x' },
+      { volume: 'disk0', from: 's3://b/p', constructor: 'x' },
+      ['disk0'],
+    ]) {
+      const answer = await app.inject({ method: 'POST', url, headers, payload: wrong });
+      assert.equal(answer.statusCode, 400, JSON.stringify(wrong));
+    }
+    assert.equal(gateway.restores.length, 1);
   });
 
   const putBandwidth = (payload: unknown, headers: Record<string, string> = { authorization }) =>

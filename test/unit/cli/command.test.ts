@@ -65,7 +65,6 @@ describe('the command', () => {
     ['resize', 'demo', '2GiB'],
     ['volume', 'add', 'x'],
     ['completion', 'bash'],
-    ['restore', 'demo', '--from', 'file:///x'],
   ]) {
     it(`says that ${args.join(' ')} is not supported yet`, async () => {
       const ended = await keepgate(...args);

@@ -362,6 +362,23 @@ describe('a wrong configuration gets one line that says what, where, and what wo
     assert.equal(refusal(() => load('a: 1\nb: 2\nvolumes: [{ name: a, size: 1 }]\n')).message.split('\n').length, 3);
   });
 
+  it('adds volumes of the data directory, behind its own, and says where one of them is wrong', () => {
+    const added = (name: string, more = '') => ({
+      name: `/srv/volumes.d/${name}.json`,
+      content: `{ "name": "${name}", "size": 1048576, "replicate": { "enabled": false }${more} }`,
+    });
+    const { volumes: all } = load(base + volumes, { added: [added('b'), added('a')] });
+    assert.deepEqual(
+      all.map(({ name, sizeBytes, replicate }) => [name, sizeBytes, replicate]),
+      [
+        ['a', GIB, true],
+        ['b', MIB, false],
+      ],
+    );
+    const { message } = refusal(() => load(base + volumes, { added: [added('b', ', "sise": 1')] }));
+    assert.match(message, /^\/srv\/volumes\.d\/b\.json:1:\d+: volumes\[1\]\.sise: /);
+  });
+
   it('allows the network where it is trusted', () => {
     const configuration = load(`trustedNetwork: true\nnbd: { listen: ["0.0.0.0:10809"] }\n${base}${volumes}`);
     assert.equal(configuration.trustedNetwork, true);

@@ -33,6 +33,7 @@ class FakeVolume implements Drainable {
       reason: this.reason,
       pendingBytes: this.pendingBytes,
       lsn: { ...empty.lsn, replicated: this.replicatedLsn },
+      hydration: undefined,
       replication: { ...idleReplication, mode: this.mode, reason: this.reason },
     };
   }

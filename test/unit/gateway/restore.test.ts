@@ -134,9 +134,9 @@ describe('restore', () => {
     assert.equal(none.status, 2);
   });
 
-  it('refuses the data directory of a running gateway', async () => {
-    const ended = await restore(first.dataDir, '--as', 'copy1');
-    assert.match(ended.stderr, /^keepgate: .* is in use by a gateway; stop it to restore into it/);
+  it('refuses to take over into the data directory of a running gateway', async () => {
+    const ended = await restore(first.dataDir, '--take-over');
+    assert.match(ended.stderr, /^keepgate: .* is in use by a gateway; stop it to take a volume over/);
     assert.equal(ended.status, 2);
   });
 

@@ -36,6 +36,7 @@ function volume(): MeteredVolume {
       checksumErrors: 0,
       healedBlocks: 0,
       clients: [{ frontend: 'nbd', description: 'nbd 127.0.0.1', connections: 4 }],
+      hydration: undefined,
       replication: {
         mode: 'draining',
         recoveryPoint: { lsn: 6, segment: 12, epoch: 1, timeMs: 1_700_000_000_500 },

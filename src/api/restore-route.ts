@@ -1,0 +1,63 @@
+/** Restoring a volume into the running gateway. */
+import type { FastifyInstance } from 'fastify';
+import { GatewayError } from '../base/errors.js';
+import type { GatewayView, RestoreRequest } from './gateway-view.js';
+import { accepted, operationSchema } from './volume-route.js';
+
+const fields = {
+  volume: 'string',
+  from: 'string',
+  as: 'string',
+  snapshot: 'string',
+  receipt: 'object',
+  acceptLoss: 'boolean',
+  full: 'boolean',
+  keyFile: 'string',
+  endpoint: 'string',
+  region: 'string',
+  forcePathStyle: 'boolean',
+} as const;
+
+/** Fastify would make a string of whatever else stands there. */
+function requestOf(body: unknown): RestoreRequest {
+  if (typeof body !== 'object' || body === null || Array.isArray(body)) {
+    throw new GatewayError('invalid-request', 'the body: write {"volume": "disk0", "from": "s3://BUCKET/PREFIX"}');
+  }
+  const given = body as Readonly<Record<string, unknown>>;
+  for (const [key, value] of Object.entries(given)) {
+    const type = Object.hasOwn(fields, key) ? fields[key as keyof typeof fields] : undefined;
+    if (type === undefined) {
+      throw new GatewayError('invalid-request', `${key}: is no field; known are ${Object.keys(fields).join(', ')}`);
+    }
+    if (typeof value !== type || value === null) throw new GatewayError('invalid-request', `${key}: must be a ${type}`);
+  }
+  const { volume, from, as, receipt, ...rest } = given as Readonly<Record<string, string>>;
+  if (volume === undefined) throw new GatewayError('invalid-request', 'volume: is missing; name or uuid in the bucket');
+  if (from === undefined) throw new GatewayError('invalid-request', 'from: is missing; write s3://BUCKET/PREFIX');
+  if (as !== undefined && !/^[a-z0-9][a-z0-9-]{0,62}$/.test(as)) {
+    throw new GatewayError('invalid-request', `as: "${as}" is not a volume name; write 1 to 63 of a-z, 0-9 and -`);
+  }
+  return {
+    volume,
+    from,
+    ...(as === undefined ? {} : { as }),
+    ...(receipt === undefined ? {} : { receipt: JSON.stringify(receipt) }),
+    ...(rest as Partial<RestoreRequest>),
+  };
+}
+
+export function addRestoreRoutes(app: FastifyInstance, gateway: GatewayView): void {
+  app.post(
+    '/v1/restores',
+    {
+      schema: {
+        summary:
+          'Restore a volume as a detached copy that is served before its content is there. Body: {"volume": …, "from": "s3://BUCKET/PREFIX"}, and as, snapshot, receipt, acceptLoss, full (done once everything is here), keyFile, endpoint, region, forcePathStyle',
+        tags: ['volumes'],
+        security: [{ token: [] }],
+        response: { 202: operationSchema },
+      },
+    },
+    ({ body }, reply) => accepted(reply, gateway.restore(requestOf(body))),
+  );
+}
