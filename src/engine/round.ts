@@ -34,6 +34,11 @@ export interface RoundOptions {
   readonly image: Image;
   readonly checksums: Checksums;
   readonly onRot: (block: BlockNumber) => void;
+  /**
+   * Only the bucket has the block, as it was when the volume was restored: there is nothing to send, and it is not lost,
+   * whatever the dirty map says (a rotten sector of it, or a log that breaks off, makes every block dirty).
+   */
+  readonly isOwed: (block: BlockNumber) => Promise<boolean>;
 }
 
 export class Round {
@@ -54,16 +59,20 @@ export class Round {
 
   /** Keeps what a step of the destager is about to overwrite; false: that is more than can be kept. */
   async moving(newest: Overlay, blocks: Uint32Array): Promise<boolean> {
-    const { unread } = this.options;
-    const touched: BlockNumber[] = [];
+    const { unread, isOwed } = this.options;
+    const due: BlockNumber[] = [];
     const isDue = (block: BlockNumber): boolean => unread.has(block) && !this.spill.has(block);
-    for (const block of blocks) if (isDue(block)) touched.push(block);
+    for (const block of blocks) if (isDue(block)) due.push(block);
     for (const { start, end } of newest.extents)
       for (const block of unread.within(start, end)) {
-        if (!this.spill.has(block)) touched.push(block);
-        if (touched.length > STEP_KEEPS_MAX) return false;
+        if (!this.spill.has(block)) due.push(block);
+        if (due.length > STEP_KEEPS_MAX) return false;
       }
-    touched.sort((left, right) => left - right);
+    const touched: BlockNumber[] = [];
+    for (const block of due.sort((left, right) => left - right)) {
+      if (await isOwed(block)) unread.remove(block);
+      else touched.push(block);
+    }
     for (let from = 0; from < touched.length;) {
       const first = touched[from] ?? 0;
       let count = 1;
@@ -94,8 +103,9 @@ export class Round {
 
   /** Blocks from `from` on, at most `blocksMax` with payload; they need not be kept any more. */
   async piece(from: BlockNumber, blocksMax: number): Promise<RoundPiece> {
-    const { unread, image, sizeBytes } = this.options;
+    const { unread, image, sizeBytes, isOwed } = this.options;
     const blocks: BlockNumber[] = [];
+    const owed: BlockNumber[] = [];
     const zeros: { first: BlockNumber; count: number }[] = [];
     let next: BlockNumber | undefined;
     let looked = 0;
@@ -105,6 +115,10 @@ export class Round {
         break;
       }
       const sums = image.sums.pageNow(block) ?? (await image.sums.page(block));
+      if (!this.spill.has(block) && sums[block % SUMS_PER_PAGE] === SUM_REMOTE && (await isOwed(block))) {
+        owed.push(block);
+        continue;
+      }
       if ((this.spill.sumOf(block) ?? sums[block % SUMS_PER_PAGE]) === SUM_ZERO) addZero(zeros, block);
       else blocks.push(block);
     }
@@ -119,7 +133,7 @@ export class Round {
       else await this.readImage(first, run, bytes, at * BLOCK_BYTES, sums, at);
       at += run;
     }
-    for (const block of blocks) unread.remove(block);
+    for (const block of [...blocks, ...owed]) unread.remove(block);
     for (const { first, count } of zeros) for (let i = 0; i < count; i++) unread.remove(first + i);
     return { blocks: Float64Array.from(blocks), sums, bytes, zeros, next };
   }

@@ -29,6 +29,8 @@ export interface RoundsOptions {
   readonly logFileBytes: number;
   /** A block of the image cannot be trusted: what goes up says that it is lost. */
   readonly onRot: (block: BlockNumber) => void;
+  /** Whether only the bucket has the block yet, that of a restored volume. */
+  readonly isOwed: (block: BlockNumber) => Promise<boolean>;
 }
 
 export class Rounds {
@@ -115,10 +117,10 @@ export class Rounds {
     readonly wallMs: number;
   }): Promise<RoundStart> {
     await this.drop();
-    const { disk, image, checksums, random, onRot } = this.options;
+    const { disk, image, checksums, random, onRot, isOwed } = this.options;
     const unread = this.dirty.freeze().clone();
     const number = newNumber(random);
-    this.round = new Round({ ...at, number, unread, disk, image, checksums, onRot });
+    this.round = new Round({ ...at, number, unread, disk, image, checksums, onRot, isOwed });
     return { ...at, round: number };
   }
 

@@ -187,6 +187,7 @@ async function openLocked(
     onRot: (block) => {
       events.onRot(block);
     },
+    isOwed: (block) => owing?.filled.isOwed(block) ?? Promise.resolve(false),
   });
   opened.push(rounds);
   if (keeping === 'tracking') await rounds.resume(size.bytes);
