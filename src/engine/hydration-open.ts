@@ -5,6 +5,7 @@ import type { Checksums } from '../ports/checksum.js';
 import type { Disk } from '../ports/disk.js';
 import type { RestoreSource } from '../ports/hydration.js';
 import type { Log } from '../ports/log.js';
+import type { ReplicationState } from '../ports/replication.js';
 import { BlockBitmap } from './block-bitmap.js';
 import { FilledBlocks } from './filled-block.js';
 import type { Image } from './image.js';
@@ -21,19 +22,25 @@ import {
 export const OVERWRITTEN = 'overwritten';
 
 /**
- * Makes the directory of a detached copy none of whose blocks is here yet: the time it takes does not depend on the size.
- * volume.json comes last, so that an interrupted restore leaves nothing that opens.
+ * Makes the directory of a volume none of whose blocks is here yet, a detached copy or, with `remote`, the volume itself:
+ * the time it takes does not depend on the size. volume.json comes last, so that an interrupted restore leaves nothing
+ * that opens.
  */
 export async function createHydrating(
-  options: NewVolume & { readonly uuid: string; readonly source: RestoreSource; readonly pins: readonly string[] },
+  options: NewVolume & {
+    readonly uuid: string;
+    readonly source: RestoreSource;
+    readonly pins: readonly string[];
+    readonly remote?: Pick<ReplicationState, 'remoteEpoch' | 'segmentNumber' | 'chainHead'> | undefined;
+  },
 ): Promise<void> {
-  const { disk, checksums, source, pins } = options;
+  const { disk, checksums, source, pins, remote } = options;
   const identity = restoredIdentity(options, 'remote');
   await layOut(options, identity);
   await BlockBitmap.create(disk, OVERWRITTEN);
   await writeRestoreRecord(disk, checksums, { source, progress: { segmentsThrough: 0, pins }, complete: false });
   const lsn: Lsn = source.recoveryPoint.lsn;
-  await sealDirectory(options, identity, { lsn });
+  await sealDirectory(options, identity, { lsn, ...(remote === undefined ? {} : { remote }) });
 }
 
 /** The record of a volume whose blocks may be remote only; undefined for any other. */

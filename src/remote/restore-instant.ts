@@ -4,12 +4,13 @@
  * the volume's size. The pin stays, and goes to the volume that was made.
  */
 import { GatewayError } from '../base/errors.js';
-import type { Lsn } from '../base/units.js';
 import type { RestoreSource } from '../ports/hydration.js';
 import type { StoreRequest } from '../ports/object-store.js';
+import type { ReplicationState } from '../ports/replication.js';
 import { openNewest } from './frozen-open.js';
 import { Pin } from './pin.js';
 import { findRemoteVolume } from './remote-list.js';
+import { refuseSnapshot } from './restore.js';
 import type { Restored, RestoreOptions } from './restore.js';
 import { ShardCache } from './shard-cache.js';
 
@@ -21,17 +22,10 @@ export interface InstantVolume {
   readonly source: RestoreSource;
   readonly pins: readonly string[];
   /** Where the volume itself goes on; undefined: a detached copy. */
-  readonly remote:
-    | {
-        readonly remoteEpoch: number;
-        readonly segmentNumber: number;
-        readonly chainHead: Uint8Array;
-        readonly lsn: Lsn;
-      }
-    | undefined;
+  readonly remote: Pick<ReplicationState, 'remoteEpoch' | 'segmentNumber' | 'chainHead'> | undefined;
 }
 
-export interface InstantRestoreOptions extends Omit<RestoreOptions, 'openTarget' | 'progress' | 'takeOver'> {
+export interface InstantRestoreOptions extends Omit<RestoreOptions, 'openTarget' | 'progress'> {
   /** How the store is opened again (RestoreSource.store). */
   readonly location: Readonly<Record<string, string>>;
   /** Makes the new directory; called once the history is proved. */
@@ -40,7 +34,8 @@ export interface InstantRestoreOptions extends Omit<RestoreOptions, 'openTarget'
 
 /** Throws as restoreFull does. */
 export async function restoreInstant(options: InstantRestoreOptions): Promise<Omit<Restored, 'lostBlocks'>> {
-  const { store, masters, random, volume: wanted, clock, log, reader, signal } = options;
+  const { store, masters, random, volume: wanted, clock, log, reader, signal, takeOver } = options;
+  if (takeOver) refuseSnapshot(options.snapshot);
   const request: StoreRequest = signal === undefined ? {} : { signal };
   const found = await findRemoteVolume(store, { volume: wanted, masters, random, request });
   const { sealer, volume } = found;
@@ -55,12 +50,13 @@ export async function restoreInstant(options: InstantRestoreOptions): Promise<Om
     const { epoch, number, lsn, wallMs } = position;
     const link = Buffer.from(position.link).toString('hex');
     const sizeBytes = book.sizeBytes ?? volume.sizeBytes;
-    const uuid = random.uuid();
+    const uuid = takeOver ? sealer.names.uuid : random.uuid();
     const name = options.as ?? volume.name;
     const recoveryPoint = { epoch, number, link, lsn, wallMs };
     const source = { uuid: sealer.names.uuid, store: options.location, recoveryPoint, pinFloor: floor, sizeBytes };
-    await options.create({ uuid, name, sizeBytes, source, pins: await pin.handOver(), remote: undefined });
-    return { uuid, name, sizeBytes, recoveryPoint: position, snapshots, detached: true, loss };
+    const remote = takeOver ? { remoteEpoch: epoch, segmentNumber: number, chainHead: position.link } : undefined;
+    await options.create({ uuid, name, sizeBytes, source, pins: await pin.handOver(), remote });
+    return { uuid, name, sizeBytes, recoveryPoint: position, snapshots, detached: !takeOver, loss };
   } catch (error) {
     await pin.release();
     if (signal?.aborted === true) throw new GatewayError('volume-closed', 'the restore was interrupted');

@@ -117,10 +117,7 @@ class Restore {
   async run(): Promise<Restored> {
     const { takeOver, random, scratch, snapshot } = this.#options;
     const { sealer, volume } = this.#found;
-    if (takeOver && snapshot !== undefined) {
-      const instead = 'restore the snapshot as a copy, or take over and revert the volume to it';
-      throw new GatewayError('invalid-request', `a volume is continued from its newest state only; ${instead}`);
-    }
+    if (takeOver) refuseSnapshot(snapshot);
     const { book: newest, chain, loss } = await this.#prove();
     const { snapshots } = newest;
     const { book, point } =
@@ -195,6 +192,13 @@ class Restore {
       throw error;
     }
   }
+}
+
+/** To go on from a snapshot would undo what came behind it: invalid-request. */
+export function refuseSnapshot(snapshot: string | undefined): void {
+  if (snapshot === undefined) return;
+  const instead = 'restore the snapshot as a copy, or take over and revert the volume to it';
+  throw new GatewayError('invalid-request', `a volume is continued from its newest state only; ${instead}`);
 }
 
 async function foldWhenLarge(book: RemoteBook): Promise<void> {

@@ -53,6 +53,7 @@ async function restore(directory: string, readable: readonly number[]): Promise<
   await restoreInstant({
     ...common,
     volume: 'disk0',
+    takeOver: false,
     acceptLoss: false,
     scratch,
     location: {},

@@ -34,6 +34,7 @@ export async function begin(rig: Rig, options: Partial<InstantRestoreOptions> = 
     store: rig.store,
     masters: [testMaster()],
     volume: 'disk0',
+    takeOver: false,
     acceptLoss: false,
     reader: 'test',
     checksums: plainChecksums,

@@ -9,6 +9,7 @@ import type { FakeHydratingVolume } from '../../fake/hydrating-volume.js';
 import { MemoryDisk } from '../../fake/memory-disk.js';
 import { SeededRandom } from '../../fake/random.js';
 import { BLOCK, Rig, ticks } from '../../fake/replication-rig.js';
+import { restoredImage } from '../../fake/restored-image.js';
 import { begin, checkpointWithShards, lookAfter } from './hydration-rig.js';
 
 async function written(seed: number, batches = 40): Promise<Rig> {
@@ -300,6 +301,55 @@ describe('pins of a restored volume', () => {
       assert.equal(Buffer.compare(again.image, expected), 0);
       await rig.kill();
     }
+  });
+});
+
+describe('taking over without the content', () => {
+  it('goes on as the volume, fences the owner before, and deletes nothing that is still to come', async () => {
+    const config = { compaction: true, graceMs: 4000 };
+    const rig = new Rig({ seed: 31, blocks: 128, config });
+    const random = new SeededRandom(31);
+    rig.start();
+    await churn(rig, random, 30);
+    const expected = rig.log.imageAt(rig.log.lastLsn);
+    const { made, volume } = await begin(rig, { takeOver: true });
+    assert.equal(made.uuid, rig.config.uuid);
+    assert.equal(made.source.uuid, rig.config.uuid);
+    const heir = new Rig({
+      store: rig.store,
+      log: rig.log.clone(made.source.recoveryPoint.lsn),
+      clock: rig.clock,
+      config: rig.config,
+      seed: 32,
+      state: { ...rig.state, replicatedLsn: made.source.recoveryPoint.lsn, ...made.remote },
+    });
+    heir.start();
+    await churn(heir, random, 60);
+    rig.writeRandom(random);
+    await rig.until(() => rig.ended() !== undefined);
+    assert.equal(rig.ended()?.type, 'fenced');
+    const deletes = heir.store.calls.filter(({ operation, key }) => operation === 'delete' && !key.includes('/pins/'));
+    assert.ok(deletes.length > 0, 'the heir does delete');
+    const { hydrator, log, failure } = lookAfter(heir, volume, { disk: new MemoryDisk() });
+    hydrator.start();
+    await churn(heir, random, 20);
+    await heir.until(() => hydrator.status.phase === 'complete' || failure() !== undefined);
+    await hydrator.stop();
+    assert.equal(log.lines.length, 1, log.lines.join('\n'));
+    assert.equal(Buffer.compare(volume.image, expected), 0);
+    const again = await restoredImage(heir);
+    assert.equal(Buffer.compare(again.image, heir.log.imageAt(heir.log.lastLsn)), 0);
+    await rig.kill();
+    await heir.kill();
+  });
+
+  it('is refused for a snapshot', async () => {
+    const rig = await written(12);
+    rig.write([{ kind: 'snapshot', name: 'kept', snapshotLsn: 0 }]);
+    await rig.drain();
+    await rig.kill();
+    await assert.rejects(begin(rig, { takeOver: true, snapshot: 'kept' }), { code: 'invalid-request' });
+    assert.deepEqual(rig.store.keys(`${rig.config.uuid}/pins/`), []);
   });
 });
 
