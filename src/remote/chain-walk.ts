@@ -1,6 +1,6 @@
 /**
  * Reads a volume's history from a known point to its end, and looks behind that end for what proves that more was
- * committed than the walk reached (chain-evidence.ts): remote-gap. One ranged GET per segment.
+ * committed than the walk reached (chain-evidence.ts): remote-gap. One ranged GET per segment, several at a time.
  */
 import { GatewayError } from '../base/errors.js';
 import type { ObjectStore, StoreRequest } from '../ports/object-store.js';
@@ -14,6 +14,7 @@ import type { BookGroup } from './remote-map-book.js';
 import { isDamage, listCheckpoints, readCheckpoint } from './restore-checkpoint.js';
 import type { ObjectSealer } from './seal.js';
 import type { Fence } from './segment-fence.js';
+import { SegmentAhead } from './segment-ahead.js';
 import { readSegmentHead } from './segment-reader.js';
 import type { OpenedSegment } from './segment-reader.js';
 
@@ -80,9 +81,10 @@ class ChainWalk {
 
   /** Up to the first absent key. */
   async toEnd(untilNumber = Infinity): Promise<void> {
-    const { store, sealer, request, visit, createdSizeBytes } = this.#options;
+    const { visit, createdSizeBytes } = this.#options;
+    const ahead = new SegmentAhead({ ...this.#options, untilNumber });
     while (this.chain.lastGroup.number < untilNumber) {
-      const head = await readSegmentHead(store, sealer, this.chain.nextKey, request);
+      const head = await ahead.at(this.chain.nextKey);
       if (head.kind === 'absent') return;
       if (head.kind === 'fence') {
         this.follow(head.fence);
