@@ -114,6 +114,7 @@ export async function restoreInto(options: RestoreVolumeOptions): Promise<Restor
     }
     return await restoreInstant({
       ...common,
+      takeOver: options.takeOver,
       location: content.location,
       create: async ({ uuid, name, sizeBytes, source, pins }) => {
         const disk = await makeDirectory(name);

@@ -28,6 +28,7 @@ export async function restoreLazily(
     location: {},
     masters: [master],
     volume: volumeName,
+    takeOver: false,
     acceptLoss: false,
     reader: 'the simulation',
     checksums,
