@@ -12,6 +12,7 @@ import { performance } from 'node:perf_hooks';
 const project = resolve(import.meta.dirname, '../..');
 const bin = (name) => join(project, 'node_modules/.bin', name);
 /** Only what changed is looked at again; a clean clone, as in CI, looks at everything. */
+// Not where prettier itself looks: without --cache it wants a folder there, and removes what is in it.
 const cached = (name) => ['--cache', '--cache-strategy', 'content', '--cache-location', `node_modules/.cache/${name}`];
 let failed = 0;
 
@@ -52,7 +53,7 @@ function nativeSources() {
 async function others() {
   // The addon is compiled with -Wall -Wextra -Werror: it exists only when there was no warning.
   await step('native warnings', process.execPath, ['native/build.mjs', '--if-changed']);
-  await step('format', bin('prettier'), ['--check', '--log-level', 'warn', ...cached('prettier'), '.']);
+  await step('format', bin('prettier'), ['--check', '--log-level', 'warn', ...cached('prettier-check'), '.']);
   await step('layering', bin('depcruise'), ['--config', '.dependency-cruiser.cjs', '--output-type', 'err', 'src']);
 
   const { tool, prepareClients } = await import('../../dist/test/tool/clients.js');

@@ -6,10 +6,11 @@
  *   npm run test:long               the same suites, the longer versions of those that have one (KEEPGATE_TEST_LONG=1)
  *   npm test -- unit --only NAME    only test files whose path contains NAME
  *
- * One file at a time: the suites measure nothing, but they share two processors with the servers that they start.
+ * As many files at a time as there are processors: nothing measures time, and everything has its own ports and folders.
  */
 import { spawn } from 'node:child_process';
 import { existsSync, readdirSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import { join, relative, resolve } from 'node:path';
 
 const project = resolve(import.meta.dirname, '../..');
@@ -74,7 +75,13 @@ if (wanted.some((suite) => needingClients.has(suite))) {
 
 const child = spawn(
   process.execPath,
-  ['--test', '--test-concurrency=1', '--test-reporter=spec', '--test-reporter-destination=stdout', ...files],
+  [
+    '--test',
+    `--test-concurrency=${availableParallelism()}`,
+    '--test-reporter=spec',
+    '--test-reporter-destination=stdout',
+    ...files,
+  ],
   {
     cwd: project,
     stdio: ['ignore', 'inherit', 'inherit'],
