@@ -26,8 +26,9 @@ static Napi::Object Init(Napi::Env env, Napi::Object exports) {
   keepgate::Instance* instance = keepgate::Instance::Create(env);
   if (instance == nullptr) return exports;
   static_cast<void>(
-      keepgate::DefineChecksums(env, exports, instance) && keepgate::DefineBuffers(env, exports, instance) &&
-      keepgate::DefineFiles(env, exports, instance) && keepgate::DefineDirectories(env, exports, instance) &&
+      keepgate::DefineChecksums(env, exports, instance) && keepgate::DefineCipher(env, exports, instance) &&
+      keepgate::DefineBuffers(env, exports, instance) && keepgate::DefineFiles(env, exports, instance) &&
+      keepgate::DefineDirectories(env, exports, instance) &&
       keepgate::DefineProcess(env, exports, instance) && keepgate::DefineTcp(env, exports, instance));
   return exports;
 }

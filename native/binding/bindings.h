@@ -17,6 +17,7 @@ struct Binding {
 bool Define(napi_env env, napi_value exports, Instance* instance, const Binding* bindings, size_t count);
 
 bool DefineChecksums(napi_env env, napi_value exports, Instance* instance);
+bool DefineCipher(napi_env env, napi_value exports, Instance* instance);
 bool DefineBuffers(napi_env env, napi_value exports, Instance* instance);
 bool DefineFiles(napi_env env, napi_value exports, Instance* instance);
 bool DefineDirectories(napi_env env, napi_value exports, Instance* instance);

@@ -1,4 +1,5 @@
 // src/ports/checksum.ts. Called for every block on the data path: see `npm run bench` for what a call costs.
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -184,6 +185,43 @@ napi_value VerifyLog(napi_env env, napi_callback_info info) {
                                           static_cast<uint64_t>(lsn), sums.sums + sums_start)));
 }
 
+// Each an integer that a JavaScript number holds exactly.
+bool WholeNumbers(const Arguments& arguments, const char* name, const NumberView& numbers) {
+  for (size_t index = 0; index < numbers.length; ++index) {
+    const double number = numbers.numbers[index];
+    if (!(number >= 0 && number <= static_cast<double>(kSafeIntegerMax)) || number != std::floor(number)) {
+      return arguments.ThrowRange(std::string(name) + " must hold non-negative integers");
+    }
+  }
+  return true;
+}
+
+// checkLogBlocks(bytes, blocks, lsns, sums, states)
+napi_value CheckBlocksOfLog(napi_env env, napi_callback_info info) {
+  const Arguments arguments(env, info);
+  ByteView bytes;
+  NumberView blocks;
+  NumberView lsns;
+  SumView sums;
+  ByteView states;
+  if (!arguments.Bytes(0, "bytes", &bytes) || !arguments.Numbers(1, "blocks", &blocks) ||
+      !arguments.Numbers(2, "lsns", &lsns) || !arguments.Sums(3, "sums", &sums) ||
+      !arguments.Bytes(4, "states", &states)) {
+    return nullptr;
+  }
+  const size_t count = blocks.length;
+  if (lsns.length != count || sums.length != count || states.length != count) {
+    arguments.ThrowRange("blocks, lsns, sums and states must have the same length");
+    return nullptr;
+  }
+  if (!BlocksInside(arguments, bytes, 0, count, sums, 0) || !WholeNumbers(arguments, "blocks", blocks) ||
+      !WholeNumbers(arguments, "lsns", lsns)) {
+    return nullptr;
+  }
+  return arguments.Number(static_cast<double>(
+      CheckLogBlocks(bytes.bytes, count, blocks.numbers, lsns.numbers, sums.sums, states.bytes)));
+}
+
 // isZero(bytes, start, end)
 napi_value IsZeroRange(napi_env env, napi_callback_info info) {
   const Arguments arguments(env, info);
@@ -229,6 +267,7 @@ bool DefineChecksums(napi_env env, napi_value exports, Instance* instance) {
       {"toBlockSums", ConvertToBlockSums},
       {"verifyBlocks", Verify},
       {"verifyLogBlocks", VerifyLog},
+      {"checkLogBlocks", CheckBlocksOfLog},
       {"isZero", IsZeroRange},
       {"checksumKernel", KernelName},
       {"forceChecksumKernel", ForceKernel},

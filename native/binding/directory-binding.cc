@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "../core/directory.h"
+#include "../core/new-file.h"
 #include "arguments.h"
 #include "bindings.h"
 #include "instance.h"
@@ -71,15 +72,18 @@ napi_value ReadSmallFile(napi_env env, napi_callback_info info) {
   });
 }
 
-// writeSmall(lane, path, bytes)
-napi_value WriteSmallFile(napi_env env, napi_callback_info info) {
+using ContentCall = int64_t (*)(const std::string&, const uint8_t*, size_t);
+
+// (lane, path, bytes)
+template <ContentCall kCall>
+napi_value OnContent(napi_env env, napi_callback_info info) {
   const Arguments arguments(env, info);
   Lane* lane;
   std::string path;
   ByteView bytes;
   if (!GetLaneAndPath(arguments, &lane, &path) || !arguments.Bytes(2, "bytes", &bytes)) return nullptr;
   return arguments.instance().Run(
-      lane, [path, bytes]() -> Outcome { return WriteSmall(path, bytes.bytes, bytes.length); },
+      lane, [path, bytes]() -> Outcome { return kCall(path, bytes.bytes, bytes.length); },
       {arguments.value(2)});
 }
 
@@ -94,7 +98,8 @@ bool DefineDirectories(napi_env env, napi_value exports, Instance* instance) {
       {"remove", OnPath<Remove>},
       {"syncDirectory", OnPath<SyncDirectory>},
       {"readSmall", ReadSmallFile},
-      {"writeSmall", WriteSmallFile},
+      {"writeSmall", OnContent<WriteSmall>},
+      {"writeNewFile", OnContent<WriteNewFile>},
       {"freeBytes", OnPath<FreeBytes>},
   };
   return Define(env, exports, instance, kBindings, sizeof kBindings / sizeof *kBindings);

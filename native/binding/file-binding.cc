@@ -231,8 +231,9 @@ napi_value Write(napi_env env, napi_callback_info info) {
       values);
 }
 
-// Run k of `runs` as three numbers: start in source, length, position in the file.
-bool GetRun(const Arguments& arguments, const double* numbers, const ByteView& source, WriteRun* run) {
+// Run k of `runs` as three numbers: start in the bytes, length, position in the file.
+template <typename Run>
+bool GetRun(const Arguments& arguments, const double* numbers, const ByteView& source, Run* run) {
   const auto whole = [](double number) {
     return number >= 0 && number <= static_cast<double>(kSafeIntegerMax) && number == std::floor(number);
   };
@@ -241,19 +242,20 @@ bool GetRun(const Arguments& arguments, const double* numbers, const ByteView& s
   }
   const auto start = static_cast<size_t>(numbers[0]);
   const auto length = static_cast<size_t>(numbers[1]);
-  if (!arguments.Inside("source", start, length, source.length)) return false;
+  if (!arguments.Inside("bytes", start, length, source.length)) return false;
   *run = {source.bytes + start, length, static_cast<int64_t>(numbers[2])};
   return true;
 }
 
-// writeScattered(file, source, runs, runCount)
-napi_value WriteScattered(napi_env env, napi_callback_info info) {
+// (file, bytes, runs, runCount)
+template <typename Run, int64_t (*kCall)(int, const std::vector<Run>&), Lane* FileLanes::*kLane>
+napi_value OnRuns(napi_env env, napi_callback_info info) {
   const Arguments arguments(env, info);
   const FilePointer* opened;
-  ByteView source;
+  ByteView bytes;
   NumberView numbers;
   size_t count;
-  if (!GetFile(arguments, &opened) || !arguments.Bytes(1, "source", &source) ||
+  if (!GetFile(arguments, &opened) || !arguments.Bytes(1, "bytes", &bytes) ||
       !arguments.Numbers(2, "runs", &numbers) || !arguments.Index(3, "runCount", &count)) {
     return nullptr;
   }
@@ -261,14 +263,14 @@ napi_value WriteScattered(napi_env env, napi_callback_info info) {
     arguments.ThrowRange("runCount must not be more than runs holds");
     return nullptr;
   }
-  std::vector<WriteRun> runs(count);
+  std::vector<Run> runs(count);
   for (size_t index = 0; index < count; ++index) {
-    if (!GetRun(arguments, numbers.numbers + 3 * index, source, &runs[index])) return nullptr;
+    if (!GetRun(arguments, numbers.numbers + 3 * index, bytes, &runs[index])) return nullptr;
   }
   if (opened == nullptr) return NotOpen(arguments);
   FilePointer file = *opened;
   return arguments.instance().Run(
-      file->lanes.write, [file, runs = std::move(runs)]() -> Outcome { return WriteRuns(file->fd, runs); },
+      file->lanes.*kLane, [file, runs = std::move(runs)]() -> Outcome { return kCall(file->fd, runs); },
       {arguments.value(1)});
 }
 
@@ -372,7 +374,8 @@ bool DefineFiles(napi_env env, napi_value exports, Instance* instance) {
       {"read", Read},
       {"writeNow", WriteNow},
       {"write", Write},
-      {"writeScattered", WriteScattered},
+      {"readScattered", OnRuns<ReadRun, ReadRuns, &FileLanes::read>},
+      {"writeScattered", OnRuns<WriteRun, WriteRuns, &FileLanes::write>},
       {"sync", Sync},
       {"startWriteOut", BeginWriteOut},
       {"allocate", OnRange<Allocate>},

@@ -95,6 +95,24 @@ int64_t VerifyLogBlocks(const uint8_t* bytes, size_t count, uint64_t first_block
   return -1;
 }
 
+size_t CheckLogBlocks(const uint8_t* bytes, size_t count, const double* blocks, const double* lsns,
+                      uint32_t* sums, uint8_t* states) {
+  size_t unsound = 0;
+  for (size_t index = 0; index < count; ++index) {
+    const uint8_t* block = bytes + index * kBlockBytes;
+    const auto number = static_cast<uint64_t>(blocks[index]);
+    const auto lsn = static_cast<uint64_t>(lsns[index]);
+    if (VerifyLogBlocks(block, 1, number, lsn, sums + index) >= 0) {
+      states[index] = kUnsound;
+      ++unsound;
+      continue;
+    }
+    LogToBlockSums(sums + index, 1, number, lsn);
+    states[index] = IsZero(block, kBlockBytes) ? kSoundZeros : kSound;
+  }
+  return unsound;
+}
+
 bool IsZero(const uint8_t* bytes, size_t length) {
   size_t at = 0;
   for (; length - at >= 64; at += 64) {

@@ -36,6 +36,12 @@ int64_t VerifyBlocks(uint8_t* bytes, size_t count, uint64_t first_block, const u
 int64_t VerifyLogBlocks(const uint8_t* bytes, size_t count, uint64_t first_block, uint64_t lsn,
                         const uint32_t* sums);
 
+enum BlockState : uint8_t { kSound = 0, kSoundZeros = 1, kUnsound = 2 };
+// Block k, number blocks[k], was written at lsns[k] and has the log sum sums[k]. A sound one gets its block
+// sum there; returns how many are not sound.
+size_t CheckLogBlocks(const uint8_t* bytes, size_t count, const double* blocks, const double* lsns,
+                      uint32_t* sums, uint8_t* states);
+
 bool IsZero(const uint8_t* bytes, size_t length);
 
 }  // namespace keepgate

@@ -14,6 +14,8 @@ namespace {
 // One read or write transfers at most this much (read(2)); asking for more is pointless.
 constexpr size_t kTransferBytesMax = 0x7ffff000;
 constexpr size_t kZeroBytes = 64 * 1024;
+// Reading so much that nobody asked for costs less than another system call.
+constexpr size_t kGapBytesMax = 16 * 1024;
 
 // Not const, so that it lies in .bss and costs the file no space; nobody writes to it.
 alignas(4096) uint8_t zeros[kZeroBytes];
@@ -33,6 +35,35 @@ int64_t WriteZeros(int fd, int64_t position, int64_t length) {
     length -= bytes;
   }
   return 0;
+}
+
+// Takes whole parts off the front, and the beginning of the next, that `count` bytes fill.
+void Advance(iovec** parts, size_t* left, size_t count) {
+  while (*left > 0 && count >= (*parts)->iov_len) {
+    count -= (*parts)->iov_len;
+    ++*parts;
+    --*left;
+  }
+  if (count > 0) {
+    (*parts)->iov_base = static_cast<uint8_t*>((*parts)->iov_base) + count;
+    (*parts)->iov_len -= count;
+  }
+}
+
+// Reads until the parts are full or the file ends. The parts are used up.
+int64_t ReadParts(int fd, iovec* parts, size_t count, int64_t position) {
+  int64_t done = 0;
+  while (count > 0) {
+    const ssize_t result = preadv(fd, parts, static_cast<int>(count), position + done);
+    if (result == 0) break;
+    if (result < 0) {
+      if (errno == EINTR) continue;
+      return -errno;
+    }
+    done += result;
+    Advance(&parts, &count, static_cast<size_t>(result));
+  }
+  return done;
 }
 
 }  // namespace
@@ -61,6 +92,38 @@ int64_t ReadFully(int fd, uint8_t* target, size_t length, int64_t position) {
   return static_cast<int64_t>(done);
 }
 
+int64_t ReadRuns(int fd, const std::vector<ReadRun>& runs) {
+  std::vector<uint8_t> gap(kGapBytesMax);
+  std::vector<iovec> parts;
+  int64_t done = 0;
+  for (size_t first = 0; first < runs.size();) {
+    int64_t end = runs[first].position;
+    size_t next = first;
+    int64_t wanted = 0;
+    parts.clear();
+    for (; next < runs.size() && parts.size() + 2 <= IOV_MAX; ++next) {
+      const ReadRun& run = runs[next];
+      if (run.position < end || run.position - end > static_cast<int64_t>(kGapBytesMax)) break;
+      if (run.position > end) parts.push_back({gap.data(), static_cast<size_t>(run.position - end)});
+      if (!parts.empty() &&
+          static_cast<uint8_t*>(parts.back().iov_base) + parts.back().iov_len == run.bytes) {
+        parts.back().iov_len += run.length;
+      } else {
+        parts.push_back({run.bytes, run.length});
+      }
+      end = run.position + static_cast<int64_t>(run.length);
+      wanted += static_cast<int64_t>(run.length);
+    }
+    const int64_t asked = end - runs[first].position;
+    const int64_t count = ReadParts(fd, parts.data(), parts.size(), runs[first].position);
+    if (count < 0) return count;
+    if (count < asked) return done;
+    done += wanted;
+    first = next;
+  }
+  return done;
+}
+
 int64_t WriteFully(int fd, iovec* parts, size_t count, int64_t position) {
   while (count > 0) {
     if (parts->iov_len == 0) {
@@ -75,16 +138,7 @@ int64_t WriteFully(int fd, iovec* parts, size_t count, int64_t position) {
     }
     if (result == 0) return -EIO;  // a regular file always takes something
     position += result;
-    size_t written = static_cast<size_t>(result);
-    while (count > 0 && written >= parts->iov_len) {
-      written -= parts->iov_len;
-      ++parts;
-      --count;
-    }
-    if (written > 0) {
-      parts->iov_base = static_cast<uint8_t*>(parts->iov_base) + written;
-      parts->iov_len -= written;
-    }
+    Advance(&parts, &count, static_cast<size_t>(result));
   }
   return 0;
 }

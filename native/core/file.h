@@ -23,6 +23,15 @@ int64_t ReadFully(int fd, uint8_t* target, size_t length, int64_t position);
 // The parts are used up.
 int64_t WriteFully(int fd, iovec* parts, size_t count, int64_t position);
 
+struct ReadRun {
+  uint8_t* bytes;
+  size_t length;
+  int64_t position;
+};
+// Reads every run, together with what lies between two runs where that is little, in as few system calls as
+// can be. Ends at the first that the file does not hold whole; returns how many bytes of runs there were.
+int64_t ReadRuns(int fd, const std::vector<ReadRun>& runs);
+
 struct WriteRun {
   const uint8_t* bytes;
   size_t length;

@@ -98,6 +98,25 @@ export class LogReader {
     }
   }
 
+  /**
+   * As readPayload, for many runs of one file at once: run k of blocks goes to target[runs[3k]…], is runs[3k + 1] bytes
+   * long and lies at runs[3k + 2].
+   */
+  async readRuns(file: number, target: Uint8Array, runs: Float64Array, runCount: number): Promise<void> {
+    const source = await this.open(file);
+    const wanted = sumOfLengths(runs, runCount);
+    const got = await source?.readScattered(target, runs, runCount).catch((error: unknown) => {
+      if (!isReadFailure(error)) throw error;
+      return -1;
+    });
+    if (got === wanted) return;
+    // It is for readPayload to say what is wrong; perhaps only what lies between two runs is.
+    for (let run = 0; run < runCount; run++) {
+      const [start = 0, lengthBytes = 0, position = 0] = runs.subarray(3 * run, 3 * run + 3);
+      await this.readPayload(file, position, lengthBytes / BLOCK_BYTES, target, start);
+    }
+  }
+
   /** A batch that `next` returned, as it lies in the file. */
   async whole(batch: LogBatch): Promise<Uint8Array> {
     const bytes = new Uint8Array(batch.lengthBytes);
@@ -181,6 +200,12 @@ export class LogReader {
     await before?.close();
     return opened;
   }
+}
+
+function sumOfLengths(runs: Float64Array, runCount: number): number {
+  let sum = 0;
+  for (let run = 0; run < runCount; run++) sum += runs[3 * run + 1] ?? 0;
+  return sum;
 }
 
 function isReadFailure(error: unknown): boolean {

@@ -26,7 +26,7 @@ import { createSystemPorts } from './system-ports.js';
 
 function run(port: MessagePort, data: ReplicationThreadData): void {
   const ports = createSystemPorts();
-  const { clock, random, checksums } = ports;
+  const { clock, random, checksums, cipher } = ports;
   const log = createLog(data.logLevel).child('replication');
   const budget = (direction: keyof RateLimits): BandwidthBudget =>
     new BandwidthBudget({
@@ -54,6 +54,7 @@ function run(port: MessagePort, data: ReplicationThreadData): void {
         disk,
         source: new LogReader({ disk, checksums, directory: LOG_DIRECTORY }),
         checksums,
+        cipher,
         clock,
         random,
         log: log.child('replicator', { volume }),

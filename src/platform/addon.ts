@@ -8,6 +8,7 @@
 import { createRequire } from 'node:module';
 import { GatewayError } from '../base/errors.js';
 import type { Checksums } from '../ports/checksum.js';
+import type { FrameCipher } from '../ports/frame-cipher.js';
 
 /** An open file, of this thread only; never used twice. */
 export type FileHandle = number;
@@ -18,7 +19,7 @@ type Result = number;
 
 export const openModes = { read: 0, write: 1, create: 2 } as const;
 
-export interface Addon extends Checksums {
+export interface Addon extends Checksums, Partial<FrameCipher> {
   /** "sse4.2", "armv8" or "portable". */
   checksumKernel(): string;
   /** For tests: all threads use that kernel ("auto": the fastest); false where this processor does not have it. */
@@ -45,6 +46,7 @@ export interface Addon extends Checksums {
     lengthBytes: number,
     position: number,
   ): Promise<Result> | Result;
+  readScattered(file: FileHandle, target: Uint8Array, runs: Float64Array, runCount: number): Promise<Result> | Result;
   writeNow(file: FileHandle, parts: readonly Uint8Array[], position: number): Result;
   write(file: FileHandle, parts: readonly Uint8Array[], position: number): Promise<Result> | Result;
   writeScattered(file: FileHandle, source: Uint8Array, runs: Float64Array, runCount: number): Promise<Result> | Result;
@@ -67,6 +69,8 @@ export interface Addon extends Checksums {
   syncDirectory(lane: LaneNumber, path: string): Promise<Result>;
   readSmall(lane: LaneNumber, path: string, lengthMax: number): Promise<Uint8Array | Result>;
   writeSmall(lane: LaneNumber, path: string, bytes: Uint8Array): Promise<Result>;
+  /** Durable, its name not yet; -EEXIST where there is something. Without the page cache if it is large. */
+  writeNewFile(lane: LaneNumber, path: string, bytes: Uint8Array): Promise<Result>;
   freeBytes(lane: LaneNumber, path: string): Promise<Result>;
 
   /** How many threads of the process could not be marked. */

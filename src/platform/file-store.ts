@@ -14,9 +14,12 @@ import { access, link, mkdir, open, readdir, rename, rm, stat, unlink } from 'no
 import type { FileHandle } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
+import { getSystemErrorName } from 'node:util';
 import { GatewayError } from '../base/errors.js';
 import type { ErrorCode } from '../base/errors.js';
-import { DIRECT_BYTES_MIN, writeDirectly } from './direct-write.js';
+import { limits } from '../base/limits.js';
+import { loadAddon } from './addon.js';
+import type { LaneNumber } from './addon.js';
 import type { ByteRange, ObjectStore, StoredObject, StoreRequest } from '../ports/object-store.js';
 import type { Random } from '../ports/random.js';
 
@@ -39,12 +42,14 @@ export class FileStore implements ObjectStore {
   readonly description: string;
   readonly #directory: string;
   readonly #random: Random;
+  readonly #lane: LaneNumber;
   /** Directories that are durably there. */
   readonly #durable = new Set<string>();
 
   private constructor(directory: string, random: Random) {
     this.#directory = directory;
     this.#random = random;
+    this.#lane = loadAddon().lane(`${directory}\nstore`, 'store', limits.uploadsInflightMax);
     this.description = pathToFileURL(directory).href;
   }
 
@@ -75,7 +80,7 @@ export class FileStore implements ObjectStore {
       await this.#makeParents(path);
       const temporary = join(this.#directory, TEMPORARY, this.#random.uuid());
       try {
-        await writeDurably(temporary, body);
+        await this.#writeDurably(temporary, body);
         options.signal?.throwIfAborted();
         const answer = options.ifAbsent ? await linkIfAbsent(temporary, path) : await replace(temporary, path);
         // Also when it exists: its writer may not have come to this yet, and "exists" must stay true.
@@ -144,6 +149,14 @@ export class FileStore implements ObjectStore {
 
   close(): Promise<void> {
     return Promise.resolve();
+  }
+
+  /** On threads of the store's own, so that nothing else waits behind a disk that is slow to sync. */
+  async #writeDurably(path: string, body: Uint8Array): Promise<void> {
+    const result = await loadAddon().writeNewFile(this.#lane, path, body);
+    if (result >= 0) return;
+    const code = getSystemErrorName(result);
+    throw Object.assign(new Error(`${code}: ${loadAddon().errorText(-result)}, write '${path}'`), { code });
   }
 
   #path(key: string): string {
@@ -268,20 +281,6 @@ async function describe(key: string, path: string): Promise<StoredObject> {
   const status = await stat(path);
   if (!status.isFile()) throw new GatewayError('object-missing', `${path} is not a file`);
   return { key, sizeBytes: status.size, modifiedMs: Math.floor(status.mtimeMs) };
-}
-
-async function writeDurably(path: string, body: Uint8Array): Promise<void> {
-  if (body.length >= DIRECT_BYTES_MIN) {
-    if (await writeDirectly(path, body)) return;
-    await rm(path, { force: true });
-  }
-  const file = await open(path, 'wx', 0o600);
-  try {
-    await file.writeFile(body);
-    await file.sync();
-  } finally {
-    await file.close();
-  }
 }
 
 async function linkIfAbsent(from: string, to: string): Promise<'stored' | 'exists'> {

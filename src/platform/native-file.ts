@@ -37,6 +37,10 @@ export class NativeFile implements DiskFile {
     return this.#checked('pread', position, result);
   }
 
+  async readScattered(target: Uint8Array, runs: Float64Array, runCount: number): Promise<number> {
+    return this.#checked('preadv', runs[2], await this.#addon.readScattered(this.#handle, target, runs, runCount));
+  }
+
   writeNow(parts: readonly Uint8Array[], position: number): void {
     this.#checked('pwritev', position, this.#addon.writeNow(this.#handle, parts, position));
   }

@@ -53,6 +53,18 @@ export interface Checksums {
     sums: Uint32Array,
     sumsStart: number,
   ): number;
+  /**
+   * Blocks of many records at once: block k at bytes[4096 k…] is blocks[k], written at lsns[k], and has the log sum sums[k].
+   * A sound one gets its block sum there instead, and states[k] says whether it is all zeros (1) or not (0); one that
+   * does not have its sum keeps it, and states[k] is 2. Returns how many those are. All columns have the same length.
+   */
+  checkLogBlocks(
+    bytes: Uint8Array,
+    blocks: Float64Array,
+    lsns: Float64Array,
+    sums: Uint32Array,
+    states: Uint8Array,
+  ): number;
   isZero(bytes: Uint8Array, start: number, end: number): boolean;
   /** A page-aligned buffer (its memory is not zeroed). */
   alignedBuffer(lengthBytes: number): Uint8Array<ArrayBuffer>;

@@ -12,6 +12,12 @@ export interface DiskFile {
   readNow(target: Uint8Array, targetStart: number, lengthBytes: ByteLength, position: ByteOffset): boolean;
   /** Reads on a thread, until lengthBytes or the end of the file; resolves to the number of bytes read. */
   read(target: Uint8Array, targetStart: number, lengthBytes: ByteLength, position: ByteOffset): Promise<number>;
+  /**
+   * Many separate reads on a thread in one go: run k fills target[runs[3k], runs[3k] + runs[3k + 1]) from position
+   * runs[3k + 2]. Ends at a run that the file does not hold whole; resolves to the number of bytes of the runs before it.
+   * Fails also where only bytes between two runs cannot be read: then read them one by one.
+   */
+  readScattered(target: Uint8Array, runs: Float64Array, runCount: number): Promise<number>;
   /** Writes all parts one after another, inline (into the page cache); throws on a short or failed write. */
   writeNow(parts: readonly Uint8Array[], position: ByteOffset): void;
   /** As writeNow, on a thread. The parts must stay untouched until it resolves. */

@@ -137,7 +137,7 @@ export class CompactionBatch {
       segment: Float64Array.from(moves, ({ source }) => source.key.number),
       payload: Uint32Array.from(moves, ({ payload }) => payload),
     };
-    return { ...writer.seal(this.#options.sealer, key, facts, sources), key };
+    return { ...writer.seal(this.#options.sealer, key, facts, { moves: sources }), key };
   }
 
   async #fetch(at: number, held: HeldFrame | undefined, request: StoreRequest): Promise<HeldFrame | undefined> {

@@ -22,6 +22,7 @@ export interface LogSource {
     target: Uint8Array,
     targetStart: number,
   ): Promise<void>;
+  readRuns(file: number, target: Uint8Array, runs: Float64Array, runCount: number): Promise<void>;
   close(): Promise<void>;
 }
 

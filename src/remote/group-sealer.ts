@@ -6,9 +6,10 @@
  * content is nowhere any more: the segment then says so, with zeros for a payload and the sum 1, so that everything else
  * goes on being replicated and a restore gives an error for this block, not an older version of it.
  *
- * One segment at a time: two buffers of a segment's size are all its memory, however large the group is.
+ * One segment at a time: a buffer of a segment's size is all its memory, however large the group is. The payload is
+ * encrypted from where it was read to, in block order.
  */
-import { BLOCK_BYTES, MIB } from '../base/units.js';
+import { BLOCK_BYTES } from '../base/units.js';
 import type { ImageCopy } from '../engine/image-copy.js';
 import { fileOf, offsetOf } from '../engine/overlay.js';
 import { SUM_REMOTE } from '../engine/sums.js';
@@ -17,11 +18,14 @@ import type { Log } from '../ports/log.js';
 import type { BlockRange, GroupContent, LogSource } from './group-collector.js';
 import type { SegmentKey } from './name.js';
 import type { ObjectSealer } from './seal.js';
+import type { SealedBuffers } from './sealed-buffers.js';
 import type { SegmentFacts } from './segment-index.js';
 import { SegmentWriter } from './segment-writer.js';
 import type { SealedSegment } from './segment-writer.js';
 
-const READ_BLOCKS_MAX = MIB / BLOCK_BYTES;
+/** States of checkLogBlocks. */
+const ZEROS = 1;
+const UNSOUND = 2;
 
 export interface GroupSealerOptions {
   readonly source: LogSource;
@@ -29,6 +33,8 @@ export interface GroupSealerOptions {
   readonly sealer: ObjectSealer;
   /** Payload blocks of one segment. */
   readonly segmentBlocks: number;
+  /** Of the sealed segments. */
+  readonly buffers: SealedBuffers;
   readonly image: ImageCopy;
   readonly log: Log;
 }
@@ -55,22 +61,28 @@ export class GroupSealer {
   readonly #writer: SegmentWriter;
   readonly #raw: Uint8Array;
   readonly #sums: Uint32Array;
-  /** 1: the block is all zeros. */
-  readonly #zeros: Uint8Array;
+  /** Of each payload block of the segment, its place in #raw. */
+  readonly #places: Uint32Array;
+  /** checkLogBlocks. */
+  readonly #states: Uint8Array;
+  /** readRuns. */
+  readonly #runs: Float64Array;
 
   constructor(options: GroupSealerOptions) {
     const { segmentBlocks, checksums } = options;
     this.#options = options;
     // One block more than is ever used, so that a segment full of payload still takes zero extents.
-    this.#writer = new SegmentWriter({ payloadBlocksMax: segmentBlocks + 1 });
-    this.#raw = checksums.alignedBuffer(segmentBlocks * BLOCK_BYTES);
+    this.#raw = checksums.alignedBuffer((segmentBlocks + 1) * BLOCK_BYTES);
+    this.#writer = new SegmentWriter({ payloadBlocksMax: segmentBlocks + 1, payload: this.#raw });
     this.#sums = new Uint32Array(segmentBlocks);
-    this.#zeros = new Uint8Array(segmentBlocks);
+    this.#places = new Uint32Array(segmentBlocks + 1);
+    this.#states = new Uint8Array(segmentBlocks);
+    this.#runs = new Float64Array(3 * segmentBlocks);
   }
 
   /** The group's segments in order, each sealed when it is asked for. */
   async *seal(content: GroupContent, frame: GroupFrame): AsyncGenerator<KeyedSegment, void, undefined> {
-    const { sealer, segmentBlocks } = this.#options;
+    const { sealer, segmentBlocks, buffers } = this.#options;
     const writer = this.#writer;
     let { previousLink } = frame;
     let zerosTaken = 0;
@@ -86,7 +98,7 @@ export class GroupSealer {
       const groupEnd = taken === content.count && zerosTaken === content.zeros.length;
       const key = { epoch: frame.first.epoch, number };
       const takeover = isFirst ? frame.takeover : undefined;
-      const sealed = writer.seal(sealer, key, {
+      const facts: SegmentFacts = {
         ...frame.facts,
         role: 'data',
         groupId: frame.first.number,
@@ -95,7 +107,8 @@ export class GroupSealer {
         previousLink,
         committed: frame.committed(),
         ...(takeover === undefined ? {} : { takeover }),
-      });
+      };
+      const sealed = writer.seal(sealer, key, facts, { blocks: this.#places, buffers });
       previousLink = sealed.link;
       yield { ...sealed, key };
       if (groupEnd) return;
@@ -107,51 +120,72 @@ export class GroupSealer {
     await this.#read(content, from, count);
     await this.#verify(content, from, count);
     const { blocks } = content;
-    const order = Uint32Array.from({ length: count }, (_, at) => at);
-    order.sort((left, right) => (blocks[from + left] ?? 0) - (blocks[from + right] ?? 0));
+    const order = inBlockOrder(blocks, from, count);
     for (let next = 0; next < count;) {
       const at = order[next] ?? 0;
       const block = blocks[from + at] ?? 0;
-      const zero = this.#zeros[at] === 1;
+      const zero = this.#states[at] === ZEROS;
       // As many as follow each other in the volume as they do in the log.
       let run = 1;
       while (next + run < count && order[next + run] === at + run && blocks[from + at + run] === block + run) {
-        if ((this.#zeros[at + run] === 1) !== zero) break;
+        if ((this.#states[at + run] === ZEROS) !== zero) break;
         run++;
       }
       if (zero) this.#writer.addZeros(block, run);
-      else this.#writer.add(block, run, this.#raw, at * BLOCK_BYTES, this.#sums, at);
+      else this.#add(block, run, at);
       next += run;
     }
   }
 
-  /** Reads runs that lie together in the log. */
+  /** Takes payload blocks that follow each other in the volume and in #raw, from `at` on. */
+  #add(block: number, count: number, at: number): void {
+    const payloadIndex = this.#writer.reserve(block, count);
+    for (let next = 0; next < count; next++) {
+      this.#places[payloadIndex + next] = at + next;
+      this.#writer.sums[payloadIndex + next] = this.#sums[at + next] ?? 0;
+    }
+  }
+
+  /** Reads runs that lie together in the log, those of a file at once. */
   async #read(content: GroupContent, from: number, count: number): Promise<void> {
     const { locations } = content;
+    const runs = this.#runs;
     for (let at = 0; at < count;) {
-      const location = locations[from + at] ?? 0;
-      let run = 1;
-      while (at + run < count && run < READ_BLOCKS_MAX && locations[from + at + run] === location + run) run++;
-      await this.#options.source.readPayload(fileOf(location), offsetOf(location), run, this.#raw, at * BLOCK_BYTES);
-      at += run;
+      const file = fileOf(locations[from + at] ?? 0);
+      let runCount = 0;
+      while (at < count && fileOf(locations[from + at] ?? 0) === file) {
+        const location = locations[from + at] ?? 0;
+        let run = 1;
+        while (at + run < count && locations[from + at + run] === location + run) run++;
+        runs[3 * runCount] = at * BLOCK_BYTES;
+        runs[3 * runCount + 1] = run * BLOCK_BYTES;
+        runs[3 * runCount + 2] = offsetOf(location);
+        runCount++;
+        at += run;
+      }
+      await this.#options.source.readRuns(file, this.#raw, runs, runCount);
     }
   }
 
   /** Against the log sums, which become block sums; notes which blocks are zeros. */
   async #verify(content: GroupContent, from: number, count: number): Promise<void> {
     const { checksums } = this.#options;
-    this.#sums.set(content.logSums.subarray(from, from + count));
+    const { blocks, lsns, logSums } = content;
+    const sums = this.#sums.subarray(0, count);
+    const states = this.#states.subarray(0, count);
+    sums.set(logSums.subarray(from, from + count));
+    const columns = [blocks.subarray(from, from + count), lsns.subarray(from, from + count)] as const;
+    if (checksums.checkLogBlocks(this.#raw, ...columns, sums, states) === 0) return;
     for (let at = 0; at < count; at++) {
-      const block = content.blocks[from + at] ?? 0;
-      const lsn = content.lsns[from + at] ?? 0;
-      if (!this.#isSound(at, block, lsn) && !(await this.#readElsewhere(content, from, at))) {
+      if (states[at] !== UNSOUND) continue;
+      if (await this.#readElsewhere(content, from, at)) {
+        checksums.logToBlockSums(sums, at, 1, blocks[from + at] ?? 0, lsns[from + at] ?? 0);
+        states[at] = checksums.isZero(this.#raw, at * BLOCK_BYTES, (at + 1) * BLOCK_BYTES) ? ZEROS : 0;
+      } else {
         this.#raw.fill(0, at * BLOCK_BYTES, (at + 1) * BLOCK_BYTES);
-        this.#sums[at] = SUM_REMOTE;
-        this.#zeros[at] = 0;
-        continue;
+        sums[at] = SUM_REMOTE;
+        states[at] = 0;
       }
-      checksums.logToBlockSums(this.#sums, at, 1, block, lsn);
-      this.#zeros[at] = checksums.isZero(this.#raw, at * BLOCK_BYTES, (at + 1) * BLOCK_BYTES) ? 1 : 0;
     }
   }
 
@@ -177,6 +211,16 @@ export class GroupSealer {
       });
     return found;
   }
+}
+
+/** Indexes from 0 to count - 1 in the order of blocks[from…]. A native sort of numbers: comparing in JavaScript costs more. */
+function inBlockOrder(blocks: Float64Array, from: number, count: number): Uint32Array {
+  const keys = new Float64Array(count);
+  for (let at = 0; at < count; at++) keys[at] = (blocks[from + at] ?? 0) * count + at;
+  keys.sort();
+  const order = new Uint32Array(count);
+  for (let next = 0; next < count; next++) order[next] = (keys[next] ?? 0) % count;
+  return order;
 }
 
 /** Takes ranges from `from` on while the segment has room; returns how many are taken by now. */

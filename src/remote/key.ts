@@ -10,6 +10,7 @@
  */
 import { ByteReader, ByteWriter } from '../base/bytes.js';
 import { GatewayError } from '../base/errors.js';
+import type { FrameCipher } from '../ports/frame-cipher.js';
 import type { ObjectStore } from '../ports/object-store.js';
 import type { Random } from '../ports/random.js';
 import { ObjectNames } from './name.js';
@@ -84,13 +85,15 @@ export function unwrapVolumeKey(options: {
 export async function openVolumeSealer(store: ObjectStore, options: OpenKeyOptions): Promise<ObjectSealer> {
   const { uuid, random } = options;
   const { volumeKey } = await openVolumeKey(store, options);
-  return new ObjectSealer({ key: volumeKey, uuid, random });
+  return new ObjectSealer({ key: volumeKey, uuid, random, cipher: options.cipher });
 }
 
 export interface OpenKeyOptions {
   readonly uuid: string;
   readonly masters: readonly MasterKey[];
   readonly random: Random;
+  /** Of the sealer. */
+  readonly cipher?: FrameCipher | undefined;
   readonly signal?: AbortSignal;
 }
 

@@ -6,12 +6,13 @@
 import { GatewayError } from '../base/errors.js';
 import type { Clock } from '../ports/clock.js';
 import type { Disk } from '../ports/disk.js';
+import type { FrameCipher } from '../ports/frame-cipher.js';
 import type { Log } from '../ports/log.js';
 import type { ObjectStore, StoreRequest } from '../ports/object-store.js';
 import type { Random } from '../ports/random.js';
 import type { DurableState, ReplicationState } from '../ports/replication.js';
 import { generateVolumeKey, openVolumeSealer, wrapVolumeKey } from './key.js';
-import type { MasterKey } from './key.js';
+import type { OpenKeyOptions } from './key.js';
 import { DELETES_FORBIDDEN } from './deletion.js';
 import { deletedSince, headProblem } from './ownership.js';
 import type { LocalHead, OwnershipEvent } from './ownership.js';
@@ -42,6 +43,8 @@ export interface AttachOptions {
   readonly retry: StoreRetry;
   readonly clock: Clock;
   readonly random: Random;
+  /** Of the sealer. */
+  readonly cipher?: FrameCipher | undefined;
   readonly log: Log;
 }
 
@@ -206,22 +209,16 @@ async function findVolume(
   options: AttachOptions,
   request: StoreRequest,
 ): Promise<{ sealer: ObjectSealer; volume: RemoteVolume | undefined } | undefined> {
-  const { store, config, random } = options;
-  const sealer = await openSealer(store, config.uuid, config.masters, random, request);
+  const { store, config, random, cipher } = options;
+  const sealer = await openSealer(store, { ...request, uuid: config.uuid, masters: config.masters, random, cipher });
   if (sealer === undefined) return undefined;
   return { sealer, volume: await readVolume(store, sealer, request) };
 }
 
 /** undefined: the volume has no key at all. key-mismatch when it has, but none that opens. */
-async function openSealer(
-  store: ObjectStore,
-  uuid: string,
-  masters: readonly MasterKey[],
-  random: Random,
-  request: StoreRequest,
-): Promise<ObjectSealer | undefined> {
+async function openSealer(store: ObjectStore, options: OpenKeyOptions): Promise<ObjectSealer | undefined> {
   try {
-    return await openVolumeSealer(store, { ...request, uuid, masters, random });
+    return await openVolumeSealer(store, options);
   } catch (error) {
     if (error instanceof GatewayError && error.code === 'object-missing') return undefined;
     throw error;
@@ -246,7 +243,7 @@ async function createVolume(
   fencing: Fencing,
   ownSealer: ObjectSealer | undefined,
 ): Promise<{ sealer: ObjectSealer; volume: RemoteVolume }> {
-  const { config, store, retry, clock, random } = options;
+  const { config, store, retry, clock, random, cipher } = options;
   await retry.run('look for other volumes', (request) => refuseTakenName(options, request));
   const master = config.masters[0];
   if (master === undefined) throw new GatewayError('key-missing', `volume ${config.name} has no key`);
@@ -258,7 +255,7 @@ async function createVolume(
   }
   // Read back what lies there: after a lost reply or a race it is the key that counts.
   const sealer = await retry.run('read the key', (request) =>
-    openVolumeSealer(store, { ...request, uuid: config.uuid, masters: config.masters, random }),
+    openVolumeSealer(store, { ...request, uuid: config.uuid, masters: config.masters, random, cipher }),
   );
   const fresh: RemoteVolume = {
     name: config.name,

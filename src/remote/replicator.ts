@@ -20,6 +20,7 @@ import { ImageCopy } from '../engine/image-copy.js';
 import type { Checksums } from '../ports/checksum.js';
 import type { Clock } from '../ports/clock.js';
 import type { Disk } from '../ports/disk.js';
+import type { FrameCipher } from '../ports/frame-cipher.js';
 import type { Log } from '../ports/log.js';
 import type { ObjectStore } from '../ports/object-store.js';
 import type { Random } from '../ports/random.js';
@@ -55,6 +56,7 @@ import { SentGroups } from './sent-groups.js';
 import { divergenceError, findDivergence } from './takeover.js';
 import { Wake } from './replicator-wake.js';
 import type { ObjectSealer } from './seal.js';
+import { SealedBuffers } from './sealed-buffers.js';
 import type { SegmentFacts } from './segment-index.js';
 import { readSegmentHead } from './segment-reader.js';
 import { chainOrigin } from './segment-point.js';
@@ -84,6 +86,8 @@ export interface ReplicatorPorts {
   readonly checksums: Checksums;
   readonly clock: Clock;
   readonly random: Random;
+  /** Of what is sealed; default: node:crypto. */
+  readonly cipher?: FrameCipher | undefined;
   readonly log: Log;
 }
 
@@ -120,6 +124,7 @@ export class Replicator {
   readonly #wake: Wake;
   readonly #segmentBlocks: number;
   readonly #slots: number;
+  readonly #buffers: SealedBuffers;
   #state: ReplicationState;
   #durable: DurableState;
   #collector: GroupCollector;
@@ -147,6 +152,7 @@ export class Replicator {
     this.#segmentBlocks = Math.max(1, Math.floor(Math.min(config.segmentBytes, limits.segmentBytesMax) / BLOCK_BYTES));
     const sealedMax = Math.floor(SEALED_BYTES_MAX / (this.#segmentBlocks * BLOCK_BYTES));
     this.#slots = Math.max(1, Math.min(limits.uploadsInflightMax, sealedMax));
+    this.#buffers = new SealedBuffers({ checksums: options.checksums, freeMax: this.#slots });
     this.#status = new ReplicatorStatus({
       clock,
       counters,
@@ -434,6 +440,7 @@ export class Replicator {
       checksums: this.#options.checksums,
       sealer: remote.sealer,
       segmentBlocks: this.#segmentBlocks,
+      buffers: this.#buffers,
       pipeline,
       read: (from, blocksMax) => this.#rounds.read(round, from, blocksMax),
       check: () => this.#incarnation.check(),
@@ -586,6 +593,7 @@ export class Replicator {
         fencing,
         sent,
         slots: this.#slots,
+        buffers: this.#buffers,
         from,
         committed: (group) => {
           this.#committed(group);
@@ -598,6 +606,7 @@ export class Replicator {
         checksums,
         sealer,
         segmentBlocks: this.#segmentBlocks,
+        buffers: this.#buffers,
         image: this.#image,
         log,
       }),

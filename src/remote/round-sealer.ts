@@ -9,7 +9,8 @@ import type { Checksums } from '../ports/checksum.js';
 import type { RoundPiece } from '../ports/replication.js';
 import type { GroupFrame, KeyedSegment } from './group-sealer.js';
 import type { ObjectSealer } from './seal.js';
-import type { SegmentRole } from './segment-index.js';
+import type { SealedBuffers } from './sealed-buffers.js';
+import type { SegmentFacts, SegmentRole } from './segment-index.js';
 import { SegmentWriter } from './segment-writer.js';
 
 /** Blocks that are asked for at once: the image is not written to meanwhile. */
@@ -21,6 +22,8 @@ export interface RoundSealerOptions {
   readonly sealer: ObjectSealer;
   /** Payload blocks of one segment. */
   readonly segmentBlocks: number;
+  /** Of the sealed segments. */
+  readonly buffers: SealedBuffers;
   /** The next blocks from one on, at most so many; undefined: the round was given up. */
   readonly read: (from: BlockNumber, blocksMax: number) => Promise<RoundPiece | undefined>;
 }
@@ -72,7 +75,8 @@ export class RoundSealer {
   }
 
   #seal(role: SegmentRole, { first: key, facts, previousLink, committed, takeover }: GroupFrame): KeyedSegment {
-    const sealed = this.#writer.seal(this.#options.sealer, key, {
+    const { sealer, buffers } = this.#options;
+    const all: SegmentFacts = {
       ...facts,
       role,
       groupId: key.number,
@@ -82,8 +86,8 @@ export class RoundSealer {
       committed: committed(),
       ...(role === 'data' ? {} : { round: this.#options.round }),
       ...(takeover === undefined ? {} : { takeover }),
-    });
-    return { ...sealed, key };
+    };
+    return { ...this.#writer.seal(sealer, key, all, { buffers }), key };
   }
 }
 

@@ -12,14 +12,16 @@
  * that was cloned with its random state does not use one key for two contents; nothing is returned before its tag was
  * checked. Retrying a PUT sends the same SealedObject.bytes: an object name is never sealed twice.
  */
-import { createCipheriv, createDecipheriv, createHash, createHmac, hkdfSync } from 'node:crypto';
+import { createDecipheriv, createHash, createHmac, hkdfSync } from 'node:crypto';
 import { assert } from '../base/assert.js';
 import { uuidBytes as plainUuidBytes } from '../base/uuid.js';
 import { ByteWriter, equalBytes } from '../base/bytes.js';
 import { GatewayError } from '../base/errors.js';
-import { roundUp } from '../base/units.js';
+import { BLOCK_BYTES, roundUp } from '../base/units.js';
+import type { FrameCipher } from '../ports/frame-cipher.js';
 import type { Random } from '../ports/random.js';
 import { isUuid, ObjectNames } from './name.js';
+import { plainFrameCipher } from './plain-frame-cipher.js';
 import {
   decodeHeader,
   encodeHeader,
@@ -36,8 +38,8 @@ import {
   TAG_BYTES,
 } from './seal-header.js';
 import type { ClearHeader, ObjectKind } from './seal-header.js';
+import type { SealedBuffers } from './sealed-buffers.js';
 
-const CIPHER_PIECE_BYTES = 32 * 1024;
 export const KEY_BYTES = 32;
 export const LINK_BYTES = 32;
 /** Plain indexes are padded with zeros to a multiple of this, so that lengths tell less. */
@@ -60,6 +62,14 @@ export interface SealedObject {
   readonly link: Uint8Array;
 }
 
+/** How a body is brought into an object. */
+export interface SealOptions {
+  /** The body is these blocks of the given bytes, in this order, instead of all of them. */
+  readonly blocks?: Uint32Array;
+  /** Where the object's memory is from; default: memory of its own. */
+  readonly buffers?: SealedBuffers;
+}
+
 /** An object's index, authenticated, and how to open its frames. */
 export interface OpenedObject {
   readonly header: ClearHeader;
@@ -75,35 +85,54 @@ export class ObjectSealer {
   readonly #key: Uint8Array;
   readonly #uuid: Uint8Array;
   readonly #random: Random;
+  readonly #cipher: FrameCipher;
 
-  constructor(options: { readonly key: Uint8Array; readonly uuid: string; readonly random: Random }) {
+  constructor(options: {
+    readonly key: Uint8Array;
+    readonly uuid: string;
+    readonly random: Random;
+    readonly cipher?: FrameCipher | undefined;
+  }) {
     assert(options.key.length === KEY_BYTES, 'a key has 32 bytes');
     this.names = new ObjectNames(options.uuid);
     this.keyId = keyIdOf(options.key);
     this.#key = options.key;
     this.#uuid = uuidBytes(options.uuid);
     this.#random = options.random;
+    this.#cipher = options.cipher ?? plainFrameCipher;
   }
 
   /** Seals an index of any content (it is padded with zeros) and a body, which is cut into frames. */
-  seal(identity: ObjectIdentity, index: Uint8Array, body: Uint8Array = new Uint8Array(0)): SealedObject {
+  seal(
+    identity: ObjectIdentity,
+    index: Uint8Array,
+    body: Uint8Array = new Uint8Array(0),
+    { blocks, buffers }: SealOptions = {},
+  ): SealedObject {
+    const bodyBytes = blocks === undefined ? body.length : blocks.length * BLOCK_BYTES;
     const paddedBytes = roundUp(index.length, INDEX_STEP_BYTES);
-    const objectBytes = sealedObjectBytes(paddedBytes, body.length);
+    const objectBytes = sealedObjectBytes(paddedBytes, bodyBytes);
     const indexSealedBytes = paddedBytes + TAG_BYTES;
     assert(indexSealedBytes <= INDEX_SEALED_BYTES_MAX && objectBytes <= OBJECT_BYTES_MAX, 'an object is too large');
     const padded = new Uint8Array(paddedBytes);
     padded.set(index);
     const salt = createHmac('sha256', this.#key).update(this.#random.bytes(SALT_RANDOM_BYTES)).update(padded).digest();
     const header: ClearHeader = { kind: identity.kind, indexSealedBytes, objectBytes, keyId: this.keyId, salt };
-    const bytes = Buffer.allocUnsafeSlow(objectBytes);
+    const bytes = buffers?.take(objectBytes) ?? Buffer.allocUnsafeSlow(objectBytes);
     bytes.set(encodeHeader(header));
-    const cipher = new FrameCipher(this.#objectKey(header), this.#uuid, identity, header);
+    const frames = new FrameKey(this.#objectKey(header), this.#uuid, identity, header);
     const bodyStart = HEADER_BYTES + indexSealedBytes;
-    cipher.seal(0, body.length === 0, padded, bytes, HEADER_BYTES);
-    let at = bodyStart;
-    for (let start = 0, frame = 1; start < body.length; start += FRAME_PLAIN_BYTES, frame++) {
-      const end = Math.min(start + FRAME_PLAIN_BYTES, body.length);
-      at += cipher.seal(frame, end === body.length, body.subarray(start, end), bytes, at);
+    let at = HEADER_BYTES;
+    const seal = (frame: number, last: boolean, plain: Uint8Array, numbers: Uint32Array | undefined): void => {
+      const { key, nonce, associated } = frames.bind(frame, last);
+      this.#cipher.sealFrame(key, nonce, associated, plain, numbers, bytes, at);
+      at += (numbers === undefined ? plain.length : numbers.length * BLOCK_BYTES) + TAG_BYTES;
+    };
+    seal(0, bodyBytes === 0, padded, undefined);
+    for (let start = 0, frame = 1; start < bodyBytes; start += FRAME_PLAIN_BYTES, frame++) {
+      const end = Math.min(start + FRAME_PLAIN_BYTES, bodyBytes);
+      if (blocks === undefined) seal(frame, end === bodyBytes, body.subarray(start, end), undefined);
+      else seal(frame, end === bodyBytes, body, blocks.subarray(start / BLOCK_BYTES, end / BLOCK_BYTES));
     }
     assert(at === objectBytes, 'a sealed object has the length that its header says');
     return { bytes, header, link: linkOf(bytes.subarray(0, bodyStart)) };
@@ -158,7 +187,7 @@ export class ObjectSealer {
   }
 
   #opener(identity: ObjectIdentity, header: ClearHeader): FrameOpener {
-    return new FrameOpener(new FrameCipher(this.#objectKey(header), this.#uuid, identity, header), header);
+    return new FrameOpener(new FrameKey(this.#objectKey(header), this.#uuid, identity, header), header);
   }
 
   #objectKey(header: ClearHeader): Uint8Array {
@@ -174,11 +203,11 @@ export class ObjectSealer {
 /** Opens single data frames of one object; frames count from 0. */
 export class FrameOpener {
   readonly count: number;
-  readonly #cipher: FrameCipher;
+  readonly #key: FrameKey;
   readonly #header: ClearHeader;
 
-  constructor(cipher: FrameCipher, header: ClearHeader) {
-    this.#cipher = cipher;
+  constructor(key: FrameKey, header: ClearHeader) {
+    this.#key = key;
     this.#header = header;
     this.count = frameCountOf(header);
   }
@@ -191,18 +220,18 @@ export class FrameOpener {
 
   /** The plain bytes of a frame; object-damaged unless `sealed` is exactly that frame. */
   open(frame: number, sealed: Uint8Array): Uint8Array {
-    if (frame < 0 || frame >= this.count) return this.#cipher.damaged(`it has no frame ${frame}`);
-    if (sealed.length !== this.range(frame).lengthBytes) return this.#cipher.damaged(`frame ${frame} is truncated`);
-    return this.#cipher.open(frame + 1, frame === this.count - 1, sealed);
+    if (frame < 0 || frame >= this.count) return this.#key.damaged(`it has no frame ${frame}`);
+    if (sealed.length !== this.range(frame).lengthBytes) return this.#key.damaged(`frame ${frame} is truncated`);
+    return this.#key.open(frame + 1, frame === this.count - 1, sealed);
   }
 
   openIndex(sealed: Uint8Array): Uint8Array {
-    return this.#cipher.open(0, this.count === 0, sealed);
+    return this.#key.open(0, this.count === 0, sealed);
   }
 }
 
 /** One object's key with everything that its frames are bound to. */
-class FrameCipher {
+class FrameKey {
   readonly #key: Uint8Array;
   readonly #identity: ObjectIdentity;
   readonly #associated: Buffer;
@@ -223,25 +252,18 @@ class FrameCipher {
     this.#associated = Buffer.from(writer.finish());
   }
 
-  /** Writes ciphertext and tag to target at targetStart; returns their length. */
-  seal(frame: number, last: boolean, plain: Uint8Array, target: Uint8Array, targetStart: number): number {
-    this.#bind(frame, last);
-    const cipher = createCipheriv('aes-256-gcm', this.#key, this.#nonce, { authTagLength: TAG_BYTES });
-    cipher.setAAD(this.#associated);
-    // Each piece gets memory of its own from Node: small ones come from the heap's warm pages, while a whole frame would
-    // be mapped, faulted in page by page and unmapped again, at three times the cost of the encryption itself.
-    for (let at = 0; at < plain.length; at += CIPHER_PIECE_BYTES) {
-      target.set(cipher.update(plain.subarray(at, at + CIPHER_PIECE_BYTES)), targetStart + at);
-    }
-    cipher.final();
-    target.set(cipher.getAuthTag(), targetStart + plain.length);
-    return plain.length + TAG_BYTES;
+  /** For one frame, until the next call. */
+  bind(frame: number, last: boolean): { key: Uint8Array; nonce: Uint8Array; associated: Uint8Array } {
+    this.#nonce.writeUInt32LE(frame, 0);
+    this.#associated.writeUInt8(last ? 1 : 0, 17);
+    this.#associated.writeUInt32LE(frame, 38);
+    return { key: this.#key, nonce: this.#nonce, associated: this.#associated };
   }
 
   open(frame: number, last: boolean, sealed: Uint8Array): Uint8Array {
-    this.#bind(frame, last);
-    const decipher = createDecipheriv('aes-256-gcm', this.#key, this.#nonce, { authTagLength: TAG_BYTES });
-    decipher.setAAD(this.#associated);
+    const { key, nonce, associated } = this.bind(frame, last);
+    const decipher = createDecipheriv('aes-256-gcm', key, nonce, { authTagLength: TAG_BYTES });
+    decipher.setAAD(associated);
     decipher.setAuthTag(sealed.subarray(sealed.length - TAG_BYTES));
     const plain = decipher.update(sealed.subarray(0, sealed.length - TAG_BYTES));
     try {
@@ -254,12 +276,6 @@ class FrameCipher {
 
   damaged(reason: string): never {
     damaged(this.#identity, reason);
-  }
-
-  #bind(frame: number, last: boolean): void {
-    this.#nonce.writeUInt32LE(frame, 0);
-    this.#associated.writeUInt8(last ? 1 : 0, 17);
-    this.#associated.writeUInt32LE(frame, 38);
   }
 }
 

@@ -12,6 +12,7 @@ import type { BlockNumber } from '../base/units.js';
 import type { SegmentKey } from './name.js';
 import { FRAME_PLAIN_BYTES, FRAME_SEALED_BYTES, TAG_BYTES } from './seal-header.js';
 import type { ObjectIdentity, ObjectSealer, SealedObject } from './seal.js';
+import type { SealedBuffers } from './sealed-buffers.js';
 import type { SegmentEvent } from './segment-event.js';
 import { encodeSegmentIndex, EXTENT_BLOCKS_MAX } from './segment-index.js';
 import type { SegmentFacts, SegmentIndex } from './segment-index.js';
@@ -26,8 +27,16 @@ export interface SealedSegment extends SealedObject {
   readonly index: SegmentIndex;
 }
 
+export interface SegmentSealOptions {
+  readonly moves?: SegmentMoves;
+  /** Payload block k stands at payload[4096 blocks[k]…] instead. */
+  readonly blocks?: Uint32Array;
+  /** Where the object's memory is from. */
+  readonly buffers?: SealedBuffers;
+}
+
 export class SegmentWriter {
-  /** Payload block k stands at payload[4096 k…]. */
+  /** Payload block k stands at payload[4096 k…] (but see SegmentSealOptions). */
   readonly payload: Uint8Array;
   /** Block sums (ports/checksum.ts) of the payload blocks. */
   readonly sums: Uint32Array;
@@ -162,11 +171,16 @@ export class SegmentWriter {
   }
 
   /** The object for `key`. Once per key: a retry stores the same bytes again. */
-  seal(sealer: ObjectSealer, key: SegmentKey, facts: SegmentFacts, moves?: SegmentMoves): SealedSegment {
+  seal(sealer: ObjectSealer, key: SegmentKey, facts: SegmentFacts, options: SegmentSealOptions = {}): SealedSegment {
+    const { moves, blocks, buffers } = options;
     const index = this.index(facts, moves);
     const identity = segmentIdentity(sealer, key);
-    const body = this.payload.subarray(0, this.#payloadBlocks * BLOCK_BYTES);
-    const sealed = sealer.seal(identity, encodeSegmentIndex(index), body);
+    const plain = encodeSegmentIndex(index);
+    const from = buffers === undefined ? {} : { buffers };
+    const sealed =
+      blocks === undefined
+        ? sealer.seal(identity, plain, this.payload.subarray(0, this.#payloadBlocks * BLOCK_BYTES), from)
+        : sealer.seal(identity, plain, this.payload, { ...from, blocks: blocks.subarray(0, this.#payloadBlocks) });
     return { ...sealed, name: identity.name, index };
   }
 

@@ -14,6 +14,7 @@ import type { SegmentKey } from './name.js';
 import type { Incarnation } from './replicator-incarnation.js';
 import type { StoreRetry } from './replicator-retry.js';
 import type { ObjectSealer } from './seal.js';
+import type { SealedBuffers } from './sealed-buffers.js';
 import type { ChainPoint } from './segment-point.js';
 import type { SentGroups } from './sent-groups.js';
 import { readSegmentHead } from './segment-reader.js';
@@ -42,6 +43,8 @@ export interface PipelineOptions {
   readonly incarnation: Incarnation;
   readonly fencing: Fencing;
   readonly slots: number;
+  /** Of the segments that are sent; a segment may have memory of its own. */
+  readonly buffers: SealedBuffers;
   /** Notes a group before it may be complete in the bucket. */
   readonly sent: SentGroups;
   /** Where this epoch continues from. */
@@ -128,12 +131,18 @@ export class UploadPipeline {
   }
 
   async #upload(segment: KeyedSegment): Promise<void> {
-    const { store, sealer, retry, fencing, sent } = this.#options;
+    const { store, sealer, retry, fencing, sent, buffers } = this.#options;
     if (segment.index.groupEnd) await sent.add({ ...segment.key, link: segment.link });
-    const put = await retry.run(`upload ${segment.name}`, (request) =>
-      putOnce(store, fencing, segment.name, segment, request),
-    );
-    if (put.outcome === 'mine') return;
+    let attempts = 0;
+    const put = await retry.run(`upload ${segment.name}`, (request) => {
+      attempts++;
+      return putOnce(store, fencing, segment.name, segment, request);
+    });
+    if (put.outcome === 'mine') {
+      // A request that was given up may still be reading the bytes, and so may one that was refused before its end.
+      if (attempts === 1 && put.stored === true) buffers.giveBack(segment.bytes);
+      return;
+    }
     // Believed only after its authentication.
     const head = await retry.run('read a conflicting object', (request) =>
       readSegmentHead(store, sealer, segment.key, request),

@@ -10,7 +10,8 @@ import type { ClearHeader, ObjectKind } from './seal-header.js';
 import type { Fence } from './segment-fence.js';
 
 export type PutOutcome =
-  | { readonly outcome: 'mine' }
+  /** `stored`: by this very request, which is over. */
+  | { readonly outcome: 'mine'; readonly stored?: true }
   /** Another object is there; `kind` is what its clear header claims. */
   | { readonly outcome: 'other'; readonly kind: ObjectKind };
 

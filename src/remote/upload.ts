@@ -18,7 +18,7 @@ export async function putOnce(
   request: StoreRequest,
 ): Promise<PutOutcome> {
   const answer = await store.put(name, object.bytes, { ...request, ifAbsent: fencing === 'conditional' });
-  return answer === 'stored' ? { outcome: 'mine' } : recognise(store, name, object, request);
+  return answer === 'stored' ? { outcome: 'mine', stored: true } : recognise(store, name, object, request);
 }
 
 /** Whose object lies at `name`, where there is one. */

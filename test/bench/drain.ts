@@ -1,7 +1,7 @@
 /**
  * `npm run bench:drain`: how fast a backlog goes into a directory store, and what that costs the clients.
  *
- *   npm run bench:drain -- [--rounds 3] [--mebibytes 1024] [--seconds 3] [--dir DIR]
+ *   npm run bench:drain -- [--only sequential,random,write,read] [--rounds 3] [--mebibytes 1024] [--seconds 3] [--dir DIR]
  *
  * Rate: a backlog is written while the upload is held at 64 kB/s, and everything else has come to rest; then the limit is
  * lifted through the API. The rate is the backlog over the processor time that the whole process used until it was drained
@@ -23,12 +23,14 @@ import { measureNbd, type Job } from './job.js';
 
 const { values } = parseArgs({
   options: {
+    only: { type: 'string', default: 'sequential,random,write,read' },
     rounds: { type: 'string', default: '3' },
     mebibytes: { type: 'string', default: '1024' },
     seconds: { type: 'string', default: '3' },
     dir: { type: 'string', default: '/var/tmp/keepgate-bench-drain' },
   },
 });
+const wanted = new Set(values.only.split(','));
 const rounds = Number(values.rounds);
 const backlogMiB = Number(values.mebibytes);
 const seconds = Number(values.seconds);
@@ -176,10 +178,10 @@ async function main(): Promise<void> {
     volumes: [{ name: volume, size: `${backlogMiB}MiB`, buffer: { size: '8GiB' } }],
   });
   try {
-    await drainRate(gateway, source, 'sequential');
-    await drainRate(gateway, source, 'random');
-    await latency(gateway, source, writing);
-    await latency(gateway, source, reading);
+    if (wanted.has('sequential')) await drainRate(gateway, source, 'sequential');
+    if (wanted.has('random')) await drainRate(gateway, source, 'random');
+    if (wanted.has('write')) await latency(gateway, source, writing);
+    if (wanted.has('read')) await latency(gateway, source, reading);
   } finally {
     await gateway.dispose();
     await rm(values.dir, { recursive: true, force: true });

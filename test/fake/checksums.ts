@@ -84,6 +84,16 @@ export const plainChecksums: Checksums = {
     }
     return -1;
   },
+  checkLogBlocks(bytes, blocks, lsns, sums, states) {
+    let unsound = 0;
+    for (let i = 0; i < blocks.length; i++) {
+      const sound = this.verifyLogBlocks(bytes, 4096 * i, 1, blocks[i]!, lsns[i]!, sums, i) < 0;
+      if (sound) this.logToBlockSums(sums, i, 1, blocks[i]!, lsns[i]!);
+      else unsound++;
+      states[i] = sound ? Number(this.isZero(bytes, 4096 * i, 4096 * (i + 1))) : 2;
+    }
+    return unsound;
+  },
   isZero: (bytes, start, end) => bytes.subarray(start, end).every((byte) => byte === 0),
   alignedBuffer: (lengthBytes) => new Uint8Array(lengthBytes),
 };

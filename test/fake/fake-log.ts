@@ -122,6 +122,13 @@ export class FakeLog implements LogSource {
     return Promise.resolve();
   }
 
+  async readRuns(file: number, target: Uint8Array, runs: Float64Array, runCount: number): Promise<void> {
+    for (let run = 0; run < runCount; run++) {
+      const [start = 0, lengthBytes = 0, position = 0] = runs.subarray(3 * run, 3 * run + 3);
+      await this.readPayload(file, position, lengthBytes / BLOCK, target, start);
+    }
+  }
+
   close(): Promise<void> {
     return Promise.resolve();
   }

@@ -107,6 +107,16 @@ export class MemoryDisk implements Disk {
         }
       },
       read: (target, start, length, position) => later('read', () => get(target, start, length, position)),
+      readScattered: (target, runs, count) =>
+        later('read', () => {
+          let done = 0;
+          for (let k = 0; k < count; k++) {
+            const [start = 0, length = 0, position = 0] = runs.subarray(3 * k, 3 * k + 3);
+            if (get(target, start, length, position) < length) return done;
+            done += length;
+          }
+          return done;
+        }),
       writeNow: (parts, position) => act('write', () => put(parts, position)),
       write: (parts, position) => later('write', () => put(parts, position)),
       writeScattered: (source, runs, count) =>

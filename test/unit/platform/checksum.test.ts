@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { after, describe, it } from 'node:test';
 import { loadAddon } from '../../../src/platform/addon.js';
 import { nativeChecksums } from '../../../src/platform/checksum.js';
+import { plainChecksums } from '../../fake/checksums.js';
 
 const addon = loadAddon();
 const checksums = nativeChecksums();
@@ -125,6 +126,32 @@ describe('sums of blocks', () => {
     assert.equal(checksums.verifyBlocks(bytes, 0, 3, first, sums, 0), 1);
   });
 
+  it('are checked for many records at once, each by its own LSN', () => {
+    eachKernel(() => {
+      const bytes = Buffer.concat([blocks, new Uint8Array(BLOCK), blocks.subarray(0, BLOCK)]);
+      const numbers = Float64Array.of(first, 5, 0, 7, 8);
+      const lsns = Float64Array.of(lsn, 3, 1, 9, 10);
+      const plain = new Uint32Array(5);
+      checksums.sumBlocks(bytes, 0, 5, plain, 0);
+      const sums = plain.slice();
+      for (let at = 0; at < 5; at++) checksums.toLogSums(sums, at, 1, numbers[at]!, lsns[at]!);
+      const logSums = sums.slice();
+      bytes[BLOCK + 77]! ^= 1;
+      // As of a record before.
+      lsns[4] = 9;
+      for (const [name, port] of Object.entries({ checksums, plainChecksums })) {
+        const found = logSums.slice();
+        const states = new Uint8Array(5).fill(9);
+        assert.equal(port.checkLogBlocks(bytes, numbers, lsns, found, states), 2, name);
+        assert.deepEqual([...states], [0, 2, 0, 1, 2], name);
+        const expected = plain.slice();
+        for (let at = 0; at < 5; at++) checksums.toBlockSums(expected, at, 1, numbers[at]!);
+        for (const at of [1, 4]) expected[at] = logSums[at]!;
+        assert.deepEqual(found, expected, name);
+      }
+    });
+  });
+
   it('are continued from piece to piece while copying', () => {
     eachKernel(() => {
       for (const piece of [1, 1000, 4096, 12288]) {
@@ -182,6 +209,35 @@ describe('the bounds at the binding', () => {
     assert.throws(() => checksums.copyAndSum(bytes, 0, 4097, target, 0, sums.subarray(0, 1)), range);
     assert.throws(() => checksums.copyAndSum(bytes, 0, 100, bytes, 99, sums), range);
     checksums.copyAndSum(bytes, 0, 100, bytes, 100, sums);
+  });
+
+  it('hold for columns', () => {
+    const [numbers, states] = [new Float64Array(2), new Uint8Array(2)];
+    const check = (...change: [number, unknown][]): number => {
+      const all: unknown[] = [bytes, numbers, numbers, sums, states];
+      for (const [index, value] of change) all[index] = value;
+      return checksums.checkLogBlocks(...(all as Parameters<typeof checksums.checkLogBlocks>));
+    };
+    assert.throws(() => check([0, bytes.subarray(1)]), range);
+    assert.throws(() => check([1, new Float64Array(3)]), range);
+    assert.throws(() => check([2, new Float64Array(1)]), range);
+    assert.throws(() => check([3, sums.subarray(1)]), range);
+    assert.throws(() => check([4, states.subarray(1)]), range);
+    for (const bad of [-1, 0.5, NaN, Infinity, 2 ** 53]) {
+      assert.throws(() => check([1, Float64Array.of(0, bad)]), range);
+      assert.throws(() => check([2, Float64Array.of(bad, 0)]), range);
+    }
+    for (const index of [0, 1, 2, 3, 4]) assert.throws(() => check([index, [0, 0]]), type);
+    assert.equal(
+      check(
+        [0, new Uint8Array(0)],
+        [1, numbers.subarray(2)],
+        [2, numbers.subarray(2)],
+        [3, sums.subarray(2)],
+        [4, states.subarray(2)],
+      ),
+      0,
+    );
   });
 
   it('hold for the kinds of arguments', () => {

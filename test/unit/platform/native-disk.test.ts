@@ -76,6 +76,51 @@ describe('files', () => {
       await assert.rejects(file.writeScattered(source, new Float64Array([0, 1.5, 0]), 1), RangeError);
     }));
 
+  it('fill many places in one go, whatever lies between', () =>
+    withFile('scattered', async (file) => {
+      const bytes = new Uint8Array(400_000).map((_, index) => (index * 31 + (index >> 12)) & 0xff);
+      file.writeNow([bytes], 0);
+      // Together in file and memory, together in the file alone, small gaps, a large one, backwards, twice, empty.
+      const runs: readonly (readonly [start: number, lengthBytes: number, position: number])[] = [
+        [0, 100, 50],
+        [100, 200, 150],
+        [1000, 50, 350],
+        [500, 70, 500],
+        [600, 10, 20_000],
+        [700, 20, 390_000],
+        [800, 30, 10],
+        [900, 40, 10],
+        [950, 0, 5000],
+      ];
+      const target = new Uint8Array(1100).fill(0xee);
+      const expected = target.slice();
+      for (const [start, lengthBytes, position] of runs)
+        expected.set(bytes.subarray(position, position + lengthBytes), start);
+      const wanted = runs.reduce((sum, [, lengthBytes]) => sum + lengthBytes, 0);
+      assert.equal(await file.readScattered(target, Float64Array.from(runs.flat()), runs.length), wanted);
+      assert.deepEqual(target, expected);
+      assert.equal(await file.readScattered(target, new Float64Array(0), 0), 0);
+      // More places than one system call takes.
+      const many = Array.from({ length: 5000 }, (_, run) => [4999 - run, 1, run * 64]);
+      const one = new Uint8Array(5000);
+      assert.equal(await file.readScattered(one, Float64Array.from(many.flat()), many.length), 5000);
+      assert.ok(one.every((byte, index) => byte === bytes[(4999 - index) * 64]));
+    }));
+
+  it('say how many of many places they could fill', () =>
+    withFile('short', async (file) => {
+      file.writeNow([new Uint8Array(10_000).fill(1)], 0);
+      const target = new Uint8Array(4096);
+      const read = (...runs: number[]): Promise<number> =>
+        file.readScattered(target, Float64Array.from(runs), runs.length / 3);
+      assert.ok((await read(0, 100, 0, 100, 100, 9950)) < 200);
+      assert.equal(await read(0, 100, 9901), 0);
+      assert.equal(await read(0, 100, 20_000), 0);
+      await assert.rejects(read(4000, 100, 0), RangeError);
+      await assert.rejects(read(0, 100, -1), RangeError);
+      await assert.rejects(file.readScattered(target, new Float64Array(3), 2), RangeError);
+    }));
+
   it('know their holes', () =>
     withFile('holes', async (file) => {
       await file.truncate(1 << 20);

@@ -218,7 +218,7 @@ class MapRig {
       previousLink: this.point.link,
       committed: { epoch: this.point.epoch, number: this.point.number },
     };
-    const sealed = writer.seal(this.sealer, key, facts, moves);
+    const sealed = writer.seal(this.sealer, key, facts, moves === undefined ? {} : { moves });
     await this.store.put(sealed.name, sealed.bytes, { ifAbsent: true });
     this.point = { ...key, link: sealed.link, lsn, wallMs: 5 };
     const cursor = { file: 1, offset: 0, lsn: lsn + 1, chain: 0, epoch: '0' };

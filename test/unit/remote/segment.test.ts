@@ -126,7 +126,7 @@ describe('segment index', () => {
       const writer = new SegmentWriter({ payloadBlocksMax: 128 });
       for (const address of addresses) addBlocks(writer, address, 1);
       const role = moves === undefined ? 'data' : 'compaction';
-      return writer.seal(testSealer(), key, { ...facts, role }, moves).bytes.length;
+      return writer.seal(testSealer(), key, { ...facts, role }, moves === undefined ? {} : { moves }).bytes.length;
     };
     const numbers = Array.from({ length: 128 }, (_, at) => at);
     const spread = numbers.map((at) => at * 1000);
