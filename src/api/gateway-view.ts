@@ -45,14 +45,18 @@ export interface SessionReport {
 
 export interface SnapshotReport {
   readonly name: string;
-  /** Its place in the order of writes. */
+  /** Its place in the order of writes, and when that was; of a pending one that is late: of its call. */
   readonly lsn: number;
   readonly timeMs: number;
   /** pending: durable here, and not yet in the bucket with all that a restore needs. */
   readonly state: 'pending' | 'complete';
+  /** It could not be that of its call, and is the first recovery point behind that. */
+  readonly late: boolean;
   readonly sizeBytes: number;
   /** Of the blocks that do not read as zero; undefined while it is pending. */
   readonly referencedBytes: number | undefined;
+  /** What goes from the bucket when it alone is deleted: objects that nothing else needs. undefined: not known. */
+  readonly exclusiveBytes: number | undefined;
 }
 
 export interface GatewayView {

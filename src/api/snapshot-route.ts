@@ -5,7 +5,7 @@ import type { GatewayView, SnapshotReport } from './gateway-view.js';
 
 const snapshotSchema = {
   type: 'object',
-  required: ['name', 'lsn', 'time', 'state', 'sizeBytes', 'referencedBytes'],
+  required: ['name', 'lsn', 'time', 'state', 'late', 'sizeBytes', 'referencedBytes', 'exclusiveBytes'],
   properties: {
     name: { type: 'string' },
     lsn: { type: 'number' },
@@ -15,8 +15,16 @@ const snapshotSchema = {
       enum: ['pending', 'complete'],
       description: 'pending: durable in the gateway, and not yet in the bucket with all that a restore needs',
     },
+    late: {
+      type: 'boolean',
+      description: 'the buffer was too small to take it at its call: it is the first recovery point behind that',
+    },
     sizeBytes: { type: 'number', description: 'of the volume then' },
     referencedBytes: { type: ['number', 'null'], description: 'of the blocks that do not read as zero' },
+    exclusiveBytes: {
+      type: ['number', 'null'],
+      description: 'what goes from the bucket when it alone is deleted: objects that nothing else needs',
+    },
   },
 };
 
@@ -84,6 +92,7 @@ export function addSnapshotRoutes(app: FastifyInstance, gateway: GatewayView): v
   );
 }
 
-function reportSnapshot({ timeMs, referencedBytes, ...snapshot }: SnapshotReport) {
-  return { ...snapshot, time: new Date(timeMs).toISOString(), referencedBytes: referencedBytes ?? null };
+function reportSnapshot({ timeMs, referencedBytes, exclusiveBytes, ...snapshot }: SnapshotReport) {
+  const sizes = { referencedBytes: referencedBytes ?? null, exclusiveBytes: exclusiveBytes ?? null };
+  return { ...snapshot, time: new Date(timeMs).toISOString(), ...sizes };
 }

@@ -21,6 +21,10 @@ export const limits = {
   sumsCacheBytesMax: 64 * MIB,
   healMsMax: 10_000,
   roundZeroRangesMax: 8192,
+  /** Taken or deleted, and not in the bucket yet; all of them fit into one segment. */
+  snapshotsPendingMax: 1024,
+  /** Of one volume; each stands in every checkpoint. */
+  snapshotsMax: 10_000,
   /** How long a read of a block that is only in the bucket waits for it. */
   remoteReadMsMax: 25_000,
   readAheadBytesMax: 4 * MIB,

@@ -53,6 +53,7 @@ volumes:
     #replicate: { enabled: true, interval: 10s, segmentSize: 8MiB }
     #whenFenced: readOnly           # continue: go on serving writes when another gateway took the remote volume
     #receipts: { exportTo: /mnt/elsewhere/disk0.receipt, every: 1h }   # or https://…: shows a bucket that was rolled back
+    #snapshots: { every: 24h, keep: 30 }   # automatic ones; default: none
     #scrub: { every: 30d, remote: false }   # remote: true downloads all of the bucket each time
 `;
 }

@@ -12,8 +12,10 @@ interface SnapshotAnswer {
   readonly lsn: number;
   readonly time: string;
   readonly state: string;
+  readonly late: boolean;
   readonly sizeBytes: number;
   readonly referencedBytes: number | null;
+  readonly exclusiveBytes: number | null;
 }
 
 export interface SnapshotOptions {
@@ -26,7 +28,9 @@ export interface SnapshotOptions {
 export async function createSnapshot(options: SnapshotOptions & { readonly name?: string }): Promise<ExitCode> {
   const { volume, name, client, terminal, json } = options;
   const taken = (await client.post(pathOf(volume), name === undefined ? {} : { name })) as SnapshotAnswer;
-  terminal.print(json ? JSON.stringify(taken) : `${volume}: snapshot ${taken.name} of ${taken.time}`);
+  if (json) terminal.print(JSON.stringify(taken));
+  else if (!taken.late) terminal.print(`${volume}: snapshot ${taken.name} of ${taken.time}`);
+  else terminal.print(`${volume}: snapshot ${taken.name}, of the next recovery point after ${taken.time}`);
   return exitCodes.done;
 }
 
@@ -51,17 +55,18 @@ function pathOf(volume: string): string {
 
 function table(snapshots: readonly SnapshotAnswer[]): string {
   const rows = new Table({
-    head: ['SNAPSHOT', 'TIME', 'STATE', 'SIZE', 'REFERENCED'],
+    head: ['SNAPSHOT', 'TIME', 'STATE', 'SIZE', 'REFERENCED', 'EXCLUSIVE'],
     style: { head: [], border: [], compact: true },
     chars: plain,
   });
-  for (const { name, time, state, sizeBytes, referencedBytes } of snapshots) {
+  for (const { name, time, state, late, sizeBytes, referencedBytes, exclusiveBytes } of snapshots) {
     rows.push([
       name,
       time,
-      state,
+      late ? `${state}, late` : state,
       formatBytes(sizeBytes),
       referencedBytes === null ? '-' : formatBytes(referencedBytes),
+      exclusiveBytes === null ? '-' : formatBytes(exclusiveBytes),
     ]);
   }
   return rows.toString();

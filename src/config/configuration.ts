@@ -39,6 +39,8 @@ export interface VolumeConfiguration {
     /** Also what the bucket holds, which is a download of all of it. */
     readonly remote: boolean;
   };
+  /** undefined: only when they are asked for. */
+  readonly snapshots: { readonly everyMs: number | undefined; readonly keep: number };
   readonly receipts: {
     /** An absolute path, or http(s)://…; undefined: receipts are kept in the volume's directory only. */
     readonly exportTo: string | undefined;

@@ -256,6 +256,7 @@ function volumeOf(volume: Volume, absolute: (path: string) => string): VolumeCon
     whenFenced: volume.whenFenced,
     compaction: volume.compaction,
     scrub: { everyMs: volume.scrub.every, remote: volume.scrub.remote },
+    snapshots: { everyMs: volume.snapshots.every, keep: volume.snapshots.keep },
     receipts: {
       exportTo: exportOf(volume.receipts.exportTo, absolute),
       method: volume.receipts.method,

@@ -60,7 +60,9 @@ function checkVolumes(configuration: Configuration, written: Written, report: Re
       report(`volumes[${index}].name`, `"${volume.name}" is the name of volumes[${before}] too`);
     seen.set(volume.name, index);
   });
-  written.volumes.forEach(({ iscsi }, index) => {
+  written.volumes.forEach(({ iscsi, replicate, snapshots }, index) => {
+    if (snapshots.every !== undefined && !replicate.enabled)
+      report(`volumes[${index}].snapshots.every`, 'needs replicate: { enabled: true }: snapshots lie in the bucket');
     const { user, secretFile, mutualUser, mutualSecretFile } = iscsi.chap;
     const path = `volumes[${index}].iscsi.chap`;
     if ((user === undefined) !== (secretFile === undefined)) report(path, 'needs both user and secretFile');

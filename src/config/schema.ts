@@ -65,6 +65,17 @@ function scrubPeriod(raw: unknown): number | undefined {
   return raw === 'never' || raw === false ? undefined : durationBetween(60_000, 3650 * 86_400_000)(raw);
 }
 
+function snapshotPeriod(raw: unknown): number | undefined {
+  return raw === 'never' || raw === false ? undefined : durationBetween(60_000, 3650 * 86_400_000)(raw);
+}
+
+/** As many as there may be, less some for those that people take. */
+function snapshotsKept(raw: unknown): number {
+  const most = limits.snapshotsMax - 1000;
+  if (typeof raw === 'number' && Number.isInteger(raw) && raw >= 1 && raw <= most) return raw;
+  throw new WrongValue(`${shown(raw)} is no number of snapshots; write a whole number from 1 to ${most}`);
+}
+
 function pathOrUrl(raw: unknown): string {
   if (
     typeof raw === 'string' &&
@@ -127,7 +138,6 @@ function timeZone(raw: unknown): string {
 }
 
 const noTls = 'leave it out, and put TLS in front of the gateway (stunnel, ssh) where the network is not trusted';
-const noSnapshots = 'leave it out and run keepgate snapshot create from a timer';
 
 function notEmpty(raw: unknown): boolean {
   return raw !== null && !(Array.isArray(raw) && raw.length === 0);
@@ -189,8 +199,8 @@ export const volumeSettings = {
   },
   compaction: setting('on', onOrOff),
   snapshots: {
-    every: optional(notYet(noSnapshots)),
-    keep: optional(notYet(noSnapshots)),
+    every: optional(snapshotPeriod),
+    keep: setting(30, snapshotsKept),
   },
 };
 

@@ -159,7 +159,13 @@ export class Reclaimer {
       while (destager.cursor.lsn <= target && !this.stopped) if (!(await this.step(target))) break;
       await this.settle();
       this.held = this.synced;
-      return rounds.begin({ cursor: this.synced, sizeBytes: destager.sizeBytes, wallMs: clock.wallMs() });
+      const { replicatedLsn } = this.replication;
+      return rounds.begin({
+        cursor: this.synced,
+        sizeBytes: destager.sizeBytes,
+        wallMs: clock.wallMs(),
+        replicatedLsn,
+      });
     });
   }
 
@@ -386,7 +392,7 @@ export class Reclaimer {
     const { destager } = this.options;
     const cursor = destager.cursor;
     if (cursor.lsn !== this.synced.lsn || destager.healedUnsynced) await destager.sync();
-    await this.options.rounds.flush();
+    await this.options.rounds.flush(this.replication.replicatedLsn, cursor.lsn);
     this.synced = cursor;
     const fencedNow = this.replication.fenced && !this.recorded.fenced;
     await this.writeSuperblock(false);

@@ -1,12 +1,13 @@
 /**
  * Tracking: what a volume does about the bucket when the log cannot hold all that the bucket lacks (remote.md, "When the
  * buffer is too small for the outage"). The dirty map says which blocks of the image may differ from the newest recovery
- * point; rounds bring them up, each exactly as of one place in the log.
+ * point; rounds bring them up, each exactly as of one place in the log. Snapshots that were taken meanwhile become what the
+ * next round brings up: whatever was acknowledged before them is in it.
  *
  * The reclaimer decides when (between cycles, with superblocks in the right order), the destager tells what it moves, the
  * replicator asks for blocks. A round is not kept over a restart: the dirty map still has all of it.
  */
-import { BLOCK_BYTES, type BlockNumber } from '../base/units.js';
+import { BLOCK_BYTES, type BlockNumber, type Lsn } from '../base/units.js';
 import type { Checksums } from '../ports/checksum.js';
 import type { Disk } from '../ports/disk.js';
 import type { Log } from '../ports/log.js';
@@ -17,6 +18,7 @@ import type { Image } from './image.js';
 import { LogReader } from './log-reader.js';
 import type { Overlay } from './overlay.js';
 import { Round } from './round.js';
+import type { SnapshotRecords } from './snapshot-records.js';
 import { removeSpill } from './spill.js';
 import { LOG_DIRECTORY } from './volume-directory-format.js';
 
@@ -25,6 +27,7 @@ export interface RoundsOptions {
   readonly checksums: Checksums;
   readonly image: Image;
   readonly random: Random;
+  readonly snapshots: SnapshotRecords;
   readonly log: Log;
   readonly logFileBytes: number;
   /** A block of the image cannot be trusted: what goes up says that it is lost. */
@@ -49,6 +52,7 @@ export class Rounds {
   async resume(sizeBytes: number): Promise<void> {
     this.tracking = true;
     await removeSpill(this.options.disk);
+    await this.options.snapshots.load();
     await this.dirty.load(Math.ceil(sizeBytes / BLOCK_BYTES));
   }
 
@@ -76,6 +80,7 @@ export class Rounds {
       await reader.close();
     }
     await this.dirty.flush();
+    await this.options.snapshots.save(from.lsn - 1, to.lsn);
     this.tracking = true;
     this.options.log.info('the buffer is full: what the bucket lacks is tracked, and goes up in rounds');
   }
@@ -105,9 +110,11 @@ export class Rounds {
     }
   }
 
-  /** Makes the dirty map durable, before a superblock lets the log go. */
-  async flush(): Promise<void> {
-    if (this.tracking) await this.dirty.flush();
+  /** Makes durable what a round is made of, before a superblock lets the log go up to `beforeLsn`. */
+  async flush(replicatedLsn: Lsn, beforeLsn: Lsn): Promise<void> {
+    if (!this.tracking) return;
+    await this.dirty.flush();
+    await this.options.snapshots.save(replicatedLsn, beforeLsn);
   }
 
   /** Begins a round of the image as it is now: everything before `cursor`, and nothing else. */
@@ -115,13 +122,15 @@ export class Rounds {
     readonly cursor: LogCursor;
     readonly sizeBytes: number;
     readonly wallMs: number;
+    readonly replicatedLsn: Lsn;
   }): Promise<RoundStart> {
     await this.drop();
-    const { disk, image, checksums, random, onRot, isOwed } = this.options;
+    const { disk, image, checksums, random, snapshots, onRot, isOwed } = this.options;
+    const { cursor, sizeBytes, wallMs, replicatedLsn } = at;
     const unread = this.dirty.freeze().clone();
     const number = newNumber(random);
-    this.round = new Round({ ...at, number, unread, disk, image, checksums, onRot, isOwed });
-    return { ...at, round: number };
+    this.round = new Round({ number, cursor, sizeBytes, unread, disk, image, checksums, onRot, isOwed });
+    return { round: number, cursor, sizeBytes, wallMs, snapshots: snapshots.between(replicatedLsn, cursor.lsn) };
   }
 
   /** Only in a turn of the destager. undefined: the round was given up. */

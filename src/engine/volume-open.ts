@@ -19,13 +19,13 @@ import { holesEnd, openFilledBlocks, readRecordOf } from './hydration-open.js';
 import { Image } from './image.js';
 import { Log } from './log.js';
 import { LogFiles } from './log-files.js';
-import type { SnapshotRecord } from './log-format.js';
 import { LogReader } from './log-reader.js';
 import { Overlay } from './overlay.js';
 import { Reclaimer, type LogFollower } from './reclaimer.js';
 import { recover } from './recovery.js';
 import type { RestoreRecord } from './restore-record.js';
 import { Rounds } from './rounds.js';
+import { SnapshotRecords } from './snapshot-records.js';
 import { Sums } from './sums.js';
 import { SumsRedo } from './sums-redo.js';
 import { SuperblockWriter } from './superblock.js';
@@ -72,8 +72,7 @@ export interface VolumeParts {
   readonly hydration: Hydration | undefined;
   /** When the oldest record that was found and is not replicated was acknowledged, 0: none. */
   readonly oldestPendingMs: number;
-  /** Found in the log. */
-  readonly snapshotRecords: readonly SnapshotRecord[];
+  readonly snapshots: SnapshotRecords;
   /** Filled in by the volume. */
   readonly events: VolumeEvents;
   close(): Promise<void>;
@@ -177,11 +176,13 @@ async function openLocked(
     },
   });
   log.syncs.unsyncedBytesMax = files.capacityBytes / 8;
+  const snapshots = new SnapshotRecords({ disk, checksums, log: options.log, found: recovered.snapshots });
   const rounds = new Rounds({
     disk,
     checksums,
     image,
     random: options.random,
+    snapshots,
     log: options.log,
     logFileBytes: files.fileBytes,
     onRot: (block) => {
@@ -295,7 +296,7 @@ async function openLocked(
     healer,
     hydration,
     oldestPendingMs: recovered.oldestMs,
-    snapshotRecords: recovered.snapshots,
+    snapshots,
     events,
     close,
   };

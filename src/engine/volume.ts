@@ -18,9 +18,9 @@ import { ByteReader } from './byte-reader.js';
 import { BufferPool } from './buffer-pool.js';
 import type { Hydration } from './hydration.js';
 import { JoinedCompletion } from './log.js';
-import type { SnapshotRecord } from './log-format.js';
 import { BlockWrite } from './partial-write.js';
 import { PendingAges } from './pending-ages.js';
+import { SnapshotRecorder } from './snapshot-recorder.js';
 import { openVolumeParts, type VolumeOptions, type VolumeParts } from './volume-open.js';
 import { WriteAdmission } from './write-admission.js';
 import { WriteRefusal } from './write-refusal.js';
@@ -41,6 +41,7 @@ export class Volume implements BlockDevice {
   private readonly ages: PendingAges;
   /** For the replicator of a volume that is tracked. */
   readonly roundSource: RoundSource;
+  readonly snapshots: SnapshotRecorder;
   private readonly writableListeners: (() => void)[] = [];
   private readonly durableListeners: ((state: DurableState) => void)[] = [];
   /** Memory of writes whose payload is arriving or waits to be appended. */
@@ -52,8 +53,6 @@ export class Volume implements BlockDevice {
   private closed = false;
   private fatal: Error | undefined;
   private readonly refusal: WriteRefusal;
-  /** Found in the log, or made since: oldest first. */
-  readonly snapshotRecords: SnapshotRecord[];
   private checksumErrors = 0;
   private healedBlocks = 0;
 
@@ -63,7 +62,6 @@ export class Volume implements BlockDevice {
     this.name = options.name;
     this.uuid = parts.identity.uuid;
     this.writeProtected = options.readOnly;
-    this.snapshotRecords = [...parts.snapshotRecords];
     this.pool = new BufferPool(options.checksums);
     const { reclaimer, rounds, destager } = parts;
     this.roundSource = {
@@ -71,6 +69,14 @@ export class Volume implements BlockDevice {
       read: (round, from, blocksMax) => destager.alone(() => rounds.read(round, from, blocksMax)),
       end: (round) => reclaimer.endRound(round),
     };
+    this.snapshots = new SnapshotRecorder({
+      volume: this.name,
+      parts,
+      clock: options.clock,
+      isClosed: () => this.closed || this.fatal !== undefined,
+      commit: () => this.commit(),
+      flush: () => this.forceFlush(),
+    });
     this.ages = new PendingAges(parts.oldestPendingMs, parts.log.appendedLsn);
     const onRot = (block: BlockNumber): void =>
       this.noteRot(`block ${block} of volume ${this.name} cannot be trusted: its checksum does not match`, block);
@@ -416,24 +422,6 @@ export class Volume implements BlockDevice {
     await this.forceFlush();
     this.parts.size.bytes = sizeBytes;
     await this.parts.reclaimer.recordSoon();
-  }
-
-  /**
-   * Takes a snapshot, or ends the one with LSN `snapshotLsn`: a record behind everything that was acknowledged before this
-   * call. Resolves once it is durable.
-   */
-  async recordSnapshot(name: string, snapshotLsn: Lsn): Promise<SnapshotRecord> {
-    if (this.closed || this.fatal !== undefined)
-      throw new GatewayError('volume-closed', `volume ${this.name} is closed`);
-    if (!this.parts.log.hasRoomForZeros) {
-      throw new GatewayError('buffer-full', `the buffer of volume ${this.name} is full; try again once it drained`);
-    }
-    const lsn = this.parts.log.appendSnapshot(Buffer.from(name), snapshotLsn);
-    const record = { lsn, name, snapshotLsn, wallMs: Math.floor(this.options.clock.wallMs()) };
-    this.snapshotRecords.push(record);
-    this.commit();
-    await this.forceFlush();
-    return record;
   }
 
   /** Makes everything acknowledged durable; the LSN that is. */

@@ -14,6 +14,7 @@ import { BLOCK_BYTES, type Lsn } from '../base/units.js';
 import type { VolumeConfiguration } from '../config/configuration.js';
 import { createVolume, readIdentity } from '../engine/volume-directory-format.js';
 import type { VolumeIdentity } from '../engine/volume-directory-format.js';
+import type { SnapshotRecorder } from '../engine/snapshot-recorder.js';
 import { Volume } from '../engine/volume.js';
 import type { MeteredVolume, Transfers } from '../metrics/source.js';
 import type { Checksums } from '../ports/checksum.js';
@@ -121,7 +122,12 @@ export class GatewayVolume implements Drainable {
     this.name = configuration.name;
     this.#options = options;
     this.#remoteCopy = new RemoteCopyLine(clock);
-    this.#snapshots = new SnapshotLine(clock);
+    this.#snapshots = new SnapshotLine({
+      volume: this.name,
+      schedule: configuration.snapshots,
+      clock,
+      log: log.child('snapshots'),
+    });
     this.#receipts = new ReceiptLine({ outlet: options.replication?.outlet, clock, log });
     this.#scrubs = new ScrubLine({
       configuration,
@@ -259,6 +265,7 @@ export class GatewayVolume implements Drainable {
       attach: (client, control) => this.#access.attach(client, control),
     };
     this.#scrubs.start(volume);
+    if (this.#line !== undefined) this.#snapshots.start(volume.snapshots, () => this.#recordingTarget());
     this.#options.log.info('volume open', { volume: this.name, sizeBytes: volume.sizeBytes });
   }
 
@@ -364,6 +371,7 @@ export class GatewayVolume implements Drainable {
         return;
       case 'snapshots':
         this.#snapshots.received(message);
+        volume.snapshots.forget(message.throughLsn);
         return;
       case 'scrubbing':
       case 'liveSums':
@@ -536,7 +544,7 @@ export class GatewayVolume implements Drainable {
     return this.#snapshots.delete(this.#recordingTarget(), name);
   }
 
-  #snapshotTarget(): Volume {
+  #snapshotTarget(): SnapshotRecorder {
     if (this.#line === undefined) {
       throw new GatewayError(
         'not-supported',
@@ -544,14 +552,14 @@ export class GatewayVolume implements Drainable {
       );
     }
     if (this.#volume === undefined) throw new GatewayError('volume-closed', `volume ${this.name} is not open`);
-    return this.#volume;
+    return this.#volume.snapshots;
   }
 
   /** What is recorded while replication has ended for good would never come true. */
-  #recordingTarget(): Volume {
-    const volume = this.#snapshotTarget();
+  #recordingTarget(): SnapshotRecorder {
+    const target = this.#snapshotTarget();
     if (this.#refusal !== undefined) throw this.#refusal;
-    return volume;
+    return target;
   }
 
   // Status
@@ -579,6 +587,7 @@ export class GatewayVolume implements Drainable {
       transfers: this.#transfers,
       ...(this.#hydration === undefined ? {} : { hydratedBytes: this.#hydration.downloadedBytes }),
       scrub: this.#scrubs.counts,
+      snapshots: this.#line === undefined ? undefined : this.#volume && this.#snapshots.counts(this.#volume.snapshots),
       timeToFullSeconds: this.#fill.timeToFullSeconds(clock.nowMs(), bufferUsedBytes, bufferCapacityBytes),
       lagSeconds: oldestPendingMs === 0 ? 0 : Math.max(0, clock.wallMs() - oldestPendingMs) / 1000,
     };
@@ -605,6 +614,7 @@ export class GatewayVolume implements Drainable {
     this.#access.close();
     this.#receipts.close();
     this.#scrubs.close();
+    this.#snapshots.close();
     this.#durableTimer?.cancel();
     this.#follower.close();
     this.#line?.send({ type: 'stop' });

@@ -9,28 +9,83 @@
  */
 import type { SnapshotReport } from '../api/gateway-view.js';
 import { GatewayError } from '../base/errors.js';
+import { limits } from '../base/limits.js';
 import type { Lsn } from '../base/units.js';
+import type { VolumeConfiguration } from '../config/configuration.js';
 import type { SnapshotRecord } from '../engine/log-format.js';
+import type { SnapshotRecorder } from '../engine/snapshot-recorder.js';
+import type { SnapshotCounts } from '../metrics/source.js';
 import type { Clock } from '../ports/clock.js';
+import type { Log } from '../ports/log.js';
 import type { FromReplicator, KnownSnapshot } from '../remote/replication-messages.js';
+import { AUTOMATIC_PREFIX, SnapshotSchedule } from './snapshot-schedule.js';
 
-/** What a snapshot records into; engine/volume.ts is one. */
-export interface SnapshotTarget {
-  readonly name: string;
-  readonly sizeBytes: number;
-  /** Found in the log, or made since: oldest first. */
-  readonly snapshotRecords: readonly SnapshotRecord[];
-  recordSnapshot(name: string, snapshotLsn: Lsn): Promise<SnapshotRecord>;
+export interface SnapshotLineOptions {
+  readonly volume: string;
+  readonly schedule: VolumeConfiguration['snapshots'];
+  readonly clock: Clock;
+  readonly log: Log;
 }
+
+/** What a snapshot records into. */
+export type SnapshotTarget = Pick<SnapshotRecorder, 'records' | 'sizeBytes' | 'tracking' | 'contentLsn' | 'record'>;
 
 const namePattern = /^[a-z0-9][a-z0-9-]{0,62}$/;
 
-export class SnapshotLine {
-  readonly #clock: Clock;
-  #known: { readonly throughLsn: Lsn; readonly snapshots: readonly KnownSnapshot[] } | undefined;
+interface Known {
+  readonly throughLsn: Lsn;
+  readonly snapshots: readonly KnownSnapshot[];
+}
 
-  constructor(clock: Clock) {
-    this.#clock = clock;
+export class SnapshotLine {
+  readonly #options: SnapshotLineOptions;
+  #known: Known | undefined;
+  #schedule: SnapshotSchedule | undefined;
+
+  constructor(options: SnapshotLineOptions) {
+    this.#options = options;
+  }
+
+  /** Begins the schedule. `check` throws where nothing may be recorded. */
+  start(target: SnapshotTarget, check: () => void): void {
+    const { schedule, clock, log } = this.#options;
+    const { everyMs, keep } = schedule;
+    if (everyMs === undefined) return;
+    this.#schedule = new SnapshotSchedule({
+      everyMs,
+      keep,
+      clock,
+      log,
+      list: () => this.list(target),
+      contentLsn: () => target.contentLsn,
+      create: () => {
+        check();
+        return this.#record(target, this.#freeName(target, AUTOMATIC_PREFIX));
+      },
+      delete: (name) => {
+        check();
+        return this.delete(target, name);
+      },
+    });
+    this.#schedule.start();
+  }
+
+  close(): void {
+    this.#schedule?.stop();
+  }
+
+  /** For metrics; undefined before the bucket was read. */
+  counts(target: SnapshotTarget): SnapshotCounts | undefined {
+    if (this.#known === undefined) return undefined;
+    const all = this.list(target);
+    const complete = all.filter(({ state }) => state === 'complete');
+    return {
+      complete: complete.length,
+      pending: all.length - complete.length,
+      newestMs: complete.at(-1)?.timeMs,
+      exclusiveBytes: complete.reduce((sum, { exclusiveBytes }) => sum + (exclusiveBytes ?? 0), 0),
+      failures: this.#schedule?.failures ?? 0,
+    };
   }
 
   received({ throughLsn, snapshots }: Extract<FromReplicator, { type: 'snapshots' }>): void {
@@ -39,67 +94,91 @@ export class SnapshotLine {
   }
 
   /** Oldest first. store-unreachable before the bucket was read. */
-  list(volume: SnapshotTarget): SnapshotReport[] {
+  list(target: SnapshotTarget): SnapshotReport[] {
+    return [...this.#now(target).values()];
+  }
+
+  /** By the LSN of their records. */
+  #now(target: SnapshotTarget): Map<Lsn, SnapshotReport> {
     const known = this.#known;
     if (known === undefined) {
       throw new GatewayError(
         'store-unreachable',
-        `the snapshots of volume ${volume.name} are not known before its bucket was read; ask again once it was reached`,
+        `the snapshots of volume ${this.#options.volume} are not known before its bucket was read; ask again once it was reached`,
       );
     }
-    let list = known.snapshots.map(reportOf);
-    for (const { lsn, name, snapshotLsn, wallMs } of volume.snapshotRecords) {
-      if (lsn <= known.throughLsn) continue;
-      if (snapshotLsn !== 0) list = list.filter((snapshot) => snapshot.lsn !== snapshotLsn);
-      else {
-        const { sizeBytes } = volume;
-        list.push({ name, lsn, timeMs: wallMs, state: 'pending', sizeBytes, referencedBytes: undefined });
-      }
+    const now = new Map(known.snapshots.map((snapshot) => [snapshot.lsn, reportOf(snapshot)]));
+    for (const record of target.records) {
+      if (record.lsn <= known.throughLsn) continue;
+      if (record.snapshotLsn !== 0) now.delete(record.snapshotLsn);
+      else now.set(record.lsn, pendingReport(record, target));
     }
-    return list;
+    return now;
   }
 
   /** Everything acknowledged before this call is in it. Without a name it is named by the time. */
-  async create(volume: SnapshotTarget, asked: string | undefined): Promise<SnapshotReport> {
-    const taken = new Set(this.list(volume).map(({ name }) => name));
-    const name = asked ?? freeName(this.#clock.wallMs(), taken);
+  async create(target: SnapshotTarget, asked: string | undefined): Promise<SnapshotReport> {
+    const name = asked ?? this.#freeName(target, '');
     if (!namePattern.test(name)) {
       throw new GatewayError(
         'invalid-request',
-        `"${name}" is not a name of a snapshot; write 1 to 63 of a-z, 0-9 and -, not beginning with -`,
+        `"${shown(name)}" is not a name of a snapshot; write 1 to 63 of a-z, 0-9 and -, not beginning with -`,
       );
     }
-    if (taken.has(name)) {
-      throw new GatewayError('volume-exists', `volume ${volume.name} has a snapshot "${name}" already`);
+    if (name.startsWith(AUTOMATIC_PREFIX)) {
+      throw new GatewayError(
+        'invalid-request',
+        `"${name}": names that begin with ${AUTOMATIC_PREFIX} are those of automatic snapshots, which are deleted by schedule; write another`,
+      );
     }
-    const { sizeBytes } = volume;
-    const { lsn, wallMs } = await volume.recordSnapshot(name, 0);
-    return { name, lsn, timeMs: wallMs, state: 'pending', sizeBytes, referencedBytes: undefined };
+    return this.#record(target, name);
   }
 
-  async delete(volume: SnapshotTarget, name: string): Promise<void> {
-    const snapshot = this.list(volume).findLast((one) => one.name === name);
-    if (snapshot === undefined) {
-      throw new GatewayError('not-found', `volume ${volume.name} has no snapshot "${name}"`);
+  async delete(target: SnapshotTarget, name: string): Promise<void> {
+    const lsn = [...this.#now(target)].findLast(([, snapshot]) => snapshot.name === name)?.[0];
+    if (lsn === undefined)
+      throw new GatewayError('not-found', `volume ${this.#options.volume} has no snapshot "${shown(name)}"`);
+    await target.record(name, lsn);
+  }
+
+  async #record(target: SnapshotTarget, name: string): Promise<SnapshotReport> {
+    const all = this.list(target);
+    if (all.some((other) => other.name === name))
+      throw new GatewayError('volume-exists', `volume ${this.#options.volume} has a snapshot "${name}" already`);
+    if (all.length >= limits.snapshotsMax) {
+      throw new GatewayError(
+        'invalid-request',
+        `volume ${this.#options.volume} has ${all.length} snapshots, the most it can have; delete some first`,
+      );
     }
-    await volume.recordSnapshot(name, snapshot.lsn);
+    return pendingReport(await target.record(name, 0), target);
+  }
+
+  /** 2026-11-25t22-00-00z behind the prefix, and with a number behind that where two are taken within a second. */
+  #freeName(target: SnapshotTarget, prefix: string): string {
+    const taken = new Set(this.list(target).map(({ name }) => name));
+    const time = new Date(this.#options.clock.wallMs()).toISOString().replace(/\.\d+Z$/, 'z');
+    const base = prefix + time.replaceAll(':', '-').toLowerCase();
+    for (let more = 1; ; more++) {
+      const name = more === 1 ? base : `${base}-${more}`;
+      if (!taken.has(name)) return name;
+    }
   }
 }
 
-function reportOf({ name, lsn, wallMs, sizeBytes, referencedBytes }: KnownSnapshot): SnapshotReport {
-  const state = referencedBytes === undefined ? 'pending' : 'complete';
-  return { name, lsn, timeMs: wallMs, state, sizeBytes, referencedBytes };
+function reportOf({ name, lsn, pointLsn, wallMs, ...sizes }: KnownSnapshot): SnapshotReport {
+  const state = sizes.referencedBytes === undefined ? 'pending' : 'complete';
+  return { name, lsn: pointLsn, timeMs: wallMs, state, late: pointLsn !== lsn, ...sizes };
 }
 
-/** 2026-11-25t22-00-00z, and with a number behind where two are taken within a second. */
-function freeName(wallMs: number, taken: ReadonlySet<string>): string {
-  const base = new Date(wallMs)
-    .toISOString()
-    .replace(/\.\d+Z$/, 'z')
-    .replaceAll(':', '-')
-    .toLowerCase();
-  for (let more = 1; ; more++) {
-    const name = more === 1 ? base : `${base}-${more}`;
-    if (!taken.has(name)) return name;
-  }
+function pendingReport({ name, lsn, wallMs }: SnapshotRecord, target: SnapshotTarget): SnapshotReport {
+  const { sizeBytes, tracking } = target;
+  const unknown = { referencedBytes: undefined, exclusiveBytes: undefined };
+  return { name, lsn, timeMs: wallMs, state: 'pending', late: tracking, sizeBytes, ...unknown };
+}
+
+/** What somebody wrote, fit for one line of a message. */
+function shown(name: string): string {
+  const plain = JSON.stringify(name).slice(1, -1);
+  return plain.length > 80 ? `${plain.slice(0, 80)}…` : plain;
 }

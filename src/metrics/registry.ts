@@ -4,6 +4,7 @@ import { registerFamily } from './family.js';
 import type { Family } from './family.js';
 import { ioFamilies } from './io-family.js';
 import { replicationFamilies } from './replication-family.js';
+import { snapshotFamilies } from './snapshot-family.js';
 import type { MeteredVolume, MetricsSource } from './source.js';
 import { volumeFamilies } from './volume-family.js';
 
@@ -21,6 +22,7 @@ export const families: readonly Family<MetricsSource>[] = [
   ...ioFamilies,
   ...volumeFamilies,
   ...replicationFamilies,
+  ...snapshotFamilies,
 ];
 
 export interface MetricsRegistry {

@@ -18,6 +18,20 @@ export interface MeteredVolume {
   readonly hydratedBytes?: number;
   /** undefined: it was never scrubbed. */
   readonly scrub?: ScrubCounts;
+  /** undefined: it has no bucket, or that was not read yet. */
+  readonly snapshots?: SnapshotCounts | undefined;
+}
+
+export interface SnapshotCounts {
+  readonly complete: number;
+  /** Not in the bucket as a whole yet. */
+  readonly pending: number;
+  /** When the newest complete one was taken; undefined: there is none. */
+  readonly newestMs: number | undefined;
+  /** What each of them alone keeps in the bucket, together. */
+  readonly exclusiveBytes: number;
+  /** Of the schedule, since the start. */
+  readonly failures: number;
 }
 
 /** Counted by scrubs since the start. */

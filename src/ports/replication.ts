@@ -75,6 +75,15 @@ export interface RoundStart {
   readonly cursor: LogCursor;
   readonly sizeBytes: number;
   readonly wallMs: number;
+  /** What the bucket may lack of the snapshots and ends of snapshots before `cursor`, in order. */
+  readonly snapshots: readonly RoundSnapshot[];
+}
+
+/** A snapshot, or the end of the one with LSN `snapshotLsn` (0: a snapshot). */
+export interface RoundSnapshot {
+  readonly lsn: Lsn;
+  readonly name: string;
+  readonly snapshotLsn: Lsn;
 }
 
 /** Some of a round's blocks, ascending. */

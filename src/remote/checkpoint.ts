@@ -18,8 +18,8 @@
  *   2108  per table shard: table index 8, name 20, link 32, live blocks of its 1024 numbers 2 each
  *     66  per tail row, a segment not yet in a table shard: row 64 (shard-table.ts), live blocks 2
  *     18  per delta extent: first block 6, blocks 4, segment number 6 (0: zeros), payload index of the first block 2
- *    184  per snapshot, oldest first: its point 64 (segment-point.ts), volume size in bytes 8, root: epoch 8, link 32 (zeros:
- *         this very checkpoint), mapped blocks 8; length of its name 1, name 63
+ *    192  per snapshot, oldest first: its point 64 (segment-point.ts), LSN of its record 8, volume size in bytes 8, root: epoch
+ *         8, link 32 (zeros: this very checkpoint), mapped blocks 8; length of its name 1, name 63
  *
  * Delta extents ascend, are disjoint, and override the shards; a block in neither reads as zero.
  */
@@ -44,7 +44,7 @@ const LIVE_BYTES = 2;
 const TABLE_REFERENCE_BYTES = REFERENCE_BYTES + TABLE_SHARD_NUMBERS * LIVE_BYTES;
 const DELTA_BYTES = 18;
 const SNAPSHOT_NAME_BYTES = 63;
-const SNAPSHOT_BYTES = CHAIN_POINT_BYTES + 24 + LINK_BYTES + 1 + SNAPSHOT_NAME_BYTES;
+const SNAPSHOT_BYTES = CHAIN_POINT_BYTES + 32 + LINK_BYTES + 1 + SNAPSHOT_NAME_BYTES;
 /** Blocks in one delta extent at most (32 bits). */
 export const DELTA_BLOCKS_MAX = 0xffff_ffff;
 
@@ -205,11 +205,12 @@ function isOwnRoot(own: SegmentKey, { point, root }: Snapshot): boolean {
 }
 
 function writeSnapshot(writer: ByteWriter, own: SegmentKey, snapshot: Snapshot): void {
-  const { point, sizeBytes, root } = snapshot;
+  const { point, lsn, sizeBytes, root } = snapshot;
   const name = new TextEncoder().encode(snapshot.name);
   assert(root !== undefined, 'a checkpoint names snapshots whose roots are written');
   assert(name.length > 0 && name.length <= SNAPSHOT_NAME_BYTES, 'a snapshot has a name of at most 63 bytes');
   writePoint(writer, point);
+  writer.u64(lsn);
   writer.u64(sizeBytes);
   writer.u64(root.epoch);
   if (isOwnRoot(own, snapshot)) writer.zeros(LINK_BYTES);
@@ -222,12 +223,13 @@ function writeSnapshot(writer: ByteWriter, own: SegmentKey, snapshot: Snapshot):
 
 function readSnapshot(reader: ByteReader, own: Own): Snapshot {
   const point = readPoint(reader);
+  const lsn = reader.u64();
   const sizeBytes = reader.u64();
   const root = { epoch: reader.u64(), link: reader.bytes(LINK_BYTES).slice(), mappedBlocks: reader.u64() };
   const nameBytes = reader.u8();
   const name = reader.bytes(SNAPSHOT_NAME_BYTES);
   if (nameBytes === 0 || nameBytes > SNAPSHOT_NAME_BYTES) reader.fail('a snapshot has no name');
-  const snapshot = { name: new TextDecoder().decode(name.subarray(0, nameBytes)), point, sizeBytes, root };
+  const snapshot = { name: new TextDecoder().decode(name.subarray(0, nameBytes)), lsn, point, sizeBytes, root };
   return isOwnRoot(own, snapshot) ? { ...snapshot, root: { ...root, link: own.link } } : snapshot;
 }
 

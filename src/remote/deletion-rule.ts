@@ -51,12 +51,56 @@ export function unneeded(dead: Iterable<DeadObject>, { floor, pinFloor, kept }: 
     .filter(({ kind }) => kind === 'checkpoint')
     .map(({ number }) => ({ from: number, through: number }));
   const lowest = Math.min(floor, pinFloor);
-  const isIn = ({ number, deadAt }: DeadObject, spans: readonly KeptSpan[]): boolean =>
-    spans.some(({ from, through }) => number <= through && deadAt > from);
+  const [isKept, isNamed] = [touching(kept), touching(roots)];
   return all.filter((object) => {
     const { kind, deadAt } = object;
     if (kind === 'other') return true;
-    if (deadAt > lowest || isIn(object, kept)) return false;
-    return kind === 'checkpoint' || !isIn(object, roots);
+    if (deadAt > lowest || isKept(object)) return false;
+    return kind === 'checkpoint' || !isNamed(object);
   });
+}
+
+/** Whether any of the spans has a recovery point that needs an object; there may be ten thousand of them. */
+function touching(spans: readonly KeptSpan[]): (object: DeadObject) => boolean {
+  const ordered = spans.toSorted((left, right) => left.from - right.from);
+  // Of all spans up to here.
+  let last = -1;
+  const through = ordered.map((span) => (last = Math.max(last, span.through)));
+  return ({ number, deadAt }) => {
+    const before = countBelow(ordered, ({ from }) => from < deadAt);
+    return before > 0 && (through[before - 1] ?? -1) >= number;
+  };
+}
+
+/** How many of an ordered list, from the first on, are so. */
+function countBelow<Item>(ordered: readonly Item[], is: (item: Item) => boolean): number {
+  let low = 0;
+  let high = ordered.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    const item = ordered[middle];
+    if (item !== undefined && is(item)) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
+/**
+ * How many bytes of the bucket each snapshot alone keeps: of what is dead, what is born at or before that snapshot, died
+ * behind it, and lies so with no other. `snapshots`: segment numbers of their points, ascending, one for each.
+ */
+export function exclusiveBytes(
+  snapshots: readonly number[],
+  dead: Iterable<DeadObject>,
+  sizeOf: (name: string) => number | undefined,
+): Map<number, number> {
+  const bytes = new Map(snapshots.map((number) => [number, 0]));
+  for (const { name, number, deadAt, kind } of dead) {
+    if (kind === 'other') continue;
+    const first = countBelow(snapshots, (point) => point < number);
+    const [point, next] = [snapshots[first], snapshots[first + 1]];
+    if (point === undefined || point >= deadAt || (next !== undefined && next < deadAt)) continue;
+    bytes.set(point, (bytes.get(point) ?? 0) + (sizeOf(name) ?? 0));
+  }
+  return bytes;
 }

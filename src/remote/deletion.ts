@@ -24,7 +24,7 @@ import type { Log } from '../ports/log.js';
 import type { ObjectStore, StoreRequest } from '../ports/object-store.js';
 import type { BookKeeper } from './book-keeper.js';
 import { DeadList } from './dead-list.js';
-import { unneeded } from './deletion-rule.js';
+import { exclusiveBytes, unneeded } from './deletion-rule.js';
 import type { DeadObject, KeptSpan } from './deletion-rule.js';
 import { KeptCheckpoints } from './kept-checkpoints.js';
 import type { KeptCheckpoint } from './kept-checkpoints.js';
@@ -68,6 +68,8 @@ export interface DeletionOptions {
   readonly recorded: () => number;
   /** Something was deleted. */
   readonly deleted: () => void;
+  /** What each snapshot alone keeps in the bucket, by the segment numbers of their points. */
+  readonly exclusive: (bytes: ReadonlyMap<number, number>) => void;
   /** A broken invariant. */
   readonly failed: (error: unknown) => void;
 }
@@ -78,8 +80,8 @@ export class Deletion {
   readonly #kept = new KeptCheckpoints();
   #dead: DeadList | undefined;
   #pins: PinWatch | undefined;
-  /** What snapshots keep: each has a checkpoint at its very recovery point. */
-  #snapshots: readonly KeptSpan[] = [];
+  /** Each has a checkpoint at its very recovery point, and keeps what that needs. */
+  #snapshots: readonly Snapshot[] = [];
   #written: KeptCheckpoint[] = [];
   #emptied: number[] = [];
   #sweptMs: number | undefined;
@@ -160,7 +162,9 @@ export class Deletion {
       await this.#kept.load(this.#options.reading, this.#options.sealer, this.#request);
     }
     await this.#bury(this.#dead);
-    this.#snapshots = await this.#options.keeper.use((book) => Promise.resolve(spansOf(book.snapshots)));
+    const snapshots = await this.#options.keeper.use((book) => Promise.resolve(book.snapshots));
+    if (known || snapshots !== this.#snapshots) this.#weigh(snapshots, this.#dead);
+    this.#snapshots = snapshots;
     if (known) await this.#save();
     if (this.#due(this.#dead, Infinity).length === 0) return;
     if (this.#proofFrom === undefined) {
@@ -199,13 +203,21 @@ export class Deletion {
     this.#sweptMs = dead.runningMs;
   }
 
+  #weigh(snapshots: readonly Snapshot[], dead: DeadList): void {
+    const { store, exclusive } = this.#options;
+    const { tally } = store;
+    if (tally === undefined) return;
+    const numbers = snapshots.map(({ point }) => point.number);
+    exclusive(exclusiveBytes(numbers, dead.all, (name) => tally.sizeOf(name)));
+  }
+
   /** What may go, for all that is known without asking the store. */
   #due(dead: DeadList, pinFloor: number): DeadObject[] {
     const { graceMs, recorded } = this.#options;
     const floor = Math.min(this.#kept.floor, recorded());
     const waited = (object: DeadObject): boolean =>
       dead.hasWaited(object, object.name.startsWith(SCRATCH_PREFIX) ? SCRATCH_MS : graceMs);
-    return unneeded(dead.all, { floor, pinFloor, kept: this.#snapshots }).filter(waited);
+    return unneeded(dead.all, { floor, pinFloor, kept: spansOf(this.#snapshots) }).filter(waited);
   }
 
   #isFresh(): boolean {

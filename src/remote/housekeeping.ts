@@ -50,6 +50,8 @@ export interface HousekeepingOptions {
   readonly recorded: () => number;
   /** Something was deleted. */
   readonly deleted: () => void;
+  /** See Deletion. */
+  readonly exclusive: (bytes: ReadonlyMap<number, number>) => void;
   /** The book was changed. */
   readonly counted: (book: RemoteBook) => void;
   /** The map file shows everything up to this segment, durably. */

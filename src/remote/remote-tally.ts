@@ -40,12 +40,17 @@ export class RemoteTally {
     this.#segments.set(parsed.epoch, numbers.set(parsed.number, sizeBytes));
   }
 
-  remove(name: string): void {
+  /** undefined: there is none of that name. */
+  sizeOf(name: string): number | undefined {
     const parsed = this.#names.parse(name);
-    const numbers = parsed?.kind === 'segment' ? this.#segments.get(parsed.epoch) : undefined;
-    const sizeBytes = parsed?.kind === 'segment' ? numbers?.get(parsed.number) : this.#others.get(name);
+    return parsed?.kind === 'segment' ? this.#segments.get(parsed.epoch)?.get(parsed.number) : this.#others.get(name);
+  }
+
+  remove(name: string): void {
+    const sizeBytes = this.sizeOf(name);
     if (sizeBytes === undefined) return;
-    if (parsed?.kind === 'segment') numbers?.delete(parsed.number);
+    const parsed = this.#names.parse(name);
+    if (parsed?.kind === 'segment') this.#segments.get(parsed.epoch)?.delete(parsed.number);
     else this.#others.delete(name);
     this.#objects--;
     this.#bytes -= sizeBytes;

@@ -65,11 +65,16 @@ export type RoundAnswer =
 /** A snapshot that is committed. */
 export interface KnownSnapshot {
   readonly name: string;
+  /** Of its record, which names it. */
   readonly lsn: Lsn;
+  /** Of what it holds. */
+  readonly pointLsn: Lsn;
   readonly wallMs: number;
   readonly sizeBytes: number;
   /** undefined: its root is not written yet. */
   readonly referencedBytes: number | undefined;
+  /** What goes from the bucket with it alone; undefined: not known. */
+  readonly exclusiveBytes: number | undefined;
 }
 
 export type ToReplicator =

@@ -430,7 +430,7 @@ export class Replicator {
 
   /** False: the round was given up, and the next one begins anew. */
   async #sendRound(owned: Owned, remote: AttachedRemote, start: RoundStart): Promise<boolean> {
-    const { round, cursor, sizeBytes, wallMs } = start;
+    const { round, cursor, sizeBytes, wallMs, snapshots } = start;
     const { pipeline, housekeeping } = owned;
     // Before the first recovery point the bucket shows the volume as it was created.
     const before = { lastLsn: owned.tail.lsn, wallMs: owned.tail.wallMs || remote.volume.createdMs };
@@ -442,6 +442,8 @@ export class Replicator {
       segmentBlocks: this.#segmentBlocks,
       buffers: this.#buffers,
       pipeline,
+      // What this life's groups, or an earlier one's, have carried already is not taken twice.
+      snapshots: snapshots.filter(({ lsn }) => lsn > owned.tail.lsn),
       read: (from, blocksMax) => this.#rounds.read(round, from, blocksMax),
       check: () => this.#incarnation.check(),
       frame: (effect) =>
@@ -634,6 +636,7 @@ export class Replicator {
       sent: () => this.#owned?.tail.number ?? 0,
       recorded: () => this.#durable.segmentRecorded,
       deleted: () => this.#reports.changed(),
+      exclusive: (bytes) => this.#snapshots?.weighed(bytes),
       counted: (book) => {
         const { table } = book;
         this.#snapshots?.tell(book);

@@ -6,10 +6,11 @@ import { limits } from '../base/limits.js';
 import { BLOCK_BYTES, type BlockNumber } from '../base/units.js';
 import { SUM_REMOTE } from '../engine/sums.js';
 import type { Checksums } from '../ports/checksum.js';
-import type { RoundPiece } from '../ports/replication.js';
+import type { RoundPiece, RoundSnapshot } from '../ports/replication.js';
 import type { GroupFrame, KeyedSegment } from './group-sealer.js';
 import type { ObjectSealer } from './seal.js';
 import type { SealedBuffers } from './sealed-buffers.js';
+import type { SegmentEvent } from './segment-event.js';
 import type { SegmentFacts, SegmentRole } from './segment-index.js';
 import { SegmentWriter } from './segment-writer.js';
 
@@ -26,6 +27,8 @@ export interface RoundSealerOptions {
   readonly buffers: SealedBuffers;
   /** The next blocks from one on, at most so many; undefined: the round was given up. */
   readonly read: (from: BlockNumber, blocksMax: number) => Promise<RoundPiece | undefined>;
+  /** Of the LSNs of the group that brings the volume to the round's moment. */
+  readonly snapshots: readonly RoundSnapshot[];
 }
 
 export class RoundSealer {
@@ -71,6 +74,7 @@ export class RoundSealer {
   /** What makes all that was staged take effect; of a round with nothing to stage an empty group of data. */
   apply(frame: GroupFrame, isAnyStaged: boolean): KeyedSegment {
     this.#writer.clear();
+    for (const snapshot of this.#options.snapshots) this.#writer.addEvent(eventOf(snapshot));
     return this.#seal(isAnyStaged ? 'apply' : 'data', frame);
   }
 
@@ -89,6 +93,11 @@ export class RoundSealer {
     };
     return { ...this.#writer.seal(sealer, key, all, { buffers }), key };
   }
+}
+
+function eventOf({ lsn, name, snapshotLsn }: RoundSnapshot): SegmentEvent {
+  if (snapshotLsn === 0) return { kind: 'lateSnapshot', lsn, name };
+  return { kind: 'snapshotDeleted', lsn, name, snapshotLsn };
 }
 
 function add(writer: SegmentWriter, { blocks, sums, bytes, zeros }: RoundPiece, checksums: Checksums): void {

@@ -4,11 +4,13 @@
  *   kind 1  resize: size in bytes 8
  *   kind 2  snapshot: its name, UTF-8
  *   kind 3  snapshot deleted: LSN of the snapshot 8, its name
+ *   kind 4  late snapshot: its name
  *
  * Each begins with kind 1, LSN 8, length of the content 4.
  *
  * Invariant: a snapshot ends its group: its LSN is the group's last one, so that the recovery point of that group is the
- * snapshot, exactly.
+ * snapshot, exactly. A late one was asked for at its LSN, when no group could end there (engine/rounds.ts): it is the
+ * recovery point of its group too, which is the first one behind that LSN.
  */
 import { ByteReader } from '../base/bytes.js';
 import type { ByteWriter } from '../base/bytes.js';
@@ -22,7 +24,7 @@ export interface ResizeEvent {
 }
 
 export interface SnapshotEvent {
-  readonly kind: 'snapshot';
+  readonly kind: 'snapshot' | 'lateSnapshot';
   readonly lsn: Lsn;
   readonly name: string;
 }
@@ -38,7 +40,7 @@ export interface SnapshotDeletedEvent {
 export type SegmentEvent = ResizeEvent | SnapshotEvent | SnapshotDeletedEvent;
 
 export const EVENT_BYTES_MIN = 13;
-const kinds = { resize: 1, snapshot: 2, snapshotDeleted: 3 } as const;
+const kinds = { resize: 1, snapshot: 2, snapshotDeleted: 3, lateSnapshot: 4 } as const;
 
 const encoder = new TextEncoder();
 const decoder = new TextDecoder('utf-8', { fatal: true });
@@ -71,6 +73,9 @@ export function readEvent(reader: ByteReader, groupLastLsn: Lsn, name: string): 
     case kinds.snapshot:
       if (lsn !== groupLastLsn) reader.fail('a snapshot lies within its group');
       return { kind: 'snapshot', lsn, name: readName(body) };
+    case kinds.lateSnapshot:
+      if (lsn > groupLastLsn) reader.fail('a snapshot lies behind its group');
+      return { kind: 'lateSnapshot', lsn, name: readName(body) };
     case kinds.snapshotDeleted: {
       const snapshotLsn = body.u64();
       return { kind: 'snapshotDeleted', lsn, snapshotLsn, name: readName(body) };
@@ -95,5 +100,6 @@ export function sameEvent(left: SegmentEvent, right: SegmentEvent): boolean {
   if (left.kind !== right.kind || left.lsn !== right.lsn) return false;
   if (left.kind === 'resize') return right.kind === 'resize' && left.sizeBytes === right.sizeBytes;
   if (right.kind === 'resize' || left.name !== right.name) return false;
-  return left.kind === 'snapshot' || (right.kind === 'snapshotDeleted' && left.snapshotLsn === right.snapshotLsn);
+  if (left.kind !== 'snapshotDeleted') return true;
+  return right.kind === 'snapshotDeleted' && left.snapshotLsn === right.snapshotLsn;
 }

@@ -28,6 +28,7 @@ export class SnapshotNews {
   readonly #options: SnapshotNewsOptions;
   #told: readonly Snapshot[] | undefined;
   #throughLsn: Lsn = 0;
+  #exclusive: ReadonlyMap<number, number> = new Map();
 
   constructor(options: SnapshotNewsOptions) {
     this.#options = options;
@@ -43,15 +44,27 @@ export class SnapshotNews {
     if (snapshots === this.#told || position.lsn < this.#throughLsn) return;
     this.#told = snapshots;
     this.#throughLsn = position.lsn;
+    this.#emit(snapshots);
+  }
+
+  /** What each snapshot alone keeps in the bucket, by the segment numbers of their points. */
+  weighed(bytes: ReadonlyMap<number, number>): void {
+    this.#exclusive = bytes;
+    if (this.#told !== undefined && this.#told.length > 0) this.#emit(this.#told);
+  }
+
+  #emit(snapshots: readonly Snapshot[]): void {
     this.#options.emit({
       type: 'snapshots',
-      throughLsn: position.lsn,
-      snapshots: snapshots.map(({ name, point, sizeBytes, root }) => ({
+      throughLsn: this.#throughLsn,
+      snapshots: snapshots.map(({ name, lsn, point, sizeBytes, root }) => ({
         name,
-        lsn: point.lsn,
+        lsn,
+        pointLsn: point.lsn,
         wallMs: point.wallMs,
         sizeBytes,
         referencedBytes: root === undefined ? undefined : root.mappedBlocks * BLOCK_BYTES,
+        exclusiveBytes: this.#exclusive.get(point.number),
       })),
     });
   }

@@ -4,7 +4,8 @@
  * A snapshot is an event that ends a group; it exists from the moment that group is committed until a group that says it
  * is deleted is. Its content is that of the recovery point at its group's end, its *point*. A checkpoint at exactly that
  * point, its *root*, is written before any checkpoint behind it: so whoever begins at any checkpoint finds either the
- * root named in it, or the way to the point still before him.
+ * root named in it, or the way to the point still before him. Late snapshots (segment-event.ts) may share a point, and a
+ * root.
  *
  * Births and deaths are counted in segment numbers, never in LSNs: compaction moves blocks in groups without LSNs of
  * their own, so that right behind a snapshot the moved copy would seem to belong to it, and the copy that its root names
@@ -26,7 +27,9 @@ export interface SnapshotRoot {
 
 export interface Snapshot {
   readonly name: string;
-  /** End of the group that it ends; its LSN is the snapshot's, its wall time the snapshot's. */
+  /** Of its record, which names it: no two have the same. */
+  readonly lsn: Lsn;
+  /** End of the group that it ends; its wall time is the snapshot's, and so is its LSN, unless the snapshot came late. */
   readonly point: ChainPoint;
   /** Of the volume then. */
   readonly sizeBytes: number;
@@ -46,9 +49,9 @@ export function afterGroup(snapshots: readonly Snapshot[], group: SnapshotGroup)
   let after = snapshots;
   for (const { index } of group.segments) {
     for (const event of index.events) {
-      if (event.kind === 'snapshot') {
+      if (event.kind === 'snapshot' || event.kind === 'lateSnapshot') {
         const { point, sizeBytes } = group;
-        after = [...after, { name: event.name, point, sizeBytes, root: undefined }];
+        after = [...after, { name: event.name, lsn: event.lsn, point, sizeBytes, root: undefined }];
       } else if (event.kind === 'snapshotDeleted') after = without(after, event.snapshotLsn);
     }
   }
@@ -56,7 +59,7 @@ export function afterGroup(snapshots: readonly Snapshot[], group: SnapshotGroup)
 }
 
 function without(snapshots: readonly Snapshot[], lsn: Lsn): readonly Snapshot[] {
-  return snapshots.filter(({ point }) => point.lsn !== lsn);
+  return snapshots.filter((snapshot) => snapshot.lsn !== lsn);
 }
 
 /** The newest of that name. */

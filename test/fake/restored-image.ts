@@ -9,7 +9,7 @@ import { BLOCK, testMaster } from './replication-rig.js';
 import type { Rig } from './replication-rig.js';
 
 export async function restoredImage(
-  rig: Rig,
+  rig: Pick<Rig, 'store' | 'clock'>,
   options: Partial<RestoreOptions> = {},
 ): Promise<Restored & { readonly image: Uint8Array }> {
   let image = new Uint8Array(0);

@@ -299,5 +299,6 @@ const defaults: VolumeConfiguration = {
   whenFenced: 'readOnly',
   compaction: true,
   scrub: { everyMs: undefined, remote: false },
+  snapshots: { everyMs: undefined, keep: 30 },
   receipts: { exportTo: undefined, method: 'PUT', everyMs: 5000 },
 };

@@ -238,7 +238,7 @@ export const mutations: readonly Mutation[] = [
   {
     name: 'acknowledge a snapshot before it is durable',
     kinds: [0, 1, 3],
-    patches: [engine('volume', 'await this.forceFlush();\n        return record;', 'return record;')],
+    patches: [engine('snapshot-recorder', 'await flush();', '')],
   },
   {
     name: 'write no root at a snapshot, and restore what lies behind it',
@@ -304,7 +304,13 @@ export const mutations: readonly Mutation[] = [
   {
     name: 'let the log go before the dirty map is durable',
     kinds: tracking,
-    patches: [engine('rounds', 'if (this.tracking)\n            await this.dirty.flush();', '')],
+    patches: [
+      engine(
+        'rounds',
+        'await this.dirty.flush();\n        await this.options.snapshots.save(r',
+        'await this.options.snapshots.save(r',
+      ),
+    ],
   },
   {
     name: 'track without what the log still held',
@@ -325,6 +331,23 @@ export const mutations: readonly Mutation[] = [
         'if (segment.index.groupEnd)\n            await sent.add({ ...segment.key, link: segment.link });',
         '',
       ),
+    ],
+  },
+  {
+    name: 'forget the snapshots that wait when the log goes',
+    kinds: tracking,
+    patches: [
+      engine('rounds', 'await this.options.snapshots.save(from.lsn - 1, to.lsn);', ''),
+      engine('rounds', 'await this.options.snapshots.save(replicatedLsn, beforeLsn);', ''),
+    ],
+  },
+  {
+    name: 'give a snapshot a moment before its call',
+    kinds: tracking,
+    patches: [
+      engine('reclaimer', 'const target = log.durableLsn;', 'const target = -1;'),
+      engine('rounds', 'snapshots.between(replicatedLsn, cursor.lsn)', 'snapshots.between(replicatedLsn, Infinity)'),
+      remote('segment-event', 'if (lsn > groupLastLsn)', 'if (false)'),
     ],
   },
   {

@@ -84,6 +84,10 @@ export function drawProfile(seed: number, random: SeededRandom, scheduler: Sched
       whenFull: tracks ? 'track' : 'throttle',
       intervalMs: 300 + random.below(3000),
       segmentBytes: 4096 * (tracks ? 1 + random.below(4) : 2 + random.below(22)),
+      snapshots: {
+        everyMs: random.fraction() < 0.3 ? 4000 + random.below(60_000) : undefined,
+        keep: 1 + random.below(4),
+      },
     },
     graceMs: 500 + random.below(8000),
     requestErrors: requestErrors[trouble],

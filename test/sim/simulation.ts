@@ -83,6 +83,8 @@ class Simulation {
   private commonLsn = 0;
   /** That there ever was: a snapshot may be older than whoever is left. */
   private readonly everyHost: SimHost[] = [];
+  /** LSNs of what the bucket gave back, while there was one owner. */
+  private readonly recoveryPoints = new Set<number>();
   /** LSN of every snapshot that was acknowledged; no name is given twice. */
   private readonly snapshotLsns = new Map<string, number>();
   private snapshots = 0;
@@ -216,7 +218,7 @@ class Simulation {
       depth: 1 + random.below(8),
       admits: (error) => this.admitsError(host, error),
     });
-    if (this.profile.configuration.whenFull === 'throttle' && random.fraction() < 0.3) {
+    if (random.fraction() < 0.3) {
       const { life } = host;
       this.scheduler.at(random.below(operations * (quick ? 2 : 80)), () => {
         if (host.life === life) this.takeSnapshot(host);
@@ -422,6 +424,8 @@ class Simulation {
       this.restores++;
       this.judgeRestored(restored);
       const { snapshots } = restored;
+      if (new Set(snapshots.map((snapshot) => snapshot.name)).size < snapshots.length)
+        throw new Violation(`a snapshot is there twice: ${snapshots.map((snapshot) => snapshot.name).join(', ')}`);
       const { name } = snapshots[random.below(Math.max(1, snapshots.length))] ?? {};
       if (name === undefined) return restored;
       this.judgeSnapshot(name, await world.drive(restoreFrom(copy, world, random.fork(), false, 0, name)));
@@ -471,6 +475,7 @@ class Simulation {
     const { lsn } = restored.recoveryPoint;
     if (lsn < this.restoredLsn) throw new Violation(`the bucket went back from LSN ${this.restoredLsn} to ${lsn}`);
     this.restoredLsn = lsn;
+    if (!this.contested) this.recoveryPoints.add(lsn);
     const admitting = this.admitting(restored, this.lineages);
     if (lsn > this.commonLsn) this.lineages = admitting;
   }
@@ -517,11 +522,16 @@ class Simulation {
     }, refused);
   }
 
-  /** A snapshot is exactly the state at its record, however long ago that was. */
+  /** A snapshot is exactly the state at its record, however long ago that was; a late one the first recovery point behind. */
   private judgeSnapshot(name: string, { contents, recoveryPoint, lost }: RestoredDisk): void {
     const { lsn } = recoveryPoint;
     const acknowledged = this.snapshotLsns.get(name) ?? lsn;
-    if (lsn !== acknowledged) throw new Violation(`snapshot ${name} is LSN ${acknowledged}, the bucket says ${lsn}`);
+    const mayBeLate = this.profile.configuration.whenFull === 'track' && lsn > acknowledged;
+    if (lsn !== acknowledged && !mayBeLate)
+      throw new Violation(`snapshot ${name} is LSN ${acknowledged}, the bucket says ${lsn}`);
+    for (const point of this.contested ? [] : this.recoveryPoints)
+      if (point >= acknowledged && point < lsn)
+        throw new Violation(`snapshot ${name} of LSN ${acknowledged} is LSN ${lsn}, and ${point} came first`);
     const problems: Error[] = [];
     for (const { shadow } of this.everyHost) {
       try {

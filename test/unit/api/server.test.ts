@@ -109,7 +109,8 @@ class FakeGateway implements GatewayView {
     return this.taken;
   }
   createSnapshot(volume: string, name = 'by-time'): Promise<SnapshotReport> {
-    const taken = { name, lsn: 7, timeMs: 0, state: 'pending', sizeBytes: 4096, referencedBytes: undefined } as const;
+    const unknown = { referencedBytes: undefined, exclusiveBytes: undefined };
+    const taken = { name, lsn: 7, timeMs: 0, state: 'pending', late: false, sizeBytes: 4096, ...unknown } as const;
     this.taken.push(taken);
     return Promise.resolve(taken);
   }
@@ -298,8 +299,10 @@ describe('the API on loopback', () => {
       lsn: 7,
       time: '1970-01-01T00:00:00.000Z',
       state: 'pending',
+      late: false,
       sizeBytes: 4096,
       referencedBytes: null,
+      exclusiveBytes: null,
     };
     assert.deepEqual(taken.json(), one);
     assert.equal((await app.inject({ method: 'POST', url, headers })).json<{ name: string }>().name, 'by-time');

@@ -337,8 +337,8 @@ describe('a wrong configuration gets one line that says what, where, and what wo
     ],
     [
       'snapshots',
-      volume('snapshots: { every: 24h, keep: 30 }'),
-      'k.yaml:5:18: volumes[0].snapshots.every: "24h" is not supported by this version; leave it out and run keepgate snapshot create from a timer\nk.yaml:5:30: volumes[0].snapshots.keep: 30 is not supported by this version; leave it out and run keepgate snapshot create from a timer',
+      volume('snapshots: { every: 1s, keep: 0 }'),
+      'k.yaml:5:18: volumes[0].snapshots.every: "1s" is out of range; write 1min to 3650d\nk.yaml:5:29: volumes[0].snapshots.keep: 0 is no number of snapshots; write a whole number from 1 to 9000',
     ],
     [
       'compaction',
@@ -353,7 +353,7 @@ describe('a wrong configuration gets one line that says what, where, and what wo
   }
 
   it('reports the code of the first problem', () => {
-    assert.equal(refusal(() => load(volume('snapshots: { every: 24h }'))).code, 'not-supported');
+    assert.equal(refusal(() => load(`nbd: { tls: required }\n${base}${volumes}`)).code, 'not-supported');
     assert.equal(refusal(() => load(`nbd: { listen: ["0.0.0.0:1"] }\n${base}${volumes}`)).code, 'insecure-listener');
     assert.equal(refusal(() => load('a: b\n')).code, 'config-invalid');
   });

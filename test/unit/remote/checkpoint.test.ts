@@ -33,7 +33,13 @@ const checkpoint: Checkpoint = {
     payload: Uint16Array.of(1, 0),
   },
   snapshots: [
-    { name: 'before-upgrade', point: point(73), sizeBytes: 5, root: { epoch: 2, link: link(0xe4), mappedBlocks: 8 } },
+    {
+      name: 'before-upgrade',
+      lsn: 72,
+      point: point(73),
+      sizeBytes: 5,
+      root: { epoch: 2, link: link(0xe4), mappedBlocks: 8 },
+    },
   ],
 };
 
@@ -54,6 +60,7 @@ describe('checkpoint', () => {
       '100000000000' + '02000000' + '4d0000000000' + '0100',
       '00000000000a' + 'ffffffff' + '000000000000' + '0000',
       pointHex(73) +
+        u64(72) +
         u64(5) +
         u64(2) +
         'e4'.repeat(32) +
@@ -67,7 +74,7 @@ describe('checkpoint', () => {
     assert.equal(hex(index), (u64(2 ** 34) + u64(6) + pointHex(77) + counts + hash).padEnd(1024, '0'));
     assert.equal(
       hex(createHash('sha256').update(bytes).digest()),
-      '94b2e9ae840426d1a6511f367404d38d2f8bc7dc292231ff29871cf52235fc5a',
+      '7662834af63c36821dc600a0a7373d671200591e71ec6b05bd63fdd78cbce68a',
     );
     const staged = { round: 0x1234, firstNumber: 75, blocks: 6 };
     const other = sealCheckpoint(sealer, key, { ...checkpoint, staged }).bytes;
@@ -96,7 +103,13 @@ describe('checkpoint', () => {
 
   it('is the root of the snapshot at its own recovery point, and says its own link', () => {
     const sealer = testSealer();
-    const own = { name: 'now', point: point(77), sizeBytes: 5, root: { epoch: 3, link: link(0), mappedBlocks: 9 } };
+    const own = {
+      name: 'now',
+      lsn: 76,
+      point: point(77),
+      sizeBytes: 5,
+      root: { epoch: 3, link: link(0), mappedBlocks: 9 },
+    };
     const sealed = sealCheckpoint(sealer, key, { ...checkpoint, snapshots: [...checkpoint.snapshots, own] });
     const { snapshots } = openCheckpoint(sealer, key, sealed.bytes);
     assert.deepEqual(snapshots, [...checkpoint.snapshots, { ...own, root: { ...own.root, link: sealed.link } }]);

@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { deathOf, unneeded } from '../../../src/remote/deletion-rule.js';
+import { deathOf, exclusiveBytes, unneeded } from '../../../src/remote/deletion-rule.js';
 import type { DeadObject, Needs } from '../../../src/remote/deletion-rule.js';
 import { ObjectNames } from '../../../src/remote/name.js';
+import { SeededRandom } from '../../fake/random.js';
 
 const names = new ObjectNames('00000000-0000-4000-8000-000000000001');
 const nobody: Needs = { floor: 100, pinFloor: Infinity, kept: [] };
@@ -43,6 +44,52 @@ describe('what may be deleted', () => {
     const objects = [root(20, 30), shard(20, 30), shard(10, 30), segment(5, 20), segment(5, 21), segment(25, 28)];
     assert.deepEqual(goes(objects), [20, 5, 25]);
     assert.deepEqual(goes(objects.slice(1)), [20, 10, 5, 5, 25]);
+  });
+
+  it('is weighed for the one snapshot that needs it, and for none where several do', () => {
+    const objects = [
+      segment(10, 30), // before both
+      segment(40, 51), // the first
+      segment(50, 60),
+      segment(51, 55), // neither
+      segment(55, 81), // the second
+      segment(20, 90), // both
+      root(50, 80), // the first's own
+      shard(60, 200), // the second
+      dead(names.pin('00000000-0000-4000-8000-000000000009'), 0),
+    ];
+    const sizes = new Map(objects.map(({ name }, at) => [name, 10 ** at]));
+    const bytes = (snapshots: readonly number[]): (readonly [number, number])[] => [
+      ...exclusiveBytes(snapshots, objects, (name) => sizes.get(name)),
+    ];
+    assert.deepEqual(bytes([50, 80]), [
+      [50, 1000110],
+      [80, 10010000],
+    ]);
+    assert.deepEqual(bytes([50, 50, 80]), [
+      [50, 0],
+      [80, 10010000],
+    ]);
+    assert.deepEqual(bytes([50]), [[50, 1100110]]);
+    assert.deepEqual(bytes([]), []);
+  });
+
+  it('is found among thousands as among few', () => {
+    const random = new SeededRandom(1);
+    const kept = Array.from({ length: 40 }, () => {
+      const from = random.below(1000);
+      return { from, through: from + (random.fraction() < 0.5 ? 0 : random.below(5)) };
+    });
+    const objects = Array.from({ length: 400 }, () => {
+      const number = random.below(1000);
+      return segment(number, number + 1 + random.below(30));
+    });
+    const needed = (object: DeadObject): boolean =>
+      kept.some(({ from, through }) => object.number <= through && object.deadAt > from);
+    assert.deepEqual(
+      unneeded(objects, { ...nobody, floor: 2000, kept }),
+      objects.filter((object) => !needed(object)),
+    );
   });
 
   it('is never an epoch, a key or the volume object', () => {

@@ -289,6 +289,38 @@ describe('compaction and deletion', () => {
     assert.equal(rig.store.peek('probe-old'), undefined);
   });
 
+  it('free with a snapshot what it alone kept, as was said before', async () => {
+    const rig = newRig();
+    const random = new SeededRandom(14);
+    rig.start();
+    await churn(rig, random, 15);
+    const first = rig.write([{ kind: 'snapshot', name: 'first', snapshotLsn: 0 }]);
+    await churn(rig, random, 25);
+    rig.write([{ kind: 'snapshot', name: 'second', snapshotLsn: 0 }]);
+    await churn(rig, random, 60);
+    const known = rig.messages.flatMap((message) => (message.type === 'snapshots' ? message.snapshots : []));
+    const said = known.findLast(({ name }) => name === 'first');
+    const sizes = new Map(rig.store.keys(`${rig.config.uuid}/`).map((name) => [name, rig.store.peek(name)!.length]));
+    const before = volumeDeletes(rig).length;
+    rig.write([{ kind: 'snapshot', name: 'first', snapshotLsn: first }]);
+    await churn(rig, random, 25);
+    // Whatever else is that old is kept by the other one.
+    const { names } = await rig.sealer();
+    const { point } = (await restoredImage(rig)).snapshots.find(({ name }) => name === 'second')!;
+    const old = volumeDeletes(rig)
+      .slice(before)
+      .filter((name) => {
+        const parsed = names.parse(name);
+        return parsed !== undefined && 'number' in parsed && parsed.number < point.number && kindOf(name) !== 'epochs';
+      });
+    assert.ok(old.some((name) => kindOf(name) === 'segments') && old.some((name) => kindOf(name) === 'checkpoints'));
+    assert.equal(
+      old.reduce((sum, name) => sum + sizes.get(name)!, 0),
+      said?.exclusiveBytes,
+    );
+    await restoredImage(rig, { snapshot: 'second' });
+  });
+
   it('survive a store that fails at every request in turn', async () => {
     const store = new MemoryStore();
     const rig = newRig({ store });

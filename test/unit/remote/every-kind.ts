@@ -108,7 +108,14 @@ async function sendRound(rig: Rig, random: SeededRandom): Promise<void> {
   rig.state = { ...rig.state, keeping: 'tracking' };
   log.append([{ kind: 'write', firstBlock: 0, data: randomData(random, BUSY_BLOCKS / 2) }]);
   rig.rounds = {
-    begin: () => Promise.resolve({ round: 77, cursor: log.end, sizeBytes: BLOCKS * BLOCK, wallMs: rig.clock.wallMs() }),
+    begin: () =>
+      Promise.resolve({
+        round: 77,
+        cursor: log.end,
+        sizeBytes: BLOCKS * BLOCK,
+        wallMs: rig.clock.wallMs(),
+        snapshots: [],
+      }),
     read: (_round, from, blocksMax) => {
       const count = Math.min(blocksMax, BUSY_BLOCKS - from);
       const bytes = log.imageAt(log.lastLsn).slice(from * BLOCK, (from + count) * BLOCK);

@@ -58,6 +58,7 @@ describe('segment index', () => {
     const writer = smallWriter();
     writer.addEvent({ kind: 'snapshotDeleted', lsn: 102, name: 'old', snapshotLsn: 7 });
     writer.addEvent({ kind: 'snapshot', lsn: facts.lastLsn, name: 'new' });
+    writer.addEvent({ kind: 'lateSnapshot', lsn: 103, name: 'late' });
     const plain = encodeSegmentIndex(writer.index({ ...facts, takeover }));
     const expected = [
       '00' + '03' + '00' + '00', // role, flags (group end, takeover), compression
@@ -71,7 +72,7 @@ describe('segment index', () => {
       'aa'.repeat(32), // previous link
       '0200000000000000' + '0700000000000000', // known committed
       '0000000000000000', // round
-      '02000000' + '01000000' + '03000000' + '01000000', // extents, zero extents, events, frames
+      '02000000' + '01000000' + '04000000' + '01000000', // extents, zero extents, events, frames
       // takeover: successor, wall time; epoch, number, link, LSN, wall time of the last group
       '0300000000000000' + '0500000000000000' + '0200000000000000' + '0800000000000000',
       'bb'.repeat(32) + '6300000000000000' + '0400000000000000',
@@ -81,6 +82,7 @@ describe('segment index', () => {
       '01' + '6500000000000000' + '08000000' + '0000004000000000', // resize event
       '03' + '6600000000000000' + '0b000000' + '0700000000000000' + '6f6c64', // snapshot deleted
       '02' + '0100000001000000' + '03000000' + '6e6577', // snapshot
+      '04' + '6700000000000000' + '04000000' + '6c617465', // late snapshot
       '10300000', // the only frame ends after 3 * 4096 + 16 bytes
       '02110000' + '03110000' + '0e1d0c0b', // sums
     ].join('');
@@ -227,7 +229,7 @@ describe('segment index', () => {
     ] as const) {
       refuses(() => decodeSegmentIndex(name, changed(at, value)), name, 'object-damaged');
     }
-    refuses(() => decodeSegmentIndex(name, changed(160, 4)), name, 'format-newer');
+    refuses(() => decodeSegmentIndex(name, changed(160, 5)), name, 'format-newer');
     refuses(() => decodeSegmentIndex(name, changed(160, 2)), name, 'object-damaged');
   });
 });

@@ -15,6 +15,7 @@ import { link } from './sealed-fixture.js';
 const point = (number: number) => ({ epoch: 1, number, link: link(number), lsn: number * 10, wallMs: number });
 const snapshot = (name: string, number: number, rootEpoch?: number): Snapshot => ({
   name,
+  lsn: number * 10,
   point: point(number),
   sizeBytes: 4096,
   root: rootEpoch === undefined ? undefined : { epoch: rootEpoch, link: link(9), mappedBlocks: 1 },
@@ -41,6 +42,28 @@ describe('snapshots of a history', () => {
     assert.deepEqual(list, [snapshot('two', 5), snapshot('one', 7)]);
     assert.equal(snapshotNamed(list, 'one')?.point.number, 7);
     assert.equal(snapshotNamed(list, 'three'), undefined);
+  });
+
+  it('are named by their own LSN where several came late to one recovery point', () => {
+    const late: SegmentEvent[] = [
+      { kind: 'lateSnapshot', lsn: 31, name: 'one' },
+      { kind: 'lateSnapshot', lsn: 35, name: 'two' },
+      { kind: 'lateSnapshot', lsn: 36, name: 'three' },
+      { kind: 'snapshotDeleted', lsn: 38, name: 'three', snapshotLsn: 36 },
+    ];
+    const list = afterGroup([], group(4, ...late));
+    assert.deepEqual(
+      list.map(({ name, lsn, point: { lsn: pointLsn } }) => [name, lsn, pointLsn]),
+      [
+        ['one', 31, 40],
+        ['two', 35, 40],
+      ],
+    );
+    const deleted = afterGroup(list, group(5, { kind: 'snapshotDeleted', lsn: 50, name: 'one', snapshotLsn: 31 }));
+    assert.deepEqual(
+      deleted.map(({ name }) => name),
+      ['two'],
+    );
   });
 
   it('cover what was born at or before them and died behind them, by segment numbers', () => {

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { EngineRig } from '../../fake/engine-rig.js';
+import { restoredImage } from '../../fake/restored-image.js';
 import { SeededRandom } from '../../fake/random.js';
 import { settle } from '../engine/volume-harness.js';
 
@@ -136,5 +137,101 @@ describe('a buffer that is full', () => {
       await rig.harness.volume.close();
     }
     assert.ok(entered > 3, `tracked in ${entered} lives`);
+  });
+
+  const stateAfter = (rig: EngineRig, count: number): Uint8Array => {
+    const content = new Uint8Array(rig.harness.sizeBytes);
+    for (const { offset, bytes } of [...rig.history, ...rig.harness.operations].slice(0, count))
+      content.set(bytes, offset);
+    return content;
+  };
+  const snapshotOf = async (rig: EngineRig, snapshot: string): ReturnType<typeof restoredImage> =>
+    restoredImage({ store: rig.store, clock: rig.harness.clock }, { snapshot });
+  const namesIn = async (rig: EngineRig): Promise<string[]> => {
+    const { snapshots } = await restoredImage({ store: rig.store, clock: rig.harness.clock });
+    return snapshots.map(({ name }) => name);
+  };
+
+  it('makes of a snapshot the first recovery point behind its call', async () => {
+    const rig = await tracked(5);
+    const random = new SeededRandom(5);
+    const exact = await rig.harness.volume.snapshots.record('exact', 0);
+    const before = rig.harness.operations.length;
+    await rig.drain();
+    unreachable(rig);
+    await overwrite(rig, random, 200);
+    const { volume } = rig.harness;
+    const lost = await volume.snapshots.record('deleted', 0);
+    const first = await volume.snapshots.record('first', 0);
+    const called = rig.harness.operations.length;
+    await overwrite(rig, random, 200);
+    assert.ok(volume.snapshots.tracking);
+    await volume.snapshots.record('second', 0);
+    await volume.snapshots.record('deleted', lost.lsn);
+    await volume.snapshots.record('exact', exact.lsn);
+    rig.store.fault = () => undefined;
+    const moment = rig.harness.operations.length;
+    await rig.drain();
+    const late = await snapshotOf(rig, 'first');
+    assert.ok(late.recoveryPoint.lsn > first.lsn && moment > called && called > before);
+    assert.equal(Buffer.compare(late.image, stateAfter(rig, moment)), 0);
+    const { image, recoveryPoint } = await snapshotOf(rig, 'second');
+    assert.equal(Buffer.compare(image, late.image), 0);
+    assert.equal(recoveryPoint.lsn, late.recoveryPoint.lsn);
+    assert.deepEqual(await namesIn(rig), ['first', 'second']);
+    // One of the two that share a root goes; the other stays as it was.
+    await volume.snapshots.record('first', first.lsn);
+    await overwrite(rig, random, 20);
+    await rig.drain();
+    assert.deepEqual(await namesIn(rig), ['second']);
+    assert.equal(Buffer.compare((await snapshotOf(rig, 'second')).image, late.image), 0);
+    rig.core!.receive({ type: 'stop' });
+    await volume.close();
+  });
+
+  it('keeps snapshots and deletions that the log has let go of, over crashes', async () => {
+    let late = 0;
+    for (let seed = 1; seed <= 4; seed++) {
+      const random = new SeededRandom(200 + seed);
+      const rig = await tracked(200 + seed);
+      const alive = new Map<string, { readonly lsn: number; readonly operations: number }>();
+      for (let life = 0; life < 5; life++) {
+        if (random.fraction() < 0.7) unreachable(rig);
+        for (let turn = 0; turn < 3; turn++) {
+          await overwrite(rig, random, random.below(80));
+          const [victim] = alive.keys();
+          if (victim !== undefined && random.fraction() < 0.3) {
+            await rig.harness.volume.snapshots.record(victim, alive.get(victim)!.lsn);
+            alive.delete(victim);
+          } else {
+            const name = `s${life}-${turn}`;
+            const { lsn } = await rig.harness.volume.snapshots.record(name, 0);
+            alive.set(name, { lsn, operations: rig.history.length + rig.harness.operations.length });
+          }
+        }
+        rig.store.fault = () => (random.fraction() < 0.1 ? { failAfter: 'store-unreachable' } : undefined);
+        for (let step = random.below(40); step > 0; step--) {
+          await settle();
+          rig.harness.clock.advance(random.below(400));
+        }
+        await rig.die(random.fraction() < 0.5 ? 'killed' : 'power loss', random);
+        rig.store.fault = () => undefined;
+        await rig.replicate();
+      }
+      await rig.drain();
+      assert.deepEqual((await namesIn(rig)).sort(), [...alive.keys()].sort());
+      for (const [name, { lsn, operations }] of alive) {
+        const { image, recoveryPoint } = await snapshotOf(rig, name);
+        if (recoveryPoint.lsn > lsn) late++;
+        const total = rig.history.length + rig.harness.operations.length;
+        let at = operations;
+        while (at < total && Buffer.compare(image, stateAfter(rig, at)) !== 0) at++;
+        assert.equal(Buffer.compare(image, stateAfter(rig, at)), 0, `snapshot ${name} is no state behind its call`);
+        if (recoveryPoint.lsn === lsn) assert.equal(Buffer.compare(image, stateAfter(rig, operations)), 0, name);
+      }
+      rig.core!.receive({ type: 'stop' });
+      await rig.harness.volume.close();
+    }
+    assert.ok(late > 3, `${late} came late`);
   });
 });
