@@ -100,7 +100,7 @@ export async function restoreInto(options: RestoreVolumeOptions): Promise<Restor
     return ports.openDisk(directory);
   };
   try {
-    if (content === 'full' || options.takeOver) {
+    if (content === 'full') {
       return await restoreFull({
         ...common,
         takeOver: options.takeOver,
@@ -116,9 +116,8 @@ export async function restoreInto(options: RestoreVolumeOptions): Promise<Restor
       ...common,
       takeOver: options.takeOver,
       location: content.location,
-      create: async ({ uuid, name, sizeBytes, source, pins }) => {
-        const disk = await makeDirectory(name);
-        await createHydrating({ disk, checksums, random, name, uuid, sizeBytes, source, pins });
+      create: async (volume) => {
+        await createHydrating({ ...volume, disk: await makeDirectory(volume.name), checksums, random });
       },
     });
   } catch (error) {

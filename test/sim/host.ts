@@ -41,6 +41,8 @@ export interface HostOptions {
   readonly configuration?: Partial<VolumeConfiguration>;
   /** To the bucket that the volume was restored from, for one life. */
   readonly hydration?: (life: Life) => HydrationPort;
+  /** Of a host that takes over before its content is there: that content. */
+  readonly owed?: Uint8Array;
   readonly log?: RecordedLog;
 }
 
@@ -57,6 +59,8 @@ export class SimHost {
   /** The first thing that must never be. */
   violation: Error | undefined;
   skewMs = 0;
+  /** There is no way to the bucket that it was restored from. */
+  cutOff = false;
   /** Resolves when the process is gone, however. */
   private ended: Promise<void> = Promise.resolve();
   private bootId: string;
@@ -104,6 +108,15 @@ export class SimHost {
   /** Why the process ended by itself, as text. */
   get endedBy(): string | undefined {
     return this.fatal?.message;
+  }
+
+  get takesOverLazily(): boolean {
+    return this.options.owed !== undefined;
+  }
+
+  /** What only the bucket may have yet of its content. */
+  get owed(): Uint8Array | undefined {
+    return this.device?.hydration?.active === true ? this.options.owed : undefined;
   }
 
   get replication(): ReplicationStatus | undefined {

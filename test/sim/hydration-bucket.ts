@@ -21,6 +21,7 @@ export async function restoreLazily(
   disk: SimDisk,
   life: Life,
   random: SeededRandom,
+  takeOver: boolean,
 ): Promise<number> {
   const target = disk.attach(life);
   const restored = await restoreInstant({
@@ -28,7 +29,7 @@ export async function restoreLazily(
     location: {},
     masters: [master],
     volume: volumeName,
-    takeOver: false,
+    takeOver,
     acceptLoss: false,
     reader: 'the simulation',
     checksums,
@@ -36,8 +37,7 @@ export async function restoreLazily(
     random: random.fork(),
     log: new RecordedLog(),
     scratch: new SimDisk(random.fork()).attach(life),
-    create: ({ name, uuid, sizeBytes, source, pins }) =>
-      createHydrating({ disk: target, checksums, random: random.fork(), name, uuid, sizeBytes, source, pins }),
+    create: (volume) => createHydrating({ ...volume, disk: target, checksums, random: random.fork() }),
   });
   return restored.recoveryPoint.lsn;
 }

@@ -146,7 +146,7 @@ class HydrationRun {
 
   private async createFrom(bucket: SimBucket, life: Life): Promise<void> {
     const { host, random, source } = this;
-    const lsn = await restoreLazily(bucket, host.disk, life, random.fork());
+    const lsn = await restoreLazily(bucket, host.disk, life, random.fork(), false);
     if (lsn !== source.recoveryPoint.lsn) throw new Violation(`an instant restore is of LSN ${lsn}`);
   }
 

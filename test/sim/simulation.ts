@@ -5,12 +5,14 @@
  */
 import { GatewayError, type ErrorCode } from '../../src/base/errors.js';
 import { SeededRandom } from '../fake/random.js';
-import type { DiskOperation } from './disk.js';
+import type { HydrationPort } from '../../src/gateway/hydration-line.js';
+import { SimDisk, type DiskOperation } from './disk.js';
 import { SimHost } from './host.js';
+import { bucketPort, restoreLazily } from './hydration-bucket.js';
 import { playHydration } from './hydration.js';
 import { drawProfile, type Profile } from './profile.js';
 import { restoreFrom, type RestoredDisk } from './restore.js';
-import { Scheduler } from './scheduler.js';
+import { Life, Scheduler } from './scheduler.js';
 import { BLOCK, Shadow, Violation } from './shadow.js';
 import { SimBucket } from './store.js';
 import { resetIds, runLoad } from './workload.js';
@@ -324,9 +326,12 @@ class Simulation {
             recoveryPoints,
           );
         }
+        // What is here is judged without the bucket; else that brings all of it here.
+        host.cutOff = host.takesOverLazily && this.random.fraction() < 0.7;
         await host.start();
         if (!(await this.waitUntilServed(host))) throw new GatewayError('disk-failed', 'the process ended');
         if (!(await this.judgeServed(host))) throw new GatewayError('disk-failed', 'the process ended');
+        host.cutOff = false;
         return true;
       } catch (error) {
         this.check();
@@ -350,7 +355,23 @@ class Simulation {
 
   private async readAll(host: SimHost): Promise<Awaited<ReturnType<SimHost['readAll']>> | undefined> {
     const gone = new Promise<undefined>((resolve) => host.life?.onDeath(() => resolve(undefined)));
-    return Promise.race([host.readAll(this.profile.rots ? this.profile.requestErrors : []), gone]);
+    const found = await Promise.race([
+      host.readAll([...(this.profile.rots ? this.profile.requestErrors : []), ...this.lacking(host)]),
+      gone,
+    ]);
+    if (host.owed === undefined) return found;
+    for (const [block, { code }] of found?.unreadable ?? []) {
+      if (code !== 'store-unreachable') continue;
+      // Whoever reads it once the store is back gets this.
+      found!.contents.set(host.owed.subarray(block * BLOCK, (block + 1) * BLOCK), block * BLOCK);
+      found!.unreadable.delete(block);
+    }
+    return found;
+  }
+
+  /** What a read may end with while content is in the bucket only. */
+  private lacking(host: SimHost): readonly ErrorCode[] {
+    return host.owed === undefined ? [] : ['store-unreachable'];
   }
 
   /** The machine is lost: its volume goes on elsewhere, from the bucket. */
@@ -377,7 +398,9 @@ class Simulation {
       this.bucket?.clear();
       return this.startFresh(this.newHost(name, {}));
     }
-    const { disk, contents, recoveryPoint } = restored;
+    const { contents, recoveryPoint } = restored;
+    const lazily = this.random.fraction() < 0.5;
+    const disk = lazily ? await this.takeOverLazily(restored) : restored.disk;
     const shadow = new Shadow({
       sizeBytes: contents.length,
       base: { contents, lsn: recoveryPoint.lsn },
@@ -385,14 +408,36 @@ class Simulation {
       astray: this.profile.rots,
     });
     this.commonLsn = recoveryPoint.lsn;
-    const host = this.newHost(name, { disk, shadow, sizeBytes: contents.length });
+    const broken = (violation: Violation): void => void (host.violation ??= violation);
+    const hydration = (life: Life): HydrationPort =>
+      bucketPort({ bucket: this.bucket!, disk, life, random: this.random.fork(), isAway: () => host.cutOff, broken });
+    const more = lazily ? { hydration, owed: contents } : {};
+    const host: SimHost = this.newHost(name, { disk, shadow, sizeBytes: contents.length, ...more });
     await this.bringBack(host);
+  }
+
+  /** The same once more without the content, at the same moment: its pin stands in the living bucket then. */
+  private async takeOverLazily({ recoveryPoint }: RestoredDisk): Promise<SimDisk> {
+    const { bucket, scheduler } = this;
+    const random = this.random.fork();
+    const disk = new SimDisk(random.fork());
+    await scheduler.aside(async () => {
+      const world = new Scheduler();
+      const copy = bucket!.copy(world);
+      const life = new Life(world);
+      const lsn = await world.drive(restoreLazily(copy, disk, life, random, true));
+      life.end();
+      if (lsn !== recoveryPoint.lsn) throw new Violation(`an instant take-over is at LSN ${lsn}`);
+      for (const key of copy.keys('')) if (key.includes('/pins/')) bucket!.objects.set(key, copy.objects.get(key)!);
+    });
+    return disk;
   }
 
   /** A second machine that believes itself the owner: a clone of this one, or a restore that takes over. */
   private async addOwner(host: SimHost): Promise<void> {
     if (this.bucket === undefined) return;
-    if (this.random.fraction() < 0.5) return this.takeOver(`${host.name}+`);
+    // A clone of what is still filling would have its pins in common with the other one.
+    if (this.random.fraction() < 0.5 || host.owed !== undefined) return this.takeOver(`${host.name}+`);
     host.powerLoss();
     this.crashes++;
     const disk = host.disk.clone();
@@ -620,10 +665,21 @@ class Simulation {
     this.check();
     if (bucket !== undefined && owners === 0 && !this.contested && !profile.rots)
       throw new Violation('nobody could drain at the end');
+    for (const host of this.hosts) await this.waitUntilFilled(host);
     const restored = await this.judgeBucket();
     if (restored !== undefined && profile.hydrates) await this.hydrate(restored);
     for (const host of [...this.hosts]) {
       await this.crash(host, this.random.fraction() < 0.5 ? 'kill' : 'power');
+      this.check();
+    }
+  }
+
+  private async waitUntilFilled(host: SimHost): Promise<void> {
+    const untilMs = this.scheduler.nowMs + patienceMs;
+    while (host.owed !== undefined && !this.profile.rots) {
+      if (this.scheduler.nowMs > untilMs)
+        throw new Violation(`${host.name} is never filled: ${JSON.stringify(host.gateway?.status().hydration)}`);
+      await this.scheduler.sleep(500);
       this.check();
     }
   }
@@ -679,6 +735,7 @@ class Simulation {
   private admitsError(host: SimHost, error: GatewayError): boolean {
     if (error.code === 'volume-closed') return true;
     if (error.code === 'read-only') return this.contested || this.profile.rots;
+    if (this.lacking(host).includes(error.code)) return true;
     return host.alive && this.profile.requestErrors.includes(error.code);
   }
 

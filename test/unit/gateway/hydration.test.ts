@@ -147,6 +147,60 @@ describe('instant restore', () => {
     for (const name of ['copy1', 'copy2']) assert.ok((await read(owner, name, 0, sizeBytes)).equals(content));
   });
 
+  it('continues the volume at once: writes and replicates while its content still comes; the old owner is fenced', async () => {
+    // Since its last start the owner has had nothing to send, and so owns nothing yet.
+    await write(owner, 'disk0', 0, randomBytes(4096));
+    const content = await read(owner, 'disk0', 0, sizeBytes);
+    await owner.drain('disk0');
+    const dataDir = join(folder, 'heir', 'data');
+    const args = ['restore', 'disk0', '--from', `file://${owner.storeDirectory}`, '--key-file', owner.keyFile];
+    const ended = await attempt(process.execPath, [keepgatePath, ...args, '--data-dir', dataDir, '--take-over']);
+    assert.match(ended.stdout, /This gateway continues the volume\./, ended.stderr);
+    await attempt('cp', [owner.keyFile, join(folder, 'heir', 'key')]);
+    const heir = await TestGateway.start({
+      folder: join(folder, 'heir'),
+      store: { url: `file://${owner.storeDirectory}` },
+      volumes: [{ ...disk, replicate: { interval: '200ms', segmentSize: '1MiB' } }],
+      bandwidth: { download: '1MB/s' },
+    });
+    const stateOfHeir = async () => (await heir.api('/v1/volumes/disk0')) as VolumeReport;
+    try {
+      assert.equal((await stateOfHeir()).state, 'hydrating');
+      for (const offset of [0, 3 * mib + 512]) {
+        const payload = randomBytes(offset === 0 ? mib : 1024);
+        payload.copy(content, offset);
+        await write(heir, 'disk0', offset, payload);
+      }
+      await heir.drain('disk0');
+      assert.equal((await stateOfHeir()).state, 'hydrating');
+      await write(owner, 'disk0', 0, randomBytes(4096));
+      await owner.command(['drain', 'disk0']);
+      await eventually(
+        'the old owner is fenced',
+        async () => ((await owner.api('/v1/volumes')) as VolumeReport[]).some(({ state }) => state === 'fenced'),
+        { explain: () => owner.log() + heir.log() },
+      );
+      await heir.kill();
+      await heir.startAgain({ bandwidth: { download: 'unlimited' } });
+      await eventually('everything is here', async () => (await stateOfHeir()).state === 'online', {
+        explain: () => heir.log(),
+      });
+      assert.ok((await read(heir, 'disk0', 0, sizeBytes)).equals(content));
+      // What is in the bucket now is the same, though the heir sent but a part of it.
+      await heir.drain('disk0');
+      const restored = await restore('again', '--full');
+      assert.equal(restored.status, 0, restored.stderr);
+      const copy = await serve('again', 'unlimited');
+      try {
+        assert.ok((await read(copy, 'copy0', 0, sizeBytes)).equals(content));
+      } finally {
+        await copy.dispose();
+      }
+    } finally {
+      await heir.dispose();
+    }
+  });
+
   it('is refused where the key is another one, and leaves nothing behind', async () => {
     const key = join(folder, 'other.key');
     await attempt(process.execPath, [keepgatePath, 'key', 'generate', key]);
