@@ -12,7 +12,7 @@
  * home meanwhile. The filler ends when the signal aborts, by rejecting.
  */
 import { GatewayError } from '../base/errors.js';
-import { BLOCK_BYTES, type BlockNumber } from '../base/units.js';
+import type { BlockNumber } from '../base/units.js';
 import type { Clock } from '../ports/clock.js';
 import type { FrozenRun, HydrationTarget } from '../ports/hydration.js';
 import type { Log } from '../ports/log.js';
@@ -146,7 +146,8 @@ export class HydrationFiller {
 
   async #scan(): Promise<void> {
     const { bucket, target, clock, signal } = this.#options;
-    const end = target.source.sizeBytes / BLOCK_BYTES;
+    // What it has grown by since may be owed too, where its checksums have rotted.
+    const end = target.blockCount;
     const mapped = new Set(bucket.book.map.mappedShards);
     for (let first = 0; first < end; first += SHARD_BLOCKS) {
       const blockCount = Math.min(SHARD_BLOCKS, end - first);
