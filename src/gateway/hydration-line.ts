@@ -18,6 +18,8 @@ import type { FetchFailure } from '../remote/replication-messages.js';
 import { unpackRuns, type RunParcel } from '../remote/run-parcel.js';
 
 const AGAIN_MS = 10_000;
+/** Reads that the hydrator is asked for at a time, of at most 1 MiB and what lies beside it in its frames. */
+const FETCHES_MAX = 16;
 
 /** Opens the way to a volume's hydrator. */
 export interface HydrationPort {
@@ -31,6 +33,8 @@ export interface HydrationPort {
 }
 
 interface Waiting {
+  readonly first: BlockNumber;
+  readonly count: number;
   readonly resolve: (runs: readonly FrozenRun[]) => void;
   readonly reject: (error: Error) => void;
 }
@@ -42,7 +46,10 @@ export class HydrationLine implements FrozenVolume {
   readonly #port: HydrationPort;
   readonly #clock: Clock;
   readonly #log: Log;
+  /** In the order of their ids. */
   readonly #fetches = new Map<number, Waiting>();
+  /** Those of them that the hydrator was asked for. */
+  readonly #asked = new Set<number>();
   #nextId = 1;
   #send: ((message: ToHydrator) => void) | undefined;
   #status: HydratorStatus | undefined;
@@ -95,14 +102,27 @@ export class HydrationLine implements FrozenVolume {
   }
 
   fetch(first: BlockNumber, count: number, { signal }: StoreRequest): Promise<readonly FrozenRun[]> {
-    const send = this.#send;
-    if (send === undefined) return Promise.reject(new GatewayError('volume-closed', 'the volume is closing'));
+    if (this.#send === undefined) return Promise.reject(new GatewayError('volume-closed', 'the volume is closing'));
     const id = this.#nextId++;
     return new Promise((resolve, reject) => {
-      this.#fetches.set(id, { resolve, reject });
+      this.#fetches.set(id, { first, count, resolve, reject });
       signal?.addEventListener('abort', () => this.#abandon(id), { once: true });
-      send({ type: 'fetch', id, first, count });
+      this.#askNext();
     });
+  }
+
+  #askNext(): void {
+    for (const [id, { first, count }] of this.#fetches) {
+      if (this.#asked.size >= FETCHES_MAX) return;
+      if (this.#asked.has(id)) continue;
+      this.#asked.add(id);
+      this.#send?.({ type: 'fetch', id, first, count });
+    }
+  }
+
+  #settled(id: number): void {
+    this.#fetches.delete(id);
+    if (this.#asked.delete(id)) this.#askNext();
   }
 
   /** Before the volume is closed. */
@@ -117,8 +137,8 @@ export class HydrationLine implements FrozenVolume {
   #abandon(id: number): void {
     const waiting = this.#fetches.get(id);
     if (waiting === undefined) return;
-    this.#fetches.delete(id);
-    this.#send?.({ type: 'abandon', id });
+    if (this.#asked.has(id)) this.#send?.({ type: 'abandon', id });
+    this.#settled(id);
     waiting.reject(new GatewayError('volume-closed', 'nobody waits for it any more'));
   }
 
@@ -127,12 +147,14 @@ export class HydrationLine implements FrozenVolume {
     switch (message.type) {
       case 'connected': {
         const { failure } = message;
+        // The status, which says so as well, comes later.
+        this.#problem = failure?.message;
         this.#volume.connect(failure === undefined ? this : new GatewayError(failure.code, failure.message));
         return;
       }
       case 'fetched': {
         const waiting = this.#fetches.get(message.id);
-        this.#fetches.delete(message.id);
+        this.#settled(message.id);
         const { result } = message;
         if (isParcel(result)) waiting?.resolve(unpackRuns(result));
         else waiting?.reject(new GatewayError(result.code, result.message));

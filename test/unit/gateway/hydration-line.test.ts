@@ -131,6 +131,17 @@ describe('the way of a restored volume to its bucket', () => {
     assert.equal(line.downloadedBytes, 1234);
   });
 
+  it('asks for a bounded number of reads at a time', async () => {
+    const { line, sent, hear } = stage();
+    await line.start();
+    const reads = Array.from({ length: 20 }, (_, at) => line.fetch(at, 1, {}));
+    const asked = (): number => sent.filter(({ type }) => type === 'fetch').length;
+    assert.equal(asked(), 16);
+    for (let id = 1; id <= 20; id++) hear({ type: 'fetched', id, result: packRuns([zero]) });
+    assert.equal(asked(), 20);
+    await Promise.all(reads);
+  });
+
   it('answers what is asked of the volume, and says how far it is until everything is here', async () => {
     const { volume, line, sent, hear } = stage();
     await line.start();
