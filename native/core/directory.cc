@@ -64,8 +64,11 @@ int64_t WriteAndSync(const std::string& path, const uint8_t* bytes, size_t lengt
   return file.Close();
 }
 
+// Of a lock file: a process id, spaces, a line feed.
+constexpr int kHolderBytes = 24;
+
 int64_t ReadHolder(int fd) {
-  char text[24];
+  char text[kHolderBytes];
   const int64_t count = ReadFully(fd, reinterpret_cast<uint8_t*>(text), sizeof text, 0);
   int64_t holder = 0;
   if (count > 0) std::from_chars(text, text + count, holder);
@@ -105,13 +108,13 @@ int64_t OpenLock(const std::string& path, int64_t* holder) {
     *holder = ReadHolder(file.get());
     return -EAGAIN;
   }
-  // The number inside only serves a message, but failing to write it shows a disk that cannot be written.
-  char text[24];
-  const int length = snprintf(text, sizeof text, "%lld\n", static_cast<long long>(getpid()));
-  if (const int64_t error = Truncate(file.get(), 0); error < 0) return error;
-  const int64_t error =
-      WriteAll(file.get(), reinterpret_cast<const uint8_t*>(text), static_cast<size_t>(length));
-  return error < 0 ? error : file.Release();
+  // The number inside only serves a message. It is written over the one before, in as many bytes: a file that
+  // was cut first would say nothing for a moment, and would need space that a full disk does not give back.
+  // Any other failure shows a disk that cannot be written.
+  char text[kHolderBytes + 1];
+  snprintf(text, sizeof text, "%-*lld\n", kHolderBytes - 1, static_cast<long long>(getpid()));
+  const int64_t error = WriteAll(file.get(), reinterpret_cast<const uint8_t*>(text), kHolderBytes);
+  return error < 0 && error != -ENOSPC && error != -EDQUOT ? error : file.Release();
 }
 
 int64_t Exists(const std::string& path) {

@@ -14,9 +14,9 @@ enum class OpenMode { kRead, kWrite, kCreate };
 
 // The descriptor of a regular file, closed on exec. New files are readable by their owner only.
 int64_t OpenFile(const std::string& path, OpenMode mode);
-// The descriptor of a lock file that is held exclusively until it is closed, process id inside. -EAGAIN:
-// another descriptor, of this process or another, holds it, and `holder` is the process id found inside (0:
-// none).
+// The descriptor of a lock file that is held exclusively until it is closed, process id inside (on a full
+// disk, perhaps not). -EAGAIN: another descriptor, of this process or another, holds it, and `holder` is the
+// process id found inside (0: none).
 int64_t OpenLock(const std::string& path, int64_t* holder);
 
 int64_t Exists(const std::string& path);  // 1 or 0

@@ -24,7 +24,7 @@ import type { BlockTable } from './block-table.js';
 import { ROTTEN_LOCATION, ZERO_LOCATION } from './block-table.js';
 import { synced, written } from './disk-outcome.js';
 import type { FilledBlocks } from './filled-block.js';
-import { HealedBlocks, type HealOutcome, type Watched } from './healed-block.js';
+import { HealedBlocks, type HealOutcome, type Watch } from './healed-block.js';
 import type { Image } from './image.js';
 import type { LogBatch, LogRecord } from './log-format.js';
 import type { LogReader } from './log-reader.js';
@@ -184,17 +184,17 @@ export class Destager {
   }
 
   /** Begins to watch a block of the image that cannot be trusted; `heal` takes its place only if nothing else did. */
-  watch(block: BlockNumber): Promise<Watched> {
+  watch(block: BlockNumber): Promise<Watch> {
     return this.healed.watch(block, () => this.destagedLsn);
   }
 
-  unwatch(block: BlockNumber): void {
-    this.healed.unwatch(block);
+  unwatch(watch: Watch): void {
+    this.healed.unwatch(watch);
   }
 
   /** Writes a watched block as the bucket has it at a recovery point of at least `throughLsn`. */
-  heal(block: BlockNumber, bytes: Uint8Array, throughLsn: Lsn): Promise<HealOutcome> {
-    return this.alone(() => this.healed.write(block, bytes, throughLsn));
+  heal(watch: Watch, bytes: Uint8Array, throughLsn: Lsn): Promise<HealOutcome> {
+    return this.alone(() => this.healed.write(watch, bytes, throughLsn));
   }
 
   /** Puts blocks from the bucket where they are owed (filled-block.ts). */
@@ -203,8 +203,8 @@ export class Destager {
   }
 
   /** Whether the bucket contradicts a watched block of the image (healed-block.ts); `put` puts it right. */
-  contradicted(block: BlockNumber, bytes: Uint8Array, put: boolean): Promise<boolean> {
-    return this.alone(() => this.healed.contradicted(block, bytes, put));
+  contradicted(watch: Watch, bytes: Uint8Array, put: boolean): Promise<boolean> {
+    return this.alone(() => this.healed.contradicted(watch, bytes, put));
   }
 
   /** Runs between two steps: nobody else changes the image meanwhile. */

@@ -56,17 +56,17 @@ export class Healer {
 
   private async healImage(block: BlockNumber, untilMs: number): Promise<void> {
     const { destager, onHealed } = this.options;
-    const watched = await destager.watch(block);
+    const watch = await destager.watch(block);
     try {
       // The newest recovery point may do, and is there now; only one that includes all that the image does is sure to.
-      for (const throughLsn of watched.sumLost ? [watched.lsn] : [0, watched.lsn]) {
-        const outcome = await destager.heal(block, await this.fetch(block, throughLsn, untilMs), throughLsn);
+      for (const throughLsn of watch.sumLost ? [watch.lsn] : [0, watch.lsn]) {
+        const outcome = await destager.heal(watch, await this.fetch(block, throughLsn, untilMs), throughLsn);
         if (outcome === 'healed') onHealed(block);
         if (outcome !== 'different') return;
       }
       throw new GatewayError('object-damaged', 'the bucket holds another version of it');
     } finally {
-      destager.unwatch(block);
+      destager.unwatch(watch);
     }
   }
 

@@ -5,6 +5,10 @@
  * most of them are on the disk, perhaps flushed and acknowledged; and a sector that is being written when the power goes
  * may be lost (P1). The copy gives it back.
  *
+ * They are written again a piece at a time, each copied before: so that the room of one piece, which an earlier opening has
+ * reserved, is enough on a disk that is full. A copy that the next one was about to replace does no harm, in whatever
+ * mixture with that: what it says of a place in the log is what stands there, until the next superblock.
+ *
  *   file `log/copy`: for each batch a page of 4096 bytes and then the batch; at the end a page with length 0
  *
  *   offset size  page (little-endian)
@@ -19,9 +23,10 @@
  * It counts while no newer superblock than that one is there: nothing else is written to the log before the next one. An older
  * one may be all that can be read, when the newest was torn as it was written again.
  */
-import { BLOCK_BYTES } from '../base/units.js';
+import { BLOCK_BYTES, MIB } from '../base/units.js';
 import type { Checksums } from '../ports/checksum.js';
 import type { Disk, DiskFile } from '../ports/disk.js';
+import { synced } from './disk-outcome.js';
 import { getU64, putU64 } from './log-format.js';
 import type { LogFiles } from './log-files.js';
 import { LOG_DIRECTORY } from './volume-directory-format.js';
@@ -29,6 +34,8 @@ import { LOG_DIRECTORY } from './volume-directory-format.js';
 const COPY_FILE = `${LOG_DIRECTORY}/copy`;
 const MAGIC = 'KGLCOPY1';
 const CRC_AT = 8;
+/** Of a copy: a few batches of the largest kind. */
+export const COPY_BYTES = 4 * MIB;
 
 interface Entry {
   readonly file: number;
@@ -58,6 +65,28 @@ export class LogCopy {
     const file = await disk.open(COPY_FILE, { mode: 'write', create, lane: 'log' });
     if (create) await disk.syncDirectory(LOG_DIRECTORY);
     return new LogCopy(file, checksums, generation);
+  }
+
+  /** Makes room for one, for an opening on a disk that is full by then. disk-full: an opening then needs room. */
+  static async reserve(disk: Disk): Promise<void> {
+    const create = !(await disk.exists(COPY_FILE));
+    const file = await disk.open(COPY_FILE, { mode: 'write', create, lane: 'log' });
+    try {
+      await file.allocate(0, COPY_BYTES);
+      if (create) await synced('fsync of the log directory', disk.syncDirectory(LOG_DIRECTORY));
+    } finally {
+      await file.close();
+    }
+  }
+
+  /** Whether one more batch keeps it within what is reserved; the first always fits. */
+  hasRoomFor(batchBytes: number): boolean {
+    return this.at === 0 || this.at + BLOCK_BYTES + batchBytes + BLOCK_BYTES <= COPY_BYTES;
+  }
+
+  /** The next piece takes the place of this one, which is durable in the log by now. */
+  begin(): void {
+    this.at = 0;
   }
 
   async add(file: number, offset: number, batch: Uint8Array): Promise<void> {

@@ -181,9 +181,8 @@ export class Reclaimer {
       const keeping = this.held?.lsn === cursor.lsn ? 'draining' : 'tracking';
       this.replication = { ...this.replication, keeping, cursor };
       this.held = undefined;
-      // Both superblocks, before bits go: either of them may be the one that is read next.
-      await this.writeSuperblock(false);
-      await this.writeSuperblock(false);
+      // Both superblocks, before bits go.
+      await this.writeSuperblocks();
       if (keeping === 'draining') await rounds.leave();
       else await rounds.committed();
       return { keeping, cursor };
@@ -214,7 +213,7 @@ export class Reclaimer {
   /** Starts a cycle; `urgent` destages everything that is durable. */
   wake(urgent: boolean): void {
     if (this.stopped) return;
-    if (this.rotten) {
+    if (this.rotten && !this.fenceMoved()) {
       // Whoever waits for room must hear that there will be none; not inside of the append that called.
       if (!this.options.log.hasRoom) queueMicrotask(this.options.onProgress);
       return;
@@ -273,6 +272,9 @@ export class Reclaimer {
   private async run(): Promise<void> {
     this.again = false;
     try {
+      // Whatever keeps records from the image: who was fenced must know it after any end (P7).
+      if (this.fenceMoved()) await this.writeSuperblocks();
+      if (this.rotten) return;
       await this.cycle();
       if (this.stalled !== undefined || this.failed !== undefined) {
         this.stalled = undefined;
@@ -361,8 +363,7 @@ export class Reclaimer {
 
   /** Both superblocks let go of what is before the tail. */
   private async freeFiles(): Promise<void> {
-    await this.writeSuperblock(false);
-    await this.writeSuperblock(false);
+    await this.writeSuperblocks();
     await this.prepareFiles();
   }
 
@@ -394,7 +395,7 @@ export class Reclaimer {
     if (cursor.lsn !== this.synced.lsn || destager.healedUnsynced) await destager.sync();
     await this.options.rounds.flush(this.replication.replicatedLsn, cursor.lsn);
     this.synced = cursor;
-    const fencedNow = this.replication.fenced && !this.recorded.fenced;
+    const fencedNow = this.fenceMoved();
     await this.writeSuperblock(false);
     // Both superblocks must let a file go before it is used again, and both must know a fence: one of them may rot (P3, P7).
     if (fencedNow || this.superblockHoldsFiles()) await this.writeSuperblock(false);
@@ -431,6 +432,17 @@ export class Reclaimer {
     return (
       this.replication.replicatedLsn !== this.recorded.replicatedLsn || this.replication.fenced !== this.recorded.fenced
     );
+  }
+
+  /** It was fenced, and no superblock says so. */
+  private fenceMoved(): boolean {
+    return this.replication.fenced && !this.recorded.fenced;
+  }
+
+  /** Either of them may be the one that is read next. */
+  private async writeSuperblocks(): Promise<void> {
+    await this.writeSuperblock(false);
+    await this.writeSuperblock(false);
   }
 
   private async writeSuperblock(clean: boolean): Promise<void> {

@@ -190,26 +190,38 @@ function payloadIsWhole(options: Recovery, batch: LogBatch): boolean {
   );
 }
 
-/** Writes batches again, so that the disk surely has them; a copy of them is durable before. */
+/** Writes batches again, so that the disk surely has them; a copy of each piece of them is durable before. */
 async function rewrite(options: Recovery, batches: readonly LogBatch[]): Promise<number> {
-  const { disk, checksums, superblock, files, reader } = options;
+  const { disk, checksums, superblock } = options;
   if (batches.length === 0) return 0;
   const copy = await LogCopy.create(disk, checksums, superblock.generation);
   try {
-    for (const batch of batches) await copy.add(batch.file, batch.offset, await reader.whole(batch));
-    await copy.finish().catch(failStop);
+    let piece: LogBatch[] = [];
+    for (const batch of batches) {
+      if (!copy.hasRoomFor(batch.lengthBytes)) {
+        await rewritePiece(options, copy, piece);
+        piece = [];
+        copy.begin();
+      }
+      await copy.add(batch.file, batch.offset, await options.reader.whole(batch));
+      piece.push(batch);
+    }
+    await rewritePiece(options, copy, piece);
   } finally {
     await copy.close();
   }
+  return batches.reduce((sum, { lengthBytes }) => sum + lengthBytes, 0);
+}
+
+/** Of batches that are in the copy. */
+async function rewritePiece({ files, reader }: Recovery, copy: LogCopy, piece: readonly LogBatch[]): Promise<void> {
+  await copy.finish().catch(failStop);
   const touched = new Set<number>();
-  let rewrittenBytes = 0;
-  for (const batch of batches) {
+  for (const batch of piece) {
     await files.handle(batch.file).write([await reader.whole(batch)], batch.offset);
     touched.add(batch.file);
-    rewrittenBytes += batch.lengthBytes;
   }
   await Promise.all([...touched].map((file) => files.handle(file).sync())).catch(failStop);
-  return rewrittenBytes;
 }
 
 function failStop(cause: unknown): never {

@@ -19,6 +19,7 @@ import { holesEnd, openFilledBlocks, readRecordOf } from './hydration-open.js';
 import { Image } from './image.js';
 import { Log } from './log.js';
 import { LogFiles } from './log-files.js';
+import { LogCopy } from './log-copy.js';
 import { LogReader } from './log-reader.js';
 import { Overlay } from './overlay.js';
 import { Reclaimer, type LogFollower } from './reclaimer.js';
@@ -257,6 +258,9 @@ async function openLocked(
       reclaimer.abandon();
       return Promise.resolve();
     },
+  });
+  await LogCopy.reserve(disk).catch((error: unknown) => {
+    if (!isDiskFull(error)) throw error;
   });
   // The boot id changes only once the epoch record is durable: until then batches of an earlier boot may lie behind the head.
   await reclaimer.record();

@@ -290,11 +290,11 @@ export class Volume implements BlockDevice {
     const { destager } = this.parts;
     const { remoteCopy } = this.options;
     if (remoteCopy === undefined) return false;
-    const { lsn } = await destager.watch(block);
+    const watch = await destager.watch(block);
     try {
-      return await destager.contradicted(block, await remoteCopy.fetch(block, lsn), put);
+      return await destager.contradicted(watch, await remoteCopy.fetch(block, watch.lsn), put);
     } finally {
-      destager.unwatch(block);
+      destager.unwatch(watch);
     }
   }
 

@@ -225,8 +225,15 @@ TEST(ALockExcludesOthersUntilItsHolderIsGone) {
   CHECK(waitpid(child, &status, 0) == child);
   CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
   close(static_cast<int>(held));
+  // Whoever comes next writes over what is there, whatever it is.
+  std::vector<uint8_t> bytes;
+  CHECK(ReadSmall(directory / "lock", 100, &bytes) >= 0 && bytes.size() == 24);
+  const std::string older(24, '9');
+  CHECK(WriteSmall(directory / "lock", reinterpret_cast<const uint8_t*>(older.data()), older.size()) == 0);
   const int64_t again = OpenLock(directory / "lock", &holder);
   CHECK(again >= 0);
+  CHECK(OpenLock(directory / "lock", &holder) == -EAGAIN && holder == getpid());
+  CHECK(ReadSmall(directory / "lock", 100, &bytes) >= 0 && bytes.size() == 24);
   close(static_cast<int>(again));
 }
 

@@ -267,10 +267,10 @@ export const mutations: readonly Mutation[] = [
     patches: [
       engine(
         'healed-block',
-        'if (!watched.has(block) || overlay.lookup(block) !== -1 || sums[at] === SUM_REMOTE)',
+        'if (!watch.current || overlay.lookup(block) !== -1 || sums[at] === SUM_REMOTE)',
         'if (sums[at] === SUM_REMOTE)',
       ),
-      engine('volume', 'const { lsn } = await destager.watch(block);', 'await destager.watch(block); const lsn = 0;'),
+      engine('volume', 'remoteCopy.fetch(block, watch.lsn)', 'remoteCopy.fetch(block, 0)'),
     ],
   },
   {

@@ -122,8 +122,25 @@ describe('volume on a full disk', () => {
   it('opens all the same', async () => {
     const h = await stalled(5);
     h.disk.kill();
-    failWith(h, 'disk-full', 'allocate image', 'allocate log/new', 'open log/new');
+    failWith(h, 'disk-full', 'allocate image', 'allocate log/new', 'open log/new', 'allocate log/copy');
     await h.open();
+    assert.deepEqual(await h.read(0, h.sizeBytes), h.expected(h.operations.length));
+  });
+});
+
+describe('the room for what a recovery writes again', () => {
+  it('is there before it is needed, and a recovery of any length takes no more', async () => {
+    const h = await open(6);
+    const reserved = h.disk.bytesOf('log/copy').length;
+    h.overrides = { bufferBytes: 64 * MIB };
+    h.disk.kill();
+    await h.open();
+    // Acknowledged and not durable, since no time passes; more than one piece.
+    for (let at = 0; at < 7; at += 1) await h.write(at * MIB, h.random.bytes(MIB));
+    h.disk.kill();
+    failWith(h, 'disk-full', 'allocate image', 'allocate log/new', 'open log/new', 'allocate log/copy');
+    await h.open();
+    assert.equal(h.disk.bytesOf('log/copy').length, reserved);
     assert.deepEqual(await h.read(0, h.sizeBytes), h.expected(h.operations.length));
   });
 });

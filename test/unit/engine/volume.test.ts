@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 
+import { GatewayError } from '../../../src/base/errors.js';
 import { decodeSuperblock } from '../../../src/engine/superblock.js';
 import type { VolumeParts } from '../../../src/engine/volume-open.js';
 import { plainChecksums } from '../../fake/checksums.js';
@@ -249,6 +250,49 @@ describe('volume', () => {
     }
   });
 });
+
+describe('a fence', () => {
+  for (const [what, damage, reason] of [
+    [
+      'is rotten',
+      (h: VolumeHarness) => void (h.disk.bytesOf('log/00000001')[newestHeader(h) + 16]! ^= 1),
+      /breaks off/,
+    ],
+    [
+      'cannot be read',
+      (h: VolumeHarness) =>
+        (h.disk.hook = (operation, path) => {
+          if (operation === 'open' && path.startsWith('log/0')) throw new GatewayError('disk-failed', `${path}: EIO`);
+        }),
+      /EIO/,
+    ],
+  ] as const) {
+    it(`is recorded by both superblocks even while the log ${what}`, async () => {
+      const h = new VolumeHarness(18);
+      h.overrides = { replicated: true };
+      await h.create();
+      await h.write(0, h.random.bytes(4096));
+      await h.flush();
+      damage(h);
+      for (let ms = 0; ms < 8000; ms += 500) {
+        h.clock.advance(500);
+        await settle();
+      }
+      assert.equal(h.volume.status().state, 'failed');
+      assert.match(h.volume.status().reason ?? '', reason);
+      h.volume.replicated({ ...h.volume.replicationState(), fenced: true });
+      await settle();
+      h.disk.kill();
+      for (const name of ['super.0', 'super.1'])
+        assert.equal(decodeSuperblock(h.disk.bytesOf(name), plainChecksums, name)?.replication.fenced, true, name);
+    });
+  }
+});
+
+/** Where the newest batch of the first log file begins. */
+function newestHeader(h: VolumeHarness): number {
+  return Buffer.from(h.disk.bytesOf('log/00000001')).lastIndexOf('KGLB');
+}
 
 describe('the only superblock that is left', () => {
   it('is not written over before the other one is whole again', async () => {
