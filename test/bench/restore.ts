@@ -1,12 +1,16 @@
 /**
  * `npm run bench:restore -- [--size GIB] [--segments N] [--rounds N] [--keep DIR]`: from the begin of a restore to the first
  * read that is served, of a volume that is completely mapped (default 1 TiB), out of a directory store; and how much memory
- * that took (VmHWM of a process of its own). The target is 5 s and 256 MiB. Then some reads of the rest, one at a time.
+ * that took (VmHWM). The target is 5 s and 256 MiB. Each round has three parts:
+ *
+ *   in one process   the restore, the opening of the volume, its first read, and more reads of what is not here yet
+ *   stopped          `keepgate restore` from its start to its end, then a gateway from its start to its first read over NBD
+ *   running          `keepgate restore` through the API of a gateway that runs, and the first read over NBD
  *
  * The bucket is made first, which takes a minute and 0.2 % of the volume's size on the disk (mapped-bucket.ts).
  */
 import { fork } from 'node:child_process';
-import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { performance } from 'node:perf_hooks';
@@ -20,6 +24,9 @@ import type { ObjectStore, StoreRequest } from '../../src/ports/object-store.js'
 import { Hydrator } from '../../src/remote/hydrator.js';
 import { parseMasterKey } from '../../src/remote/key.js';
 import { restoreInstant } from '../../src/remote/restore-instant.js';
+import { CMD, NbdClient } from '../fake/nbd-client.js';
+import { keepgatePath, TestGateway } from '../tool/gateway.js';
+import { attempt } from '../tool/process.js';
 import { BLOCK, contentOf, makeMappedBucket } from './mapped-bucket.js';
 
 const GIB = 1024 ** 3;
@@ -104,8 +111,7 @@ async function restore(directory: string, readable: readonly number[]): Promise<
     if (read === 0) servedMs = performance.now() - begunMs;
     else readMs.push(performance.now() - startedMs);
   }
-  const status = await readFile('/proc/self/status', 'utf8');
-  const residentMiB = Number(/VmHWM:\s+(\d+)/.exec(status)?.[1]) / 1024;
+  const residentMiB = await residentOf('self');
   await hydrator.stop();
   await volume.close();
   return { restoredMs, servedMs, readMs, residentMiB };
@@ -122,6 +128,62 @@ async function inChild(directory: string, readable: readonly number[]): Promise<
     child.on('exit', (code) => reject(new Error(`the restore ended with ${code}`)));
     child.send(readable);
   });
+}
+
+/** A read over NBD, which must give what was written. */
+async function readOver(gateway: TestGateway, volume: string, block: number): Promise<void> {
+  const client = await NbdClient.attach({ host: '127.0.0.1', port: gateway.nbdPort }, volume);
+  const { error, data } = await client.request({ type: CMD.READ, offset: block * BLOCK, length: BLOCK });
+  await client.disconnect();
+  if (error !== 0 || Buffer.compare(data, contentOf(block)) !== 0) {
+    throw new Error(`block ${block} is not what was written (error ${error})\n${gateway.log()}`);
+  }
+}
+
+const residentOf = async (pid: number | 'self'): Promise<number> =>
+  Number(/VmHWM:\s+(\d+)/.exec(await readFile(`/proc/${pid}/status`, 'utf8'))?.[1]) / 1024;
+
+interface Cost {
+  readonly commandMs: number;
+  readonly servedMs: number;
+  readonly residentMiB: number;
+}
+
+interface Commands {
+  readonly stopped: Cost;
+  readonly running: Cost;
+}
+
+/** What a user sees, in a folder of its own. */
+async function restoreByCommand(directory: string, readable: readonly number[]): Promise<Commands> {
+  const folder = join(directory, 'gateway');
+  const keyFile = join(folder, 'key');
+  await mkdir(folder);
+  await writeFile(keyFile, `${Buffer.from(master.bytes).toString('base64')}\n`, { mode: 0o600 });
+  const from = ['restore', 'disk0', '--from', `file://${join(directory, 'bucket')}`, '--key-file', keyFile];
+  const [first = 0, second = 0] = readable.slice(5);
+  let begunMs = performance.now();
+  const args = [keepgatePath, ...from, '--as', 'copy0', '--data-dir', join(folder, 'data')];
+  const ended = await attempt(process.execPath, args);
+  if (ended.status !== 0) throw new Error(ended.stderr);
+  const stoppedMs = performance.now() - begunMs;
+  const settings = { buffer: { size: '64MiB' }, replicate: { enabled: false } };
+  const gateway = await TestGateway.start({ folder, volumes: [{ name: 'copy0', size: '1MiB', ...settings }] });
+  try {
+    await readOver(gateway, 'copy0', first + 77);
+    const servedMs = performance.now() - begunMs;
+    const stopped = { commandMs: stoppedMs, servedMs, residentMiB: await residentOf(gateway.pid) };
+    begunMs = performance.now();
+    const added = await gateway.command([...from, '--as', 'copy1']);
+    if (added.status !== 0) throw new Error(added.stderr);
+    const commandMs = performance.now() - begunMs;
+    await readOver(gateway, 'copy1', second + 99);
+    const running = { commandMs, servedMs: performance.now() - begunMs, residentMiB: await residentOf(gateway.pid) };
+    return { stopped, running };
+  } finally {
+    await gateway.dispose();
+    await rm(folder, { recursive: true });
+  }
 }
 
 async function main(): Promise<void> {
@@ -164,11 +226,18 @@ async function main(): Promise<void> {
       const { restoredMs, servedMs, readMs, residentMiB } = await inChild(directory, bucket.readable);
       const sorted = readMs.toSorted((left, right) => left - right);
       console.log(
-        `first read served after ${(servedMs / 1000).toFixed(2)} s (restored after ${(restoredMs / 1000).toFixed(2)} s); ` +
+        `in one process: first read served after ${(servedMs / 1000).toFixed(2)} s (restored after ${(restoredMs / 1000).toFixed(2)} s); ` +
           `reads that fetch: median ${sorted[sorted.length >> 1]?.toFixed(1)} ms, worst ${sorted.at(-1)?.toFixed(1)} ms; ` +
           `${Math.round(residentMiB)} MiB resident`,
       );
       for (const part of ['volume', 'scratch']) await rm(join(directory, part), { recursive: true });
+      const commands = await restoreByCommand(directory, bucket.readable);
+      for (const [how, one] of Object.entries(commands) as [string, Cost][]) {
+        const [command, served] = [one.commandMs, one.servedMs].map((ms) => (ms / 1000).toFixed(2));
+        console.log(
+          `${how}: command done after ${command} s, first read served after ${served} s, ${Math.round(one.residentMiB)} MiB resident`,
+        );
+      }
     }
   } finally {
     if (values.keep === undefined) await rm(directory, { recursive: true });
