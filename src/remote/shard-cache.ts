@@ -39,21 +39,27 @@ interface Head {
 
 export class ShardCache {
   readonly #checksums: Checksums;
-  readonly #file: DiskFile;
+  /** undefined: the disk does not let us have one, and everything is a miss. */
+  readonly #file: DiskFile | undefined;
   /** undefined: the slot holds nothing. */
   readonly #heads = new Map<number, Head | undefined>();
   #closed = false;
   readonly #running = new Set<Promise<unknown>>();
 
-  private constructor(checksums: Checksums, file: DiskFile) {
+  private constructor(checksums: Checksums, file: DiskFile | undefined) {
     this.#checksums = checksums;
     this.#file = file;
   }
 
-  /** Takes over what is there already. */
+  /** Takes over what is there already. On a full disk it keeps nothing: reads of what is in the bucket only need no space. */
   static async open(disk: Disk, checksums: Checksums): Promise<ShardCache> {
-    const create = !(await disk.exists(SHARD_CACHE_FILE));
-    return new ShardCache(checksums, await disk.open(SHARD_CACHE_FILE, { mode: 'write', create }));
+    try {
+      const create = !(await disk.exists(SHARD_CACHE_FILE));
+      return new ShardCache(checksums, await disk.open(SHARD_CACHE_FILE, { mode: 'write', create }));
+    } catch (error) {
+      if (!(error instanceof GatewayError) || error.code !== 'disk-full') throw error;
+      return new ShardCache(checksums, undefined);
+    }
   }
 
   static async remove(disk: Disk): Promise<void> {
@@ -78,7 +84,7 @@ export class ShardCache {
   async write(link: Uint8Array, { shardIndex, entries, pageSums }: MapShard): Promise<boolean> {
     const head = this.#encode(shardIndex, { link, pageSums });
     this.#remember(shardIndex, undefined);
-    if (this.#closed) return false;
+    if (this.#closed || this.#file === undefined) return false;
     try {
       await this.#track(this.#file.write([head, entries], shardIndex * SLOT_BYTES));
     } catch (error) {
@@ -93,7 +99,7 @@ export class ShardCache {
   async close(): Promise<void> {
     this.#closed = true;
     await Promise.allSettled(this.#running);
-    await this.#file.close();
+    await this.#file?.close();
   }
 
   async #head(shard: number): Promise<Head | undefined> {
@@ -111,7 +117,7 @@ export class ShardCache {
 
   /** False: it cannot be read, or the file ends before. */
   async #read(target: Uint8Array, position: number): Promise<boolean> {
-    if (this.#closed) return false;
+    if (this.#closed || this.#file === undefined) return false;
     if (this.#file.readNow(target, 0, target.length, position)) return true;
     try {
       return (await this.#track(this.#file.read(target, 0, target.length, position))) === target.length;

@@ -272,15 +272,13 @@ class HydrationRun {
         alone ? new GatewayError('store-unreachable', 'not connected yet') : this.model.attach(life!.clock),
       );
     }
-    // What is known of the bucket needs some space as well.
-    const mayBeAlone = alone || (bucket !== undefined && profile.requestErrors.includes('disk-full'));
     // Segments are blocks, where the model stands for the bucket.
     const through = bucket === undefined ? (hydration?.progress.segmentsThrough ?? Infinity) : 0;
     const gone = new Promise<undefined>((resolve) => life?.onDeath(() => resolve(undefined)));
     const mayFail: readonly ErrorCode[] = [
       ...(profile.rots ? profile.requestErrors : []),
       'checksum-mismatch',
-      ...(mayBeAlone ? (['store-unreachable'] as const) : []),
+      ...(alone ? (['store-unreachable'] as const) : []),
     ];
     const found = await Promise.race([host.readAll(mayFail), gone]);
     if (found === undefined) return false;

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { GatewayError } from '../../../src/base/errors.js';
 import { SHARD_CACHE_FILE, ShardCache } from '../../../src/remote/shard-cache.js';
 import { MAP_PAGE_BYTES, MapEntries, mapPageSum, SHARD_BYTES, SHARD_PAGES } from '../../../src/remote/shard-map.js';
 import type { MapShard } from '../../../src/remote/shard-map.js';
@@ -43,6 +44,17 @@ describe('shard cache', () => {
     assert.equal(await pageOf(again, linkOf(1), 3 * SHARD_PAGES), undefined);
     await again.close();
     assert.equal(await pageOf(again, linkOf(2), 3 * SHARD_PAGES), undefined);
+  });
+
+  it('keeps nothing on a full disk, and fails nobody', async () => {
+    const disk = new MemoryDisk();
+    disk.hook = (operation) => {
+      if (operation === 'open') throw new GatewayError('disk-full', 'no space');
+    };
+    const cache = await ShardCache.open(disk, plainChecksums);
+    assert.equal(await cache.write(linkOf(1), shardOf(3, 77)), false);
+    assert.equal(await pageOf(cache, linkOf(1), 3 * SHARD_PAGES), undefined);
+    await cache.close();
   });
 
   it('has the bytes of docs/formats.md', async () => {
