@@ -11,6 +11,7 @@ import type { Random } from '../ports/random.js';
 import { parseMasterKey } from '../remote/key.js';
 import type { MasterKey } from '../remote/key.js';
 import { RetryingStore } from '../remote/store-retry.js';
+import type { CommandBudget } from './command-budget.js';
 
 /** How often a request is tried: a person who waits for a list gives up after some seconds of silence. */
 const attemptsMaxQuick = 6;
@@ -41,12 +42,16 @@ export async function openRemote(options: {
   readonly clock: Clock;
   /** true: for work that takes long. */
   readonly patient?: boolean;
+  /** What is fetched and sent is taken from it. */
+  readonly budget?: CommandBudget;
 }): Promise<RemoteAccess> {
-  const { url, flags, configuration, random, clock } = options;
+  const { url, flags, configuration, random, clock, budget } = options;
   const settings = settingsFor(url, flags, configuration.store);
   const keyFile = flags.keyFile === undefined ? configuration.keyFile : resolve(flags.keyFile);
   const master = parseMasterKey(await readSecretFile(keyFile, 'key'), keyFile);
-  const inner = openStore({ store: settings, create: false, random });
+  const paces = budget === undefined ? {} : { paces: budget.paces };
+  const inner = openStore({ store: settings, create: false, random, ...paces });
   const attemptsMax = options.patient === true ? attemptsMaxPatient : attemptsMaxQuick;
-  return { store: new RetryingStore(inner, { clock, random, attemptsMax }), master, keyFile, settings };
+  const counted = budget?.limited(inner) ?? inner;
+  return { store: new RetryingStore(counted, { clock, random, attemptsMax }), master, keyFile, settings };
 }

@@ -18,6 +18,7 @@ import type { Random } from '../ports/random.js';
 import { parseReceipt } from '../remote/receipt.js';
 import type { Receipt } from '../remote/receipt.js';
 import { ApiClient } from './api-client.js';
+import { commandBudget } from './command-budget.js';
 import { exitCodes } from './exit-code.js';
 import type { ExitCode } from './exit-code.js';
 import { findConfiguration } from './find-configuration.js';
@@ -87,11 +88,13 @@ async function restoreByGateway(options: RestoreOptions, configuration: Configur
 async function restoreStopped(options: RestoreOptions, configuration: Configuration): Promise<ExitCode> {
   const { volume, flags, terminal, clock } = options;
   const receipt = flags.receipt === undefined ? undefined : await readReceipt(flags.receipt);
+  const budget = commandBudget(configuration.bandwidth, { url: flags.from, clock });
   const { store, master, keyFile, settings } = await openRemote({
     ...options,
     url: flags.from,
     configuration,
     patient: true,
+    budget,
   });
   const progress = new Progress({ title: `restoring ${volume}`, terminal, clock });
   const interrupted = new AbortController();
@@ -123,6 +126,7 @@ async function restoreStopped(options: RestoreOptions, configuration: Configurat
     return exitCodes.failed;
   } finally {
     progress.end();
+    budget.close();
     await store.close();
   }
 }
