@@ -25,6 +25,14 @@ napi_value BoundAllocator(napi_env env, napi_callback_info info) {
   return Arguments(env, info).Number(static_cast<double>(ReturnFreedMemory()));
 }
 
+// yieldToOthers(nice): 0 or a negative errno
+napi_value YieldThread(napi_env env, napi_callback_info info) {
+  const Arguments arguments(env, info);
+  int64_t nice;
+  if (!arguments.Integer(0, "nice", 19, &nice)) return nullptr;
+  return arguments.Number(static_cast<double>(YieldToOthers(static_cast<int>(nice))));
+}
+
 // notifyServiceManager(socketPath, message): 0 or a negative errno
 napi_value Notify(napi_env env, napi_callback_info info) {
   const Arguments arguments(env, info);
@@ -51,8 +59,9 @@ napi_value ErrorText(napi_env env, napi_callback_info info) {
 
 bool DefineProcess(napi_env env, napi_value exports, Instance* instance) {
   constexpr Binding kBindings[] = {
-      {"setIoFlusher", MarkIoFlusher},  {"lockMemory", KeepInMemory}, {"returnFreedMemory", BoundAllocator},
-      {"notifyServiceManager", Notify}, {"errorText", ErrorText},
+      {"setIoFlusher", MarkIoFlusher},       {"lockMemory", KeepInMemory},
+      {"returnFreedMemory", BoundAllocator}, {"yieldToOthers", YieldThread},
+      {"notifyServiceManager", Notify},      {"errorText", ErrorText},
   };
   return Define(env, exports, instance, kBindings, sizeof kBindings / sizeof *kBindings);
 }

@@ -71,6 +71,14 @@ int64_t ReturnFreedMemory() {
   return 0;
 }
 
+int64_t YieldToOthers(int nice) {
+  errno = 0;
+  const int now = getpriority(PRIO_PROCESS, 0);
+  if (now == -1 && errno != 0) return -errno;
+  // Linux's "process" 0 is the calling thread, whatever POSIX says.
+  return setpriority(PRIO_PROCESS, 0, now + nice) == 0 ? 0 : -errno;
+}
+
 int64_t NotifyServiceManager(const std::string& socket_path, const std::string& message) {
   sockaddr_un address = {};
   address.sun_family = AF_UNIX;

@@ -22,6 +22,10 @@ int64_t LockMemory();
 // blocks of up to 32 MiB, per thread. Always 0.
 int64_t ReturnFreedMemory();
 
+// Lets the threads of everything else go before the calling one, and before those that it starts from now on:
+// adds to the nice value of the thread alone, which needs no right.
+int64_t YieldToOthers(int nice);
+
 // Sends one datagram to a service manager's socket (sd_notify(3)); a leading '@' names an abstract socket.
 int64_t NotifyServiceManager(const std::string& socket_path, const std::string& message);
 

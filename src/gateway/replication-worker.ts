@@ -15,6 +15,7 @@ import type { ObjectStore } from '../ports/object-store.js';
 import type { RateLimit, RateLimits } from '../ports/bandwidth.js';
 import { createLog } from '../platform/pino-log.js';
 import { HydrationWorkerCore } from '../remote/hydration-worker-core.js';
+import { goBehindClients } from '../platform/thread-priority.js';
 import { ReplicationWorkerCore } from '../remote/replication-worker-core.js';
 import { LimitedStore } from '../remote/store-limit.js';
 import { ObservedStore, uploadBoundsSeconds } from '../remote/store-observe.js';
@@ -25,6 +26,7 @@ import type { FromReplicationThread, ReplicationThreadData, ToReplicationThread 
 import { createSystemPorts } from './system-ports.js';
 
 function run(port: MessagePort, data: ReplicationThreadData): void {
+  goBehindClients();
   const ports = createSystemPorts();
   const { clock, random, checksums, cipher } = ports;
   const log = createLog(data.logLevel).child('replication');

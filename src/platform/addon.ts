@@ -77,6 +77,8 @@ export interface Addon extends Checksums, Partial<FrameCipher> {
   setIoFlusher(): Result;
   lockMemory(): Result;
   returnFreedMemory(): Result;
+  /** The calling thread, and those that it starts from now on: nice(2). */
+  yieldToOthers(nice: number): Result;
   notifyServiceManager(socketPath: string, message: string): Result;
   /** Of a connected TCP socket's file descriptor. */
   tcpRoundTripUs(fd: number): Result;

@@ -1,15 +1,15 @@
 /**
  * `npm run bench:drain`: how fast a backlog goes into a directory store, and what that costs the clients.
  *
- *   npm run bench:drain -- [--only sequential,random,write,read] [--rounds 3] [--mebibytes 1024] [--seconds 3] [--dir DIR]
+ *   npm run bench:drain -- [--only sequential,random,write,read] [--rounds 3] [--mebibytes 1024] [--dir DIR]
  *
  * Rate: a backlog is written while the upload is held at 64 kB/s, and everything else has come to rest; then the limit is
  * lifted through the API. The rate is the backlog over the processor time that the whole process used until it was drained
  * (user and system, of all threads: reading the log, checking, sealing, writing, and committing), so that neighbours on
  * the machine count little. The wall-clock rate stands beside it.
  *
- * Latency: fio, 4 KiB at depth 8, with the drain held and with the drain at full speed, in turn; the median round of the
- * 99th percentile. A round counts only if the drain outlasted it.
+ * Latency: reads and writes, 4 KiB at depth 8, with the drain held and with the drain at full speed, in turn, every few
+ * tenths of a second (paired-latency.ts).
  */
 import { randomBytes } from 'node:crypto';
 import { mkdir, open, readFile, readdir, rm } from 'node:fs/promises';
@@ -19,28 +19,23 @@ import { parseArgs } from 'node:util';
 import { prepareClients, requiredTool } from '../tool/clients.js';
 import { TestGateway } from '../tool/gateway.js';
 import { run } from '../tool/process.js';
-import { measureNbd, type Job } from './job.js';
+import { PairedLatency, percentile } from './paired-latency.js';
 
 const { values } = parseArgs({
   options: {
     only: { type: 'string', default: 'sequential,random,write,read' },
     rounds: { type: 'string', default: '3' },
     mebibytes: { type: 'string', default: '1024' },
-    seconds: { type: 'string', default: '3' },
     dir: { type: 'string', default: '/var/tmp/keepgate-bench-drain' },
   },
 });
 const wanted = new Set(values.only.split(','));
 const rounds = Number(values.rounds);
 const backlogMiB = Number(values.mebibytes);
-const seconds = Number(values.seconds);
 const volume = 'bench';
 const mebibyte = 1024 * 1024;
 const ticksPerSecond = 100; // USER_HZ, which Linux fixes for /proc.
 const held = '64kB/s';
-
-const writing: Job = { name: 'random write', writes: true, random: true, bytesPerIo: 4096, depth: 8 };
-const reading: Job = { name: 'random read', writes: false, random: true, bytesPerIo: 4096, depth: 8 };
 
 function median(numbers: readonly number[]): number {
   return [...numbers].sort((left, right) => left - right)[Math.floor(numbers.length / 2)] ?? 0;
@@ -144,24 +139,44 @@ async function drainRate(gateway: TestGateway, source: string, kind: 'sequential
   console.log(`  threads of the last round: ${spent.join(', ')}`);
 }
 
-async function latency(gateway: TestGateway, source: string, job: Job): Promise<void> {
-  const without: number[] = [];
-  const during: number[] = [];
-  for (let attempts = 0; during.length < rounds && attempts < rounds * 3; attempts += 1) {
+async function latency(gateway: TestGateway, source: string, writes: boolean): Promise<void> {
+  const paired = new PairedLatency();
+  for (let round = 0; round < rounds; round += 1) {
     await limit(gateway, held);
     await writeBacklog(gateway, source, 'sequential');
     await settle(gateway);
-    without.push((await measureNbd(gateway.nbdUri(volume), job, seconds)).p99Us);
-    await settle(gateway);
+    let uploaded = 0;
+    await paired.measure({
+      ...{ address: gateway.nbdPort, exportName: volume, writes },
+      enter: async (state) => {
+        await limit(gateway, state === 'with' ? 'unlimited' : held);
+        uploaded = await gateway.metric('keepgate_uploaded_bytes_total', volume);
+        // What is on its way arrives, and another segment begins.
+        await delay(150);
+      },
+      held: async () => {
+        const now = await gateway.metric('keepgate_uploaded_bytes_total', volume);
+        return { counts: now - uploaded > 8 * mebibyte, goesOn: (await pendingBytes(gateway)) > 64 * mebibyte };
+      },
+    });
     await limit(gateway, 'unlimited');
-    const { p99Us } = await measureNbd(gateway.nbdUri(volume), job, seconds);
-    if ((await pendingBytes(gateway)) > 16 * mebibyte) during.push(p99Us);
     await gateway.drain(volume, 600_000);
   }
-  const ratio = median(during) / median(without);
-  console.log(
-    `| p99 of a ${job.name}, 4 KiB, depth 8 | ${Math.round(median(without))} us without | ${Math.round(median(during))} us with a drain (${during.length} rounds) | ${ratio.toFixed(2)} |`,
-  );
+  const { all, pairs } = paired;
+  const ratios = pairs.map((pair) => pair.with / pair.without).sort((left, right) => left - right);
+  const of = (state: 'without' | 'with', fraction: number): number => Math.round(percentile(all[state], fraction));
+  const quartiles = [0.25, 0.5, 0.75].map((fraction) => percentile(ratios, fraction).toFixed(2));
+  for (const [name, fraction] of [
+    ['median', 0.5],
+    ['99th percentile', 0.99],
+  ] as const) {
+    const ratio = (of('with', fraction) / of('without', fraction)).toFixed(2);
+    const what = `${name} of a random ${writes ? 'write' : 'read'}, 4 KiB, depth 8`;
+    console.log(
+      `| ${what} | ${of('without', fraction)} us without | ${of('with', fraction)} us with a drain | ${ratio} |`,
+    );
+  }
+  console.log(`  ratios of ${pairs.length} pairs of 99th percentiles, quartiles: ${quartiles.join(', ')}`);
 }
 
 async function main(): Promise<void> {
@@ -180,8 +195,8 @@ async function main(): Promise<void> {
   try {
     if (wanted.has('sequential')) await drainRate(gateway, source, 'sequential');
     if (wanted.has('random')) await drainRate(gateway, source, 'random');
-    if (wanted.has('write')) await latency(gateway, source, writing);
-    if (wanted.has('read')) await latency(gateway, source, reading);
+    if (wanted.has('write')) await latency(gateway, source, true);
+    if (wanted.has('read')) await latency(gateway, source, false);
   } finally {
     await gateway.dispose();
     await rm(values.dir, { recursive: true, force: true });

@@ -1,13 +1,16 @@
-// Talking to a service manager, with a socket in its place.
+// Talking to a service manager, with a socket in its place, and who goes first.
 #include "native/core/process-rights.h"
 
 #include <errno.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstring>
+#include <thread>
 
 #include "check.h"
 
@@ -37,6 +40,22 @@ class Manager {
  private:
   int fd_;
 };
+
+int64_t NiceOfThisThread() { return getpriority(PRIO_PROCESS, 0); }
+
+TEST(OneThreadYieldsAndThoseItStarts) {
+  const int64_t before = NiceOfThisThread();
+  int64_t yielded = 0;
+  int64_t started = 0;
+  std::thread([&] {
+    CHECK(YieldToOthers(2) == 0);
+    yielded = NiceOfThisThread();
+    std::thread([&] { started = NiceOfThisThread(); }).join();
+  }).join();
+  CHECK(yielded == std::min<int64_t>(before + 2, 19));
+  CHECK(started == yielded);
+  CHECK(NiceOfThisThread() == before);
+}
 
 TEST(AMessageReachesTheManagersSocket) {
   const test::TemporaryDirectory directory;
