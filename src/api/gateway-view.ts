@@ -5,7 +5,7 @@ import type { MeteredVolume } from '../metrics/source.js';
 /** Work that a request began and that goes on by itself. */
 export interface Operation {
   readonly id: string;
-  readonly kind: 'drain' | 'takeover' | 'scrub' | 'restore';
+  readonly kind: 'drain' | 'takeover' | 'scrub' | 'restore' | 'revert';
   readonly volume: string;
   readonly state: 'running' | 'done' | 'failed';
   /** Log bytes that were pending when it began, and how many of them are done. */
@@ -79,6 +79,8 @@ export interface GatewayView {
   /** Everything acknowledged before this call is in it; resolves once it is durable here. Without a name: the time. */
   createSnapshot(volume: string, name: string | undefined): Promise<SnapshotReport>;
   deleteSnapshot(volume: string, snapshot: string): Promise<void>;
+  /** Makes a detached volume what a snapshot is; what it was before becomes a snapshot, where that is wanted. */
+  revert(volume: string, snapshot: string, keepsPresent: boolean): Operation;
   operation(id: string): Operation | undefined;
   bandwidth(): BandwidthReports;
   changeBandwidth(change: BandwidthChange): void;

@@ -2,6 +2,7 @@
 import type { FastifyInstance } from 'fastify';
 import { GatewayError } from '../base/errors.js';
 import type { GatewayView, SnapshotReport } from './gateway-view.js';
+import { accepted, operationSchema } from './volume-route.js';
 
 const snapshotSchema = {
   type: 'object',
@@ -48,6 +49,15 @@ function nameOf(body: unknown): string | undefined {
   throw new GatewayError('invalid-request', 'name: must be a string such as "before-upgrade"');
 }
 
+function keepsPresent(body: unknown): boolean {
+  if (body === undefined || body === null) return true;
+  const fields = typeof body === 'object' && !Array.isArray(body) ? body : undefined;
+  const wrong = fields === undefined ? 'the body' : Object.keys(fields).find((key) => key !== 'keepPresent');
+  const keep = (fields as { readonly keepPresent?: unknown } | undefined)?.keepPresent ?? true;
+  if (wrong === undefined && typeof keep === 'boolean') return keep;
+  throw new GatewayError('invalid-request', `${wrong ?? 'keepPresent'}: write {"keepPresent": false}, or nothing`);
+}
+
 export function addSnapshotRoutes(app: FastifyInstance, gateway: GatewayView): void {
   const tags = ['snapshots'];
   const security = [{ token: [] }];
@@ -80,6 +90,21 @@ export function addSnapshotRoutes(app: FastifyInstance, gateway: GatewayView): v
       const taken = await gateway.createSnapshot(params.name, nameOf(body));
       return reply.code(201).send(reportSnapshot(taken));
     },
+  );
+
+  app.post<{ Params: { name: string; snapshot: string } }>(
+    '/v1/volumes/:name/snapshots/:snapshot/revert',
+    {
+      schema: {
+        summary:
+          'Make a volume that nobody has attached what the snapshot is. Body: {"keepPresent": false} takes no snapshot of the present before',
+        tags,
+        security,
+        params: snapshotParams,
+        response: { 202: operationSchema },
+      },
+    },
+    ({ params, body }, reply) => accepted(reply, gateway.revert(params.name, params.snapshot, keepsPresent(body))),
   );
 
   app.delete<{ Params: { name: string; snapshot: string } }>(

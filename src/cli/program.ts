@@ -197,7 +197,7 @@ function addTrustCommands(program: Command, { terminal, exit }: ProgramOptions):
 
 /** Snapshots of a running gateway's volumes. */
 function addSnapshotCommands(program: Command, { terminal, exit }: ProgramOptions): void {
-  const snapshot = program.command('snapshot').description('create, list and delete snapshots');
+  const snapshot = program.command('snapshot').description('create, list, delete and revert to snapshots');
   const command = (usage: string, description: string): Command =>
     snapshot
       .command(usage)
@@ -224,6 +224,16 @@ function addSnapshotCommands(program: Command, { terminal, exit }: ProgramOption
       exit(await listSnapshots(await given(volume, flags)));
     },
   );
+  command('revert <volume> <name>', 'make a volume that nobody has attached what the snapshot is')
+    .option('--discard-present', 'take no snapshot of what the volume is now; default: before-revert-TIME')
+    .action(async (volume: string, name: string, flags: ClientFlags & { discardPresent?: boolean }) => {
+      const { operate } = await import('./operation.js');
+      const { client, json } = await given(volume, flags);
+      const path = `/v1/volumes/${encodeURIComponent(volume)}/snapshots/${encodeURIComponent(name)}/revert`;
+      const body = { keepPresent: flags.discardPresent !== true };
+      const [title, done] = [`reverting ${volume}`, `${volume} is what snapshot ${name} is`];
+      exit(await operate({ path, body, title, done, json, client, terminal, clock: new SystemClock() }));
+    });
   command('delete <volume> <name>', 'give a snapshot up').action(
     async (volume: string, name: string, flags: ClientFlags) => {
       const { deleteSnapshot } = await import('./snapshot.js');

@@ -47,8 +47,9 @@ export interface ReclaimerOptions {
   readonly replicated: boolean;
   readonly replication: ReplicationState;
   readonly rounds: Rounds;
-  /** undefined: a log that only the bucket still needs is kept, and clients wait for it. */
   readonly follower: LogFollower | undefined;
+  /** Whether a full log lets go of what only the bucket still needs; else clients wait for the bucket. */
+  readonly letsGo: boolean;
   /** Room may have appeared, or disk space went away (`stalled`). */
   readonly onProgress: () => void;
   readonly onFatal: (error: Error) => void;
@@ -70,6 +71,8 @@ export class Reclaimer {
   private synced: LogCursor;
   private recorded: { replicatedLsn: Lsn; fenced: boolean; syncedLsn: Lsn };
   private running: Promise<void> | undefined;
+  /** Whoever waits for rounds to begin again; undefined: they may. */
+  private roundsHeld: (() => void)[] | undefined;
   private again = false;
   private urgent = false;
   private identityChanged = false;
@@ -150,8 +153,28 @@ export class Reclaimer {
     this.wake(false);
   }
 
+  /** From now on the bucket stays as it is: what it lacks is tracked, and no round begins. Durably, but for the latter. */
+  async holdRounds(): Promise<void> {
+    this.roundsHeld ??= [];
+    await this.between(async () => {
+      if (this.tracking) return this.options.rounds.abandon('the volume is being reverted');
+      if (!(await this.stopFollowing(() => true)))
+        throw new GatewayError('volume-closed', 'the volume does not replicate, or is being closed');
+    });
+  }
+
+  releaseRounds(): void {
+    const waiting = this.roundsHeld ?? [];
+    this.roundsHeld = undefined;
+    for (const begin of waiting) begin();
+  }
+
   /** Begins a round (rounds.ts) of all that is durable now. */
-  beginRound(): Promise<RoundStart> {
+  async beginRound(): Promise<RoundStart> {
+    while (this.roundsHeld !== undefined) {
+      const { roundsHeld } = this;
+      await new Promise<void>((resolve) => void roundsHeld.push(resolve));
+    }
     return this.between(async () => {
       const { log, destager, rounds, clock } = this.options;
       if (!this.tracking) throw new GatewayError('invalid-request', 'a round begins only while tracking');
@@ -336,19 +359,25 @@ export class Reclaimer {
 
   /** The log is full. What only the bucket still needs of it is noted in the dirty map instead, where that is wanted. */
   private async letGo(): Promise<void> {
-    const { follower, rounds, destager } = this.options;
     if (!this.onlyForBucket()) return;
     if (this.tracking) {
       this.held = undefined;
       return this.freeFiles();
     }
-    if (follower === undefined || !(await follower.revoke())) return;
+    // What the follower says last may make room.
+    if (this.options.letsGo) await this.stopFollowing(() => this.onlyForBucket());
+  }
+
+  /** The bucket follows the dirty map instead of the log from here on. False: it does not. */
+  private async stopFollowing(isWanted: () => boolean): Promise<boolean> {
+    const { follower, rounds, destager } = this.options;
+    if (follower === undefined || !(await follower.revoke())) return false;
     try {
-      // What it said last may have made room.
-      if (!this.onlyForBucket()) return;
+      if (!isWanted()) return false;
       await rounds.enter(this.replication.cursor, this.synced, destager.sizeBytes);
       this.replication = { ...this.replication, keeping: 'tracking' };
       await this.freeFiles();
+      return true;
     } finally {
       follower.resume();
     }

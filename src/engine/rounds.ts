@@ -82,7 +82,7 @@ export class Rounds {
     await this.dirty.flush();
     await this.options.snapshots.save(from.lsn - 1, to.lsn);
     this.tracking = true;
-    this.options.log.info('the buffer is full: what the bucket lacks is tracked, and goes up in rounds');
+    this.options.log.info('what the bucket lacks is tracked, and goes up in rounds');
   }
 
   /** The log holds everything again; both superblocks say so. */

@@ -217,7 +217,8 @@ async function openLocked(
     replicated: options.replicated,
     replication: newest.replication,
     rounds,
-    follower: options.whenFull === 'track' ? options.follower : undefined,
+    follower: options.follower,
+    letsGo: options.whenFull === 'track',
     onProgress: () => {
       events.onProgress();
     },

@@ -424,6 +424,15 @@ export class Volume implements BlockDevice {
     await this.parts.reclaimer.recordSoon();
   }
 
+  /** The bucket stays at what it has, whatever is written, until `releaseRounds`. */
+  holdRounds(): Promise<void> {
+    return this.parts.reclaimer.holdRounds();
+  }
+
+  releaseRounds(): void {
+    this.parts.reclaimer.releaseRounds();
+  }
+
   /** Makes everything acknowledged durable; the LSN that is. */
   async forceFlush(): Promise<Lsn> {
     await new Promise<void>((resolve) => this.parts.log.flush({ done: () => resolve() }));

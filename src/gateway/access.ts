@@ -37,6 +37,7 @@ export class VolumeAccess {
   /** The last contender's turn; the next one waits for it. */
   #turn: Promise<unknown> = Promise.resolve();
   #closed = false;
+  #locked: string | undefined;
 
   constructor(options: AccessOptions) {
     this.#options = options;
@@ -57,6 +58,22 @@ export class VolumeAccess {
     const turn = this.#turn.then(() => this.#contend(client, control));
     this.#turn = turn.catch(() => undefined);
     return turn;
+  }
+
+  /** Nobody has the volume, and nobody gets it until `unlock`; `why` goes on after its name. volume-in-use. */
+  lock(why: string): void {
+    const { volume } = this.#options;
+    const [holder] = this.#holders.values();
+    if (holder !== undefined)
+      throw new GatewayError(
+        'volume-in-use',
+        `volume ${volume} is in use by ${holder.client.description}: detach it first`,
+      );
+    this.#locked = why;
+  }
+
+  unlock(): void {
+    this.#locked = undefined;
   }
 
   /** Refuses every later attach; connections that are there stay. */
@@ -84,6 +101,7 @@ export class VolumeAccess {
   #tryAttach(client: ClientIdentity, control: SessionControl): Attachment | undefined {
     const { volume, mode } = this.#options;
     if (this.#closed) throw new GatewayError('volume-closed', `volume ${volume} is being closed`);
+    if (this.#locked !== undefined) throw new GatewayError('volume-in-use', `volume ${volume} ${this.#locked}`);
     if (mode === 'exclusive' && this.#others(client).length > 0) return undefined;
     const connections = [...this.#holders.values()].reduce((sum, holder) => sum + holder.connections.size, 0);
     if (connections >= limits.connectionsPerVolumeMax) {

@@ -14,6 +14,7 @@ import { BLOCK_BYTES, type Lsn } from '../base/units.js';
 import type { VolumeConfiguration } from '../config/configuration.js';
 import { createVolume, readIdentity } from '../engine/volume-directory-format.js';
 import type { VolumeIdentity } from '../engine/volume-directory-format.js';
+import type { RevertRecord } from '../engine/revert-record.js';
 import type { SnapshotRecorder } from '../engine/snapshot-recorder.js';
 import { Volume } from '../engine/volume.js';
 import type { MeteredVolume, Transfers } from '../metrics/source.js';
@@ -40,6 +41,8 @@ import type { HydrationPort } from './hydration-line.js';
 import { ReceiptLine } from './receipt-line.js';
 import { RemoteCopyLine } from './remote-copy-line.js';
 import type { ReplicationLine, ReplicationListener } from './replication-thread.js';
+import { RevertLine } from './revert-line.js';
+import type { Progress } from './revert-line.js';
 import { ScrubLine } from './scrub-line.js';
 import { SnapshotLine } from './snapshot-line.js';
 import type { ScrubReport } from './scrubber.js';
@@ -104,6 +107,9 @@ export class GatewayVolume implements Drainable {
   #attached = false;
   readonly #scrubs: ScrubLine;
   readonly #snapshots: SnapshotLine;
+  readonly #reverts: RevertLine;
+  /** The snapshot that the volume becomes. */
+  #reverting: string | undefined;
   #takingOver: { readonly resolve: () => void; readonly reject: (error: GatewayError) => void } | undefined;
   #closed = false;
   #replication: ReplicationStatus | undefined;
@@ -143,6 +149,16 @@ export class GatewayVolume implements Drainable {
       replicates: () => this.replicates,
       replicate: async () => this.replicateTo(await this.forceFlush()),
     });
+    this.#reverts = new RevertLine({
+      ...options,
+      volume: this.name,
+      line: () => {
+        const line = this.#line;
+        return line === undefined || !this.#attached || this.#refusal !== undefined
+          ? undefined
+          : (message) => line.send(message);
+      },
+    });
     this.#access = new VolumeAccess({ volume: this.name, mode: configuration.access, clock, log });
     if (options.replication !== undefined) this.#replication = idleReplication;
   }
@@ -164,6 +180,8 @@ export class GatewayVolume implements Drainable {
     try {
       const volume = await this.#openEngine();
       const { disk, replication } = this.#options;
+      const reverting = await this.#reverts.pending();
+      if (reverting !== undefined) return await this.#goOnReverting(volume, reverting);
       if (replication === undefined) return this.#serve(volume);
       // A restored copy has its content from a bucket already.
       const established =
@@ -339,6 +357,7 @@ export class GatewayVolume implements Drainable {
         this.#attached = true;
         // Another life has not heard what the one before was asked.
         this.#scrubs.refuse(new GatewayError('disk-failed', 'replication began anew meanwhile; scrub again'));
+        this.#reverts.refuse(new GatewayError('disk-failed', 'replication began anew meanwhile'));
         this.#firstAnswer?.resolve();
         log.info(message.created ? 'remote volume created' : 'remote volume found', { volume: this.name });
         return;
@@ -378,6 +397,9 @@ export class GatewayVolume implements Drainable {
       case 'scrubbed':
         this.#scrubs.received(message);
         return;
+      case 'past':
+        this.#reverts.received(message);
+        return;
       case 'tookOver':
         this.#tookOver(message.refusal);
         return;
@@ -410,6 +432,7 @@ export class GatewayVolume implements Drainable {
     this.#remoteCopy.refuse(error);
     this.#receipts.refuse(error);
     this.#scrubs.refuse(error);
+    this.#reverts.refuse(error);
     this.#takingOver?.reject(error);
     this.#takingOver = undefined;
     for (const { reject } of this.#drains.values()) reject(error);
@@ -544,6 +567,69 @@ export class GatewayVolume implements Drainable {
     return this.#snapshots.delete(this.#recordingTarget(), name);
   }
 
+  /**
+   * Makes the volume what a snapshot is; nobody may have it, and nobody gets it meanwhile. First what it is now becomes a
+   * snapshot, unless that is not wanted. A line that says how it ended.
+   */
+  async revert(name: string, keepsPresent: boolean, progress: Progress): Promise<string> {
+    const [target, volume] = [this.#recordingTarget(), this.#volume];
+    if (volume === undefined || this.#served === undefined)
+      throw new GatewayError('volume-closed', `volume ${this.name} is not open`);
+    if (volume.readOnly) throw new GatewayError('read-only', `volume ${this.name} is read-only`);
+    if (this.#hydration?.status !== undefined)
+      throw new GatewayError(
+        'invalid-request',
+        `volume ${this.name} is still being restored; wait until all of it is here`,
+      );
+    const past = { snapshot: name, ...this.#snapshots.whole(target, name) };
+    this.#access.lock(`is being reverted to snapshot ${name}`);
+    this.#snapshots.needed = this.#reverting = name;
+    let kept: string | undefined;
+    try {
+      if (keepsPresent) kept = (await this.#snapshots.before(target, 'revert')).name;
+      const presentLsn = await this.forceFlush();
+      await this.replicateTo(presentLsn);
+      await this.#reverts.run(volume, { ...past, presentLsn }, progress);
+    } catch (error) {
+      // Once it has begun nobody gets what lies between the two.
+      if ((await this.#reverts.pending()) === undefined) this.#reverted();
+      throw error;
+    }
+    this.#reverted();
+    const before = kept === undefined ? '' : `; what it was is snapshot ${kept}`;
+    return `${this.name} is what snapshot ${name} is${before}`;
+  }
+
+  #reverted(): void {
+    this.#snapshots.needed = this.#reverting = undefined;
+    this.#access.unlock();
+  }
+
+  /** After a start in the middle of it: served once it is done. */
+  async #goOnReverting(volume: Volume, record: RevertRecord): Promise<void> {
+    const { replication, log } = this.#options;
+    if (replication === undefined) {
+      throw new GatewayError(
+        'not-supported',
+        `it was being reverted to snapshot ${record.snapshot}, and needs its bucket for the rest: let it replicate again`,
+      );
+    }
+    this.#snapshots.needed = this.#reverting = record.snapshot;
+    await volume.holdRounds();
+    this.#startReplication(volume, replication);
+    const done = this.#reverts
+      .finish(volume, record, () => undefined)
+      .then(() => {
+        this.#reverted();
+        this.#serve(volume);
+      });
+    done.catch((error: unknown) => {
+      if (this.#closed) return;
+      const failure = this.#fail(error);
+      log.error(failure.message, { volume: this.name, code: failure.code });
+    });
+  }
+
   #snapshotTarget(): SnapshotRecorder {
     if (this.#line === undefined) {
       throw new GatewayError(
@@ -605,7 +691,8 @@ export class GatewayVolume implements Drainable {
       };
     }
     const state: VolumeState = 'opening';
-    return { ...engine, state, reason: this.#replication?.reason };
+    const reverting = this.#reverting && `it becomes what snapshot ${this.#reverting} is`;
+    return { ...engine, state, reason: this.#replication?.reason ?? reverting };
   }
 
   /** Refuses new clients, makes everything durable, leaves a clean directory. */
@@ -615,6 +702,7 @@ export class GatewayVolume implements Drainable {
     this.#receipts.close();
     this.#scrubs.close();
     this.#snapshots.close();
+    this.#reverts.close();
     this.#durableTimer?.cancel();
     this.#follower.close();
     this.#line?.send({ type: 'stop' });

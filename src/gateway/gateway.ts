@@ -372,6 +372,15 @@ export class Gateway implements GatewayView, VolumeDirectory {
     return this.#volumeNamed(name).deleteSnapshot(snapshot);
   }
 
+  revert(name: string, snapshot: string, keepsPresent: boolean): Operation {
+    const volume = this.#volumeNamed(name);
+    return this.#begin({
+      kind: 'revert',
+      volume: name,
+      work: (progress) => volume.revert(snapshot, keepsPresent, progress),
+    });
+  }
+
   operation(id: string): Operation | undefined {
     return this.#operations.get(id)?.report();
   }

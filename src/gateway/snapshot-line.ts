@@ -13,6 +13,7 @@ import { limits } from '../base/limits.js';
 import type { Lsn } from '../base/units.js';
 import type { VolumeConfiguration } from '../config/configuration.js';
 import type { SnapshotRecord } from '../engine/log-format.js';
+import type { RevertRecord } from '../engine/revert-record.js';
 import type { SnapshotRecorder } from '../engine/snapshot-recorder.js';
 import type { SnapshotCounts } from '../metrics/source.js';
 import type { Clock } from '../ports/clock.js';
@@ -38,6 +39,8 @@ interface Known {
 }
 
 export class SnapshotLine {
+  /** That must not be deleted for now. */
+  needed: string | undefined;
   readonly #options: SnapshotLineOptions;
   #known: Known | undefined;
   #schedule: SnapshotSchedule | undefined;
@@ -72,6 +75,18 @@ export class SnapshotLine {
 
   close(): void {
     this.#schedule?.stop();
+  }
+
+  /** One whose content lies in the bucket, with or without its root. not-found; invalid-request: it does not yet. */
+  whole(target: SnapshotTarget, name: string): Pick<RevertRecord, 'snapshotLsn' | 'sizeBytes'> {
+    const [snapshotLsn, { sizeBytes }] = this.#named(target, name);
+    if (this.#known?.snapshots.some(({ lsn }) => lsn === snapshotLsn) === true) return { snapshotLsn, sizeBytes };
+    throw new GatewayError('invalid-request', `snapshot ${name} is pending: wait until the bucket has all of it`);
+  }
+
+  /** Takes one of the present, named by what is about to happen. */
+  async before(target: SnapshotTarget, what: string): Promise<SnapshotReport> {
+    return this.#record(target, this.#freeName(target, `before-${what}-`));
   }
 
   /** For metrics; undefined before the bucket was read. */
@@ -135,10 +150,16 @@ export class SnapshotLine {
   }
 
   async delete(target: SnapshotTarget, name: string): Promise<void> {
-    const lsn = [...this.#now(target)].findLast(([, snapshot]) => snapshot.name === name)?.[0];
-    if (lsn === undefined)
-      throw new GatewayError('not-found', `volume ${this.#options.volume} has no snapshot "${shown(name)}"`);
+    const [lsn] = this.#named(target, name);
+    if (name === this.needed)
+      throw new GatewayError('invalid-request', `volume ${this.#options.volume} is being reverted to snapshot ${name}`);
     await target.record(name, lsn);
+  }
+
+  #named(target: SnapshotTarget, name: string): readonly [Lsn, SnapshotReport] {
+    const found = [...this.#now(target)].findLast(([, snapshot]) => snapshot.name === name);
+    if (found !== undefined) return found;
+    throw new GatewayError('not-found', `volume ${this.#options.volume} has no snapshot "${shown(name)}"`);
   }
 
   async #record(target: SnapshotTarget, name: string): Promise<SnapshotReport> {

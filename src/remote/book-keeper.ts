@@ -107,9 +107,11 @@ export class BookKeeper {
   }
 
   async #load(): Promise<RemoteBook> {
-    const { store, sealer, request, log } = this.#options;
+    const { store, sealer, request, log, head } = this.#options;
     const warn = (error: GatewayError): void => log.warn(`a checkpoint is passed over: ${error.message}`);
     for (const key of await listCheckpoints(store, sealer, request)) {
+      // An earlier life of this directory may have written it, and died before it knew.
+      if (key.number > head().number) continue;
       const checkpoint = await readCheckpoint(store, sealer, key, request, warn);
       if (checkpoint === undefined) continue;
       try {

@@ -112,6 +112,11 @@ export class CheckpointWriter {
     this.#wake();
   }
 
+  /** An earlier life may have left a snapshot without its root, and nothing may be committed for long. */
+  begin(): void {
+    this.#wake();
+  }
+
   /** Writes one as soon as there is anything that the newest does not show. */
   demand(): void {
     this.#demanded = true;
@@ -148,7 +153,7 @@ export class CheckpointWriter {
           return;
         }
         log.warn(`a checkpoint is left out: ${error.message}`);
-        this.#begin();
+        this.#countAnew();
         this.#tryAgain();
       }
     }
@@ -178,13 +183,13 @@ export class CheckpointWriter {
       this.#demanded ||= wanted.demanded;
     }
     if (!due || position.number <= book.map.file.position.number) return;
-    this.#begin();
+    this.#countAnew();
     await this.#write(book);
     counted(book);
   }
 
   /** Counts anew. */
-  #begin(): void {
+  #countAnew(): void {
     this.#segments = 0;
     this.#bytes = 0;
     this.#lastMs = this.#options.clock.nowMs();

@@ -66,6 +66,8 @@ export class FrozenMap {
   /** Least recently used first. */
   readonly #pages = new Map<number, MapEntries>();
   #mapped: readonly number[] | undefined;
+  /** Shards that the delta changes. */
+  #changed: ReadonlySet<number> | undefined;
 
   constructor(checkpoint: Checkpoint | undefined, options: FrozenMapOptions) {
     this.#options = options;
@@ -78,7 +80,7 @@ export class FrozenMap {
   /** One segment of a committed group, in the order of their numbers; a staged one with the segment `at` that applies it. */
   async apply(number: number, { role, extents, zeros }: SegmentIndex, at = number): Promise<void> {
     if (role === 'compaction') return;
-    this.#mapped = undefined;
+    this.#mapped = this.#changed = undefined;
     const { table } = this.#delta;
     for (let next = 0; next < zeros.count; next++) {
       this.#delta.zero(zeros.firstBlock[next] ?? 0, zeros.blockCount[next] ?? 0, at, false);
@@ -113,6 +115,12 @@ export class FrozenMap {
     const place = slot === -2 ? ZERO_LOCATION : this.#delta.table.locationAt(slot);
     if (place === ZERO_LOCATION) return undefined;
     return { segment: Math.floor(place / PLACE_SEGMENT), payload: place % PLACE_SEGMENT };
+  }
+
+  /** The link of a shard that is, unchanged, this part of the map; undefined: there is none such. */
+  pureLink(shardIndex: number): Uint8Array | undefined {
+    this.#changed ??= new Set(shardChanges(this.#delta).keys());
+    return this.#changed.has(shardIndex) ? undefined : this.#shards.get(shardIndex)?.link;
   }
 
   /** Shards, ascending, in which any block can have a copy: all others read as zero. */

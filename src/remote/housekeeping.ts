@@ -101,6 +101,11 @@ export class Housekeeping {
     this.#checkpoints.drained();
   }
 
+  /** The epoch is owned, and all that was committed before is known. */
+  begin(): void {
+    this.#checkpoints.begin();
+  }
+
   demandCheckpoint(): void {
     this.#checkpoints.demand();
   }

@@ -16,6 +16,7 @@ import type {
   RoundStart,
 } from '../ports/replication.js';
 import type { MasterKey } from './key.js';
+import type { PastAsk, PastPiece } from './past-reader.js';
 import type { RemoteScrub } from './remote-scrub.js';
 
 export interface ReplicationConfig {
@@ -107,6 +108,10 @@ export type ToReplicator =
     }
   /** Read all that the bucket holds; answered with any number of `scrubbing`, and `scrubbed` (same id). */
   | { readonly type: 'scrub'; readonly id: number }
+  /** What the volume was at a snapshot (past-reader.ts); answered with `past` (same id), or not at all when the replicator ends. */
+  | { readonly type: 'past'; readonly id: number; readonly ask: PastAsk }
+  /** Nothing more is asked about the past. */
+  | { readonly type: 'pastDone' }
   /** Read the log no more, and end this life; answered with `revoked` (same id) when that is so. */
   | { readonly type: 'revoke'; readonly id: number }
   /** After `revoked`: another life begins, with what the directory has now. */
@@ -132,6 +137,7 @@ export type FromReplicator =
   | { readonly type: 'receipt'; readonly id: number; readonly result: string | FetchFailure }
   /** The snapshots at the recovery point of `throughLsn`, oldest first: once the bucket was read, and when they change. */
   | { readonly type: 'snapshots'; readonly throughLsn: Lsn; readonly snapshots: readonly KnownSnapshot[] }
+  | { readonly type: 'past'; readonly id: number; readonly result: PastPiece | FetchFailure }
   | { readonly type: 'scrubbing'; readonly id: number; readonly doneBytes: number; readonly totalBytes: number }
   /** What the bucket's newest copy of blocks has for block sums, to be held against the image's. */
   | { readonly type: 'liveSums'; readonly blocks: Float64Array; readonly sums: Uint32Array }

@@ -72,6 +72,12 @@ export class ReplicationWorkerCore {
       case 'scrub':
         this.#replicator?.scrub(message.id);
         return;
+      case 'past':
+        this.#replicator?.past(message.id, message.ask);
+        return;
+      case 'pastDone':
+        this.#replicator?.pastDone();
+        return;
       case 'checkpoint':
         this.#replicator?.demandCheckpoint();
         return;

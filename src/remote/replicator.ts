@@ -39,6 +39,8 @@ import { headProblem } from './ownership.js';
 import { takeOwnership } from './ownership-driver.js';
 import { ReceiptDesk } from './receipt-desk.js';
 import type { FetchFailure, FromReplicator, ReplicationConfig } from './replication-messages.js';
+import { PastReader } from './past-reader.js';
+import type { PastAsk, PastPiece } from './past-reader.js';
 import { MapDoubtError } from './remote-map-file.js';
 import { TalliedStore } from './remote-tally.js';
 import { scrubRemote } from './remote-scrub.js';
@@ -140,6 +142,7 @@ export class Replicator {
   #canFetch: (fetcher: BlockFetcher) => void = () => undefined;
   #desk: ReceiptDesk | undefined;
   #snapshots: SnapshotNews | undefined;
+  #past: PastReader | undefined;
   #scrub: ((progress: (doneBytes: number, totalBytes: number) => void) => Promise<RemoteScrub>) | undefined;
   readonly #reports: StatusReports;
 
@@ -187,6 +190,7 @@ export class Replicator {
       this.#fail(error);
     } finally {
       await this.#owned?.housekeeping.ended();
+      await this.#past?.close();
       await this.#keeper?.close();
       await this.#image.close();
       await this.#sent?.close();
@@ -234,6 +238,24 @@ export class Replicator {
         this.#emit({ type: 'scrubbed', id, result: { code, message: error.message } });
       },
     );
+  }
+
+  /** Compares the volume with what it was at a snapshot. */
+  past(id: number, ask: PastAsk): void {
+    const early = (): Promise<PastPiece> =>
+      Promise.reject(new GatewayError('store-unreachable', 'the bucket was not reached yet'));
+    void (this.#past?.read(ask) ?? early()).then(
+      (result) => this.#emit({ type: 'past', id, result }),
+      (error: unknown) => {
+        if (!(error instanceof GatewayError) && !(error instanceof MapDoubtError)) return this.#fail(error);
+        const code = error instanceof GatewayError ? error.code : 'checksum-mismatch';
+        this.#emit({ type: 'past', id, result: { code, message: error.message } });
+      },
+    );
+  }
+
+  pastDone(): void {
+    void this.#past?.close().catch((error: unknown) => this.#fail(error));
   }
 
   demandCheckpoint(): void {
@@ -298,6 +320,14 @@ export class Replicator {
         progress,
         live: (blocks, sums) => this.#emit({ type: 'liveSums', blocks, sums }),
       });
+    this.#past = new PastReader({
+      ...this.#options,
+      keeper,
+      store: tried,
+      sealer,
+      createdSizeBytes,
+      request: { signal },
+    });
     if (head !== undefined) {
       const { lastLsn: lsn, wallMs } = head.index;
       this.#status.recoveryPoint = { ...head.key, link: head.link, lsn, wallMs };
@@ -584,6 +614,7 @@ export class Replicator {
     this.#continueFrom(end.chain, cursor);
     const from = end.chain.lastGroup;
     const housekeeping = this.#newHousekeeping(remote, end.epoch);
+    housekeeping.begin();
     return {
       epoch: end.epoch,
       housekeeping,

@@ -12,7 +12,7 @@ import type { Incarnation } from './replicator-incarnation.js';
 import type { Snapshot } from './snapshots.js';
 
 /** The bucket could not be read. */
-const AGAIN_MS = 30_000;
+const AGAIN_MS = 5000;
 
 export interface SnapshotNewsOptions {
   readonly keeper: BookKeeper;

@@ -104,6 +104,10 @@ class FakeGateway implements GatewayView {
     if (name !== 'disk0') return Promise.reject(new GatewayError('not-found', `there is no volume "${name}"`));
     return Promise.resolve(`${JSON.stringify(receiptFields)}\n`);
   }
+  revert(volume: string, snapshot: string, keepsPresent: boolean): Operation {
+    const reason = `${snapshot} ${keepsPresent}`;
+    return { ...this.drain(volume), kind: 'revert', reason };
+  }
   readonly taken: SnapshotReport[] = [];
   snapshots(): readonly SnapshotReport[] {
     return this.taken;
@@ -310,6 +314,13 @@ describe('the API on loopback', () => {
     assert.equal((await app.inject({ method: 'DELETE', url: `${url}/one`, headers: bare })).statusCode, 401);
     assert.equal((await app.inject({ method: 'DELETE', url: `${url}/one`, headers })).statusCode, 200);
     assert.equal((await app.inject({ method: 'DELETE', url: `${url}/one`, headers })).statusCode, 404);
+    const revert = (payload?: object) =>
+      app.inject({ method: 'POST', url: `${url}/one/revert`, headers, ...(payload === undefined ? {} : { payload }) });
+    assert.equal((await app.inject({ method: 'POST', url: `${url}/one/revert`, headers: bare })).statusCode, 401);
+    assert.deepEqual((await revert()).json<{ kind: string; reason: string }>().reason, 'one true');
+    assert.equal((await revert({ keepPresent: false })).json<{ reason: string }>().reason, 'one false');
+    for (const payload of [{ keep: true }, { keepPresent: 'no' }, [true]])
+      assert.equal((await revert(payload)).statusCode, 400);
     for (const payload of [{ nmae: 'x' }, { name: 7 }, ['x']]) {
       assert.equal((await app.inject({ method: 'POST', url, headers, payload })).statusCode, 400);
     }

@@ -110,7 +110,12 @@ describe('restore', () => {
     } finally {
       await copy.dispose();
     }
-    await write(first, 0, expected.subarray(0, 4096));
+    const reverted = await snapshot('revert', 'disk0', 'before');
+    assert.match(reverted.stdout, /disk0 is what snapshot before is; what it was is snapshot before-revert-\S+\n$/);
+    assert.ok((await readAll(first, 'disk0')).equals(expected));
+    const [kept = ''] = /before-revert-\S+/.exec(reverted.stdout) ?? [];
+    assert.equal((await snapshot('delete', 'disk0', kept)).status, 0);
+    assert.match((await snapshot('revert', 'disk0', 'nothing')).stderr, /has no snapshot "nothing"/);
     assert.equal((await snapshot('delete', 'disk0', 'before')).stdout, 'disk0: snapshot before is deleted\n');
     assert.equal((await snapshot('list', 'disk0')).stdout, 'disk0 has no snapshots\n');
     await first.drain('disk0');
