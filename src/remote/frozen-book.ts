@@ -1,6 +1,5 @@
 /** What a reader of one recovery point knows of it (frozen-map.ts, frozen-table.ts); changes only while it is opened. */
 import { assert } from '../base/assert.js';
-import type { StoreRequest } from '../ports/object-store.js';
 import type { Checkpoint, EpochStart } from './checkpoint.js';
 import { FrozenMap } from './frozen-map.js';
 import type { FrozenMapOptions } from './frozen-map.js';
@@ -17,10 +16,6 @@ import { afterSegment } from './staged.js';
 import type { StagedRound } from './staged.js';
 import { readStaged } from './staged-read.js';
 
-export interface FrozenBookOptions extends FrozenMapOptions {
-  readonly request: StoreRequest;
-}
-
 export class FrozenBook implements HistoryBook {
   readonly map: FrozenMap;
   readonly table: FrozenTable;
@@ -31,10 +26,10 @@ export class FrozenBook implements HistoryBook {
   #sizeBytes: number | undefined;
   #snapshots: readonly Snapshot[];
   #staged: StagedRound | undefined;
-  readonly #options: FrozenBookOptions;
+  readonly #options: FrozenMapOptions;
 
   /** As of a checkpoint; undefined: before the first segment. Nothing of it is fetched yet. */
-  constructor(checkpoint: Checkpoint | undefined, options: FrozenBookOptions) {
+  constructor(checkpoint: Checkpoint | undefined, options: FrozenMapOptions) {
     this.#options = options;
     this.#staged = checkpoint?.staged;
     this.map = new FrozenMap(checkpoint, options);

@@ -8,7 +8,6 @@
  */
 import { assert } from '../base/assert.js';
 import { GatewayError } from '../base/errors.js';
-import { limits } from '../base/limits.js';
 import type { BlockNumber } from '../base/units.js';
 import { ZERO_LOCATION } from '../engine/block-table.js';
 import type { Overlay } from '../engine/overlay.js';
@@ -37,6 +36,11 @@ import { SharedFetch } from './shared-fetch.js';
 
 /** Pages that are kept in memory. */
 const PAGES_MAX = 1024;
+/**
+ * Entries of the delta that are kept in memory, up to 56 MiB of it: more than a checkpoint has and what may be written
+ * before the next one, so that an opening needs no shard.
+ */
+const FOLD_ENTRIES = 512 * 1024;
 
 export interface Place {
   readonly segment: number;
@@ -50,6 +54,10 @@ export interface FrozenMapOptions {
   readonly checksums: Checksums;
   readonly random: Random;
   readonly cache: ShardCache;
+  /** Of the opening. */
+  readonly request: StoreRequest;
+  /** See FOLD_ENTRIES. */
+  readonly foldEntries?: number;
 }
 
 interface Shard {
@@ -63,7 +71,7 @@ export class FrozenMap {
   readonly #shards: Map<number, Shard>;
   readonly #delta: Overlay;
   readonly #loads = new SharedFetch<MapShard>();
-  /** Least recently used first. */
+  /** Oldest first. */
   readonly #pages = new Map<number, MapEntries>();
   #mapped: readonly number[] | undefined;
   /** Shards that the delta changes. */
@@ -92,9 +100,8 @@ export class FrozenMap {
         table.set(first + block, at, place + block, 0);
       }
     }
-    if (table.size > limits.overlayBlocksMax || this.#delta.extents.count > limits.overlayExtentsMax) {
-      await this.fold({});
-    }
+    const { foldEntries = FOLD_ENTRIES } = this.#options;
+    if (table.size + this.#delta.extents.count > foldEntries) await this.fold();
   }
 
   /** undefined: the block reads as zero. object-missing, object-damaged; store errors. */
@@ -169,8 +176,8 @@ export class FrozenMap {
   }
 
   /** Brings the delta into the shards that it changes, so that memory stays bounded however long the way is. */
-  async fold(request: StoreRequest): Promise<void> {
-    const { cache, random } = this.#options;
+  async fold(): Promise<void> {
+    const { cache, random, request } = this.#options;
     for (const [shardIndex, { written, zeroed }] of shardChanges(this.#delta)) {
       if (written === 0 && zeroed === SHARD_BLOCKS) {
         this.#shards.delete(shardIndex);

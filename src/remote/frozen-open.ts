@@ -29,6 +29,8 @@ export interface OpenFrozenOptions {
   readonly checksums: Checksums;
   readonly random: Random;
   readonly log: Log;
+  /** See FrozenMapOptions. */
+  readonly foldEntries?: number;
 }
 
 export interface OpenNewestOptions extends OpenFrozenOptions {

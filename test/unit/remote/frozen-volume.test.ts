@@ -7,6 +7,7 @@ import { openNewest, openRecorded } from '../../../src/remote/frozen-open.js';
 import type { OpenNewestOptions } from '../../../src/remote/frozen-open.js';
 import { BucketVolume } from '../../../src/remote/frozen-volume.js';
 import { findRemoteVolume } from '../../../src/remote/remote-list.js';
+import { RetryingStore } from '../../../src/remote/store-retry.js';
 import { ShardCache } from '../../../src/remote/shard-cache.js';
 import { plainChecksums } from '../../fake/checksums.js';
 import { RecordedLog } from '../../fake/log.js';
@@ -217,17 +218,84 @@ describe('frozen volume', () => {
     await rig.kill();
     const expected = rig.log.imageAt(rig.log.lastLsn);
     const { bucket, sources } = await open(rig);
-    await bucket.book.map.fold({});
+    await bucket.book.map.fold();
     await readsAs(bucket, expected, new SeededRandom(11));
     const { bucket: rotten, sources: other } = await open(rig);
-    await rotten.book.map.fold({});
+    await rotten.book.map.fold();
     await other.cache.close();
     await assert.rejects(rotten.fetch(0, 256, {}), { code: 'checksum-mismatch' });
     await sources.cache.close();
   });
 });
 
+describe('a way that memory does not hold', () => {
+  it('reads the same at every recovery point, whatever was folded on the way, in a next life too', async () => {
+    for (const seed of [13, 14]) {
+      const rig = new Rig({ seed });
+      const random = new SeededRandom(seed);
+      rig.start();
+      for (let batch = 0; batch < 10; batch++) rig.writeRandom(random);
+      await rig.drain();
+      const base = seed === 13 ? await onlyWithShards(rig) : undefined;
+      const taken: [string, number][] = [];
+      for (let batch = 0; batch < 25; batch++) {
+        rig.writeRandom(random);
+        if (batch % 8 === 3)
+          taken.push([`s${batch}`, rig.write([{ kind: 'snapshot', name: `s${batch}`, snapshotLsn: 0 }])]);
+        if (batch % 5 === 4) await rig.drain();
+      }
+      await rig.drain();
+      await rig.kill();
+      dropCheckpoints(rig, base);
+      const disk = new MemoryDisk();
+      for (const foldEntries of [1, 20, 100, 1]) {
+        const { bucket, sources } = await open(rig, { foldEntries }, disk);
+        await readsAs(bucket, rig.log.imageAt(rig.log.lastLsn), random);
+        await sources.cache.close();
+        for (const [snapshot, lsn] of taken) {
+          const { bucket: past, sources: others } = await open(rig, { foldEntries, snapshot }, disk);
+          await readsAs(past, rig.log.imageAt(lsn), random);
+          await others.cache.close();
+        }
+      }
+    }
+  });
+
+  it('is given up with the request, though the store is away', async () => {
+    const rig = await written(15);
+    const base = await onlyWithShards(rig);
+    const random = new SeededRandom(15);
+    for (let batch = 0; batch < 4; batch++) rig.writeRandom(random);
+    await rig.drain();
+    await rig.kill();
+    dropCheckpoints(rig, base);
+    const ended = new AbortController();
+    rig.store.fault = ({ key }) => (key.includes('/shards/') ? { failBefore: 'store-unreachable' } : undefined);
+    const store = new RetryingStore(rig.store, { clock: rig.clock, random });
+    const opening = open(rig, { foldEntries: 1, store, request: { signal: ended.signal } });
+    await rig.until(() => rig.store.calls.some(({ key }) => key.includes('/shards/')));
+    ended.abort();
+    await assert.rejects(opening);
+  });
+});
+
 describe('tampering with what a frozen volume reads', () => {
+  it('names what the bucket lacks when it was rolled back behind the recovery point', async () => {
+    const rig = await written(16, 20);
+    const older = rig.store.snapshot();
+    const random = new SeededRandom(16);
+    for (let batch = 0; batch < 10; batch++) rig.writeRandom(random);
+    await rig.drain();
+    await rig.kill();
+    const { made } = await begin(rig);
+    rig.store.restore(older);
+    const { sources } = await open(rig);
+    await assert.rejects(openRecorded(made.source, sources), {
+      code: 'remote-gap',
+      message: /the recovery point lies at segment .*; the bucket can be read up to/,
+    });
+  });
+
   it('is an error that names the object, and never a wrong block: flipped, truncated, removed, swapped, older', async () => {
     const rig = new Rig({ seed: 12 });
     const random = new SeededRandom(12);
@@ -292,6 +360,17 @@ describe('tampering with what a frozen volume reads', () => {
     assert.ok(found > (20 * read.length) / 10, `${found} reads found damage`);
   });
 });
+
+/** The key of a checkpoint with shards, which is the newest. */
+async function onlyWithShards(rig: Rig): Promise<string> {
+  await checkpointWithShards(rig);
+  return rig.store.keys(`${rig.config.uuid}/checkpoints/`).at(-1)!;
+}
+
+/** All but one. */
+function dropCheckpoints(rig: Rig, kept: string | undefined): void {
+  for (const key of rig.store.keys(`${rig.config.uuid}/checkpoints/`)) if (key !== kept) rig.store.poke(key, undefined);
+}
 
 async function keysRead(rig: Rig, blocks: number): Promise<string[]> {
   const { bucket } = await open(rig);
