@@ -28,6 +28,14 @@ export class BlockSet {
     else if (words.some((word) => word !== 0)) this.groups.set(number, words);
   }
 
+  /** Adds what a group has. */
+  addGroup(number: number, words: Uint32Array): void {
+    const found = this.groups.get(number);
+    if (found === undefined) this.setGroup(number, words.slice());
+    else if (found !== full)
+      this.groups.set(number, words === full ? full : found.map((word, at) => word | (words[at] ?? 0)));
+  }
+
   has(block: BlockNumber): boolean {
     const words = this.groups.get(Math.floor(block / BLOCKS_PER_GROUP));
     if (words === undefined) return false;
@@ -80,10 +88,8 @@ export class BlockSet {
 
   addAll(other: BlockSet): void {
     for (const [number, words] of other.groups) {
-      const found = this.groups.get(number);
-      if (found === undefined) this.groups.set(number, words === full ? full : words.slice());
-      else if (found !== full)
-        this.groups.set(number, words === full ? full : found.map((word, at) => word | (words[at] ?? 0)));
+      if (words === full) this.groups.set(number, full);
+      else this.addGroup(number, words);
     }
   }
 
@@ -109,11 +115,19 @@ export class BlockSet {
     return count;
   }
 
+  /** Groups of [from, to) that have something in them, ascending. */
+  private *numbersWithin(from: number, to: number): Generator<number, void, undefined> {
+    if (to - from <= 8 * this.groups.size) {
+      for (let number = from; number < to; number++) if (this.groups.has(number)) yield number;
+      return;
+    }
+    const numbers = [...this.groups.keys()].filter((number) => number >= from && number < to);
+    yield* numbers.sort((left, right) => left - right);
+  }
+
   /** The blocks of [first, end) that are in it, ascending. */
   *within(first: BlockNumber, end: BlockNumber): Generator<BlockNumber, void, undefined> {
-    const from = Math.floor(first / BLOCKS_PER_GROUP);
-    const numbers = [...this.groups.keys()].filter((number) => number >= from && number * BLOCKS_PER_GROUP < end);
-    for (const number of numbers.sort((left, right) => left - right)) {
+    for (const number of this.numbersWithin(Math.floor(first / BLOCKS_PER_GROUP), Math.ceil(end / BLOCKS_PER_GROUP))) {
       const start = number * BLOCKS_PER_GROUP;
       for (let at = 0; at < WORDS; at++) {
         // What is taken out meanwhile is not given.

@@ -2,28 +2,25 @@
  * Which blocks of the image may differ from the bucket's newest recovery point, while the volume is tracked instead of
  * kept in the log (rounds.ts; remote.md, "When the buffer is too small for the outage").
  *
- *   offset size  sector i of the file `dirty` (little-endian)
- *        0  508  a bit per block 4064 i … 4064 i + 4063, the lowest first: 1 differs
- *      508    4  CRC-32C(le64(2^48 + i) || the 508 bytes)
+ * In the file `dirty`, in sectors (bit-sectors.ts). A rotten or unreadable one counts as all set, which is always safe: a
+ * block that is sent once more does no harm. So bits are durable before the log lets go of what they stand for, and may be
+ * cleared late.
  *
- * A sector of zeros was never written: none of its blocks differs. A rotten or unreadable one counts as all set, which is
- * always safe: a block that is sent once more does no harm. So bits are durable before the log lets go of what they stand
- * for, and may be cleared late.
- *
- * During a round the bits of before stand aside (`frozen`): in the file both count until the round is in the bucket.
+ * During a round the bits of before stand aside in a file of their own (frozen-file.ts), and both count. Without a round,
+ * what stands there may be left from one, and counts too.
  */
-import { GatewayError } from '../base/errors.js';
-import { MIB, SECTOR_BYTES, type BlockNumber } from '../base/units.js';
+import { SECTOR_BYTES, type BlockNumber } from '../base/units.js';
 import type { Checksums } from '../ports/checksum.js';
 import type { Disk, DiskFile } from '../ports/disk.js';
+import { CHUNK_SECTORS, encodeSector, readSectors } from './bit-sectors.js';
 import { BlockSet, BLOCKS_PER_GROUP } from './block-set.js';
-import { synced, written } from './disk-outcome.js';
-import { isSoundSector, sectorCrc } from './sums-redo.js';
+import { isDiskFull, synced, written } from './disk-outcome.js';
+import { addFrozen, clearFrozen, writeFrozen } from './frozen-file.js';
+import type { RoundMoment } from './frozen-file.js';
 
 const DIRTY_FILE = 'dirty';
 /** Sector numbers are seeded from here on, so that no sector of `sums` is taken for one of this file. */
 const SEED = 2 ** 48;
-const CHUNK_SECTORS = MIB / SECTOR_BYTES;
 
 export class DirtyMap {
   private readonly disk: Disk;
@@ -31,6 +28,8 @@ export class DirtyMap {
   private file: DiskFile | undefined;
   private bits = new BlockSet();
   private frozen: BlockSet | undefined;
+  /** `frozen` stands in its own file, and not in this one. */
+  private frozenInFile = false;
   /** Groups of which the file's sector differs. */
   private readonly changed = new Set<number>();
   private readonly note = (group: number): void => void this.changed.add(group);
@@ -40,52 +39,32 @@ export class DirtyMap {
     this.checksums = checksums;
   }
 
-  /** Reads the file; without one every block below `end` counts. */
+  /**
+   * Reads the file; without one every block below `end` counts. All that is found is written again with the next flush: a
+   * process that was killed may have left it in the page cache only.
+   */
   async load(end: BlockNumber): Promise<void> {
     if (!(await this.disk.exists(DIRTY_FILE))) {
       this.add(0, end);
       return;
     }
-    const file = await this.open();
-    const buffer = new Uint8Array(CHUNK_SECTORS * SECTOR_BYTES);
-    const sectors = Math.ceil(end / BLOCKS_PER_GROUP);
-    for (let from = 0; from < sectors; from += CHUNK_SECTORS) {
-      const count = Math.min(CHUNK_SECTORS, sectors - from);
-      if ((await this.loadChunk(file, buffer, from, count)) < count * SECTOR_BYTES) return;
-    }
-  }
-
-  /** Bytes that were there. */
-  private async loadChunk(file: DiskFile, buffer: Uint8Array, from: number, count: number): Promise<number> {
-    const wanted = count * SECTOR_BYTES;
-    let length: number;
-    try {
-      length = await file.read(buffer, 0, wanted, from * SECTOR_BYTES);
-    } catch (error) {
-      if (!(error instanceof GatewayError) || error.code !== 'disk-failed') throw error;
-      if (count === 1) {
-        this.bits.setGroup(from, 'full');
-        return wanted;
-      }
-      // One bad sector spoils no other.
-      length = 0;
-      for (let sector = from; sector < from + count; sector++) length += await this.loadChunk(file, buffer, sector, 1);
-      return length;
-    }
-    for (let at = 0; at < length; at += SECTOR_BYTES) this.take(buffer, at, from + at / SECTOR_BYTES, length);
-    return length;
-  }
-
-  private take(bytes: Uint8Array, at: number, sector: number, length: number): void {
-    if (at + SECTOR_BYTES > length || !isSoundSector(bytes, at, SEED + sector, this.checksums)) {
-      this.bits.setGroup(sector, 'full');
-      return;
-    }
-    const view = new DataView(bytes.buffer, bytes.byteOffset + at, SECTOR_BYTES);
-    this.bits.setGroup(
-      sector,
-      Uint32Array.from({ length: BLOCKS_PER_GROUP / 32 }, (_, word) => view.getUint32(4 * word, true)),
+    const place = { checksums: this.checksums, seed: SEED, start: 0 };
+    await readSectors(await this.open(), Math.ceil(end / BLOCKS_PER_GROUP), place, (sector, words) =>
+      this.bits.setGroup(sector, words === 'bad' ? 'full' : words),
     );
+    for (const group of this.bits.groupNumbers()) this.changed.add(group);
+  }
+
+  /** A round of before goes on; its bits stand in their file. */
+  adopt(frozen: BlockSet): void {
+    this.frozen = frozen;
+    this.frozenInFile = true;
+  }
+
+  /** No round goes on: what one may have left counts. */
+  async unite(end: BlockNumber): Promise<void> {
+    await addFrozen(this.disk, this.checksums, end, this.bits);
+    for (const group of this.bits.groupNumbers()) this.changed.add(group);
   }
 
   add(first: BlockNumber, count: number): void {
@@ -103,24 +82,41 @@ export class DirtyMap {
     return all.countBelow(end);
   }
 
-  /** What differs stands aside for a round, and the bits begin anew. */
-  freeze(): BlockSet {
+  /**
+   * What differs stands aside for a round, and the bits begin anew. `durable`: in the file of its own, so that the round can
+   * go on after a restart; where there is no space for it, all bits stay in the one file.
+   */
+  async freeze(moment: RoundMoment): Promise<{ readonly blocks: BlockSet; readonly durable: boolean }> {
     this.thaw();
-    this.frozen = this.bits;
+    await this.flush();
+    const blocks = this.bits;
+    this.frozen = blocks;
     this.bits = new BlockSet();
-    return this.frozen;
+    try {
+      await writeFrozen(this.disk, this.checksums, { ...moment, blocks });
+    } catch (error) {
+      if (!isDiskFull(error)) throw error;
+      return { blocks, durable: false };
+    }
+    await this.empty();
+    this.frozenInFile = true;
+    return { blocks, durable: true };
   }
 
   /** The round is in the bucket: only what changed since it began differs from there. */
-  committed(): void {
-    for (const group of this.frozen?.groupNumbers() ?? []) this.changed.add(group);
+  async committed(): Promise<void> {
+    if (!this.frozenInFile) for (const group of this.frozen?.groupNumbers() ?? []) this.changed.add(group);
     this.frozen = undefined;
+    this.frozenInFile = false;
+    await clearFrozen(this.disk);
   }
 
   /** The round was given up. */
   thaw(): void {
+    for (const group of this.frozen?.groupNumbers() ?? []) this.changed.add(group);
     if (this.frozen !== undefined) this.bits.addAll(this.frozen);
     this.frozen = undefined;
+    this.frozenInFile = false;
   }
 
   /** Makes the file durable as the bits are. */
@@ -146,22 +142,28 @@ export class DirtyMap {
   }
 
   private encode(sector: number, bytes: Uint8Array, at: number): void {
-    const view = new DataView(bytes.buffer, bytes.byteOffset + at, SECTOR_BYTES);
-    const [bits, frozen] = [this.bits.group(sector), this.frozen?.group(sector)];
-    for (let word = 0; word < BLOCKS_PER_GROUP / 32; word++)
-      view.setUint32(4 * word, (bits?.[word] ?? 0) | (frozen?.[word] ?? 0), true);
-    view.setUint32(SECTOR_BYTES - 4, sectorCrc(bytes, at, SEED + sector, this.checksums), true);
+    const bits = this.bits.group(sector);
+    const frozen = this.frozenInFile ? undefined : this.frozen?.group(sector);
+    const wordAt = (word: number): number => (bits?.[word] ?? 0) | (frozen?.[word] ?? 0);
+    encodeSector(sector, wordAt, bytes, at, { checksums: this.checksums, seed: SEED });
   }
 
-  /** Nothing differs, and the file says so durably. */
+  /** Nothing differs, and the files say so durably. */
   async clear(): Promise<void> {
     this.bits.clear();
     this.frozen = undefined;
+    this.frozenInFile = false;
     this.changed.clear();
+    await clearFrozen(this.disk);
     if (this.file === undefined && !(await this.disk.exists(DIRTY_FILE))) return;
+    await this.empty();
+  }
+
+  private async empty(): Promise<void> {
     const file = await this.open();
     await written('clearing the dirty map', file.truncate(0));
     await synced('fdatasync of the dirty map', file.sync());
+    this.changed.clear();
   }
 
   async close(): Promise<void> {

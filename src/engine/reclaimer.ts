@@ -46,6 +46,8 @@ export interface ReclaimerOptions {
   readonly identity: () => Pick<Superblock, 'volumeUuid' | 'bootId' | 'sizeBytes'>;
   readonly replicated: boolean;
   readonly replication: ReplicationState;
+  /** Of the superblock that was found: the log has everything from here on. */
+  readonly tail: LogCursor;
   readonly rounds: Rounds;
   readonly follower: LogFollower | undefined;
   /** Whether a full log lets go of what only the bucket still needs; else clients wait for the bucket. */
@@ -69,7 +71,7 @@ export class Reclaimer {
   private readonly tasks: (() => Promise<void>)[] = [];
   /** Where the image, as synced, ends. */
   private synced: LogCursor;
-  private recorded: { replicatedLsn: Lsn; fenced: boolean; syncedLsn: Lsn };
+  private recorded: { replicatedLsn: Lsn; fenced: boolean; syncedLsn: Lsn; segmentNumber: number };
   private running: Promise<void> | undefined;
   /** Whoever waits for rounds to begin again; undefined: they may. */
   private roundsHeld: (() => void)[] | undefined;
@@ -93,7 +95,10 @@ export class Reclaimer {
       replicatedLsn: options.replication.replicatedLsn,
       fenced: options.replication.fenced,
       syncedLsn: options.destager.destagedLsn,
+      segmentNumber: options.replication.segmentNumber,
     };
+    const { moment } = options.rounds;
+    if (moment !== undefined && options.tail.lsn <= moment.cursor.lsn) this.held = moment.cursor;
     this.lazyBytes = Math.min(LAZY_BYTES_MAX, options.log.files.capacityBytes / 4);
   }
 
@@ -169,7 +174,7 @@ export class Reclaimer {
     for (const begin of waiting) begin();
   }
 
-  /** Begins a round (rounds.ts) of all that is durable now. */
+  /** Begins a round (rounds.ts) of all that is durable now, unless one goes on. */
   async beginRound(): Promise<RoundStart> {
     while (this.roundsHeld !== undefined) {
       const { roundsHeld } = this;
@@ -178,17 +183,22 @@ export class Reclaimer {
     return this.between(async () => {
       const { log, destager, rounds, clock } = this.options;
       if (!this.tracking) throw new GatewayError('invalid-request', 'a round begins only while tracking');
+      const { replicatedLsn } = this.replication;
+      const current = rounds.current(replicatedLsn);
+      if (current !== undefined) return current;
       const target = log.durableLsn;
       while (destager.cursor.lsn <= target && !this.stopped) if (!(await this.step(target))) break;
       await this.settle();
       this.held = this.synced;
-      const { replicatedLsn } = this.replication;
-      return rounds.begin({
+      const start = await rounds.begin({
         cursor: this.synced,
         sizeBytes: destager.sizeBytes,
         wallMs: clock.wallMs(),
         replicatedLsn,
       });
+      // Before anything is overwritten that only the spill will have: the other superblock may name no round.
+      await this.writeSuperblock(false);
+      return start;
     });
   }
 
@@ -204,8 +214,10 @@ export class Reclaimer {
       const keeping = this.held?.lsn === cursor.lsn ? 'draining' : 'tracking';
       this.replication = { ...this.replication, keeping, cursor };
       this.held = undefined;
-      // Both superblocks, before bits go.
-      await this.writeSuperblocks();
+      rounds.end();
+      // Both superblocks, before bits go: either of them may be the one that is read next.
+      await this.writeSuperblock(false);
+      await this.writeSuperblock(false);
       if (keeping === 'draining') await rounds.leave();
       else await rounds.committed();
       return { keeping, cursor };
@@ -459,7 +471,10 @@ export class Reclaimer {
 
   private replicationMoved(): boolean {
     return (
-      this.replication.replicatedLsn !== this.recorded.replicatedLsn || this.replication.fenced !== this.recorded.fenced
+      this.replication.replicatedLsn !== this.recorded.replicatedLsn ||
+      this.replication.fenced !== this.recorded.fenced ||
+      // What is staged need not be kept any more.
+      (this.tracking && this.replication.segmentNumber !== this.recorded.segmentNumber)
     );
   }
 
@@ -475,7 +490,7 @@ export class Reclaimer {
   }
 
   private async writeSuperblock(clean: boolean): Promise<void> {
-    const { log, superblock, identity } = this.options;
+    const { log, superblock, identity, rounds } = this.options;
     const replication = this.replication;
     const destageCursor = this.synced;
     this.identityChanged = false;
@@ -486,12 +501,15 @@ export class Reclaimer {
       durableLsn: log.durableLsn,
       destagedLsn: destageCursor.lsn - 1,
       replication,
+      round: rounds.named,
       clean,
     });
+    if (replication.staged !== undefined) rounds.secured(replication.staged);
     this.recorded = {
       replicatedLsn: replication.replicatedLsn,
       fenced: replication.fenced,
       syncedLsn: destageCursor.lsn - 1,
+      segmentNumber: replication.segmentNumber,
     };
   }
 

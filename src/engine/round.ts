@@ -1,36 +1,36 @@
 /**
  * One round: the blocks that differed from the bucket when it began, each as it was then, whatever is written meanwhile.
  *
- * Invariant: as long as a block is `unread`, its version is in the image or in the spill, and in the spill if a step of
- * the destager has touched it since. `moving` and `piece` run in the destager's turns, so that nobody changes the image
- * while they look at it.
+ * Invariant: the version of a block that is not certain to be in the bucket is in the image or in the spill, and in the
+ * spill, durably, if a step of the destager has touched it since. Blocks are read in ascending order; below `secured` the
+ * bucket has them for certain. `moving` and `piece` run in the destager's turns, so that nobody changes the image while
+ * they look at it.
  */
 import { GatewayError } from '../base/errors.js';
 import { limits } from '../base/limits.js';
 import { BLOCK_BYTES, MIB, type BlockNumber } from '../base/units.js';
 import type { Checksums } from '../ports/checksum.js';
-import type { Disk } from '../ports/disk.js';
-import type { LogCursor, RoundPiece } from '../ports/replication.js';
+import type { RoundPiece } from '../ports/replication.js';
 import type { BlockSet } from './block-set.js';
+import type { RoundMoment } from './frozen-file.js';
 import type { Image } from './image.js';
 import type { Overlay } from './overlay.js';
-import { Spill } from './spill.js';
+import { ENTRY_BLOCKS_MAX } from './spill.js';
+import type { Spill } from './spill.js';
 import { SUM_REMOTE, SUM_ZERO, SUMS_PER_PAGE } from './sums.js';
 
 /** Read or kept at once. */
-const RUN_BLOCKS_MAX = MIB / BLOCK_BYTES;
+const RUN_BLOCKS_MAX = ENTRY_BLOCKS_MAX;
 /** What one step of the destager may make a round keep: more would make clients wait for it. */
 const STEP_KEEPS_MAX = (256 * MIB) / BLOCK_BYTES;
 /** Blocks of a piece, zeros among them. */
 const PIECE_BLOCKS_MAX = 65536;
 
-export interface RoundOptions {
-  readonly number: number;
-  /** What the round is to send; taken out as it is read. */
-  readonly unread: BlockSet;
-  readonly cursor: LogCursor;
-  readonly sizeBytes: number;
-  readonly disk: Disk;
+export interface RoundOptions extends RoundMoment {
+  /** What the round is to send. */
+  readonly blocks: BlockSet;
+  /** undefined: nothing can be kept, for want of space. The round does not outlive the process either. */
+  readonly spill: Spill | undefined;
   readonly image: Image;
   readonly checksums: Checksums;
   readonly onRot: (block: BlockNumber) => void;
@@ -42,104 +42,98 @@ export interface RoundOptions {
 }
 
 export class Round {
-  readonly number: number;
-  readonly cursor: LogCursor;
+  readonly moment: RoundMoment;
+  readonly spill: Spill | undefined;
   private readonly options: RoundOptions;
-  private readonly spill: Spill;
   private readonly buffer: Uint8Array;
   private readonly sums = new Uint32Array(RUN_BLOCKS_MAX);
+  private secured: BlockNumber = 0;
 
   constructor(options: RoundOptions) {
-    this.number = options.number;
-    this.cursor = options.cursor;
+    const { round, cursor, sizeBytes, wallMs } = options;
+    this.moment = { round, cursor, sizeBytes, wallMs };
+    this.spill = options.spill;
     this.options = options;
-    this.spill = new Spill(options.disk, options.checksums);
     this.buffer = options.checksums.alignedBuffer(RUN_BLOCKS_MAX * BLOCK_BYTES);
   }
 
-  /** Keeps what a step of the destager is about to overwrite; false: that is more than can be kept. */
+  /** A start after any crash knows that the bucket has all of the round below `next`. */
+  securedTo(next: BlockNumber): void {
+    this.secured = Math.max(this.secured, next);
+  }
+
+  /** Keeps what a step of the destager is about to overwrite, durably; false: that is more than can be kept. */
   async moving(newest: Overlay, blocks: Uint32Array): Promise<boolean> {
-    const { unread, isOwed } = this.options;
-    const due: BlockNumber[] = [];
-    const isDue = (block: BlockNumber): boolean => unread.has(block) && !this.spill.has(block);
-    for (const block of blocks) if (isDue(block)) due.push(block);
+    const { spill } = this;
+    const due = new Set<BlockNumber>();
+    for (const block of blocks) if (this.isDue(block)) due.add(block);
     for (const { start, end } of newest.extents)
-      for (const block of unread.within(start, end)) {
-        if (!this.spill.has(block)) due.push(block);
-        if (due.length > STEP_KEEPS_MAX) return false;
+      for (const block of this.options.blocks.within(Math.max(start, this.secured), end)) {
+        if (this.isDue(block)) due.add(block);
+        if (due.size > STEP_KEEPS_MAX) return false;
       }
-    const touched: BlockNumber[] = [];
-    for (const block of due.sort((left, right) => left - right)) {
-      if (await isOwed(block)) unread.remove(block);
-      else touched.push(block);
-    }
-    for (let from = 0; from < touched.length;) {
-      const first = touched[from] ?? 0;
-      let count = 1;
-      // A short zero record may stand in the table and in an extent: the block is kept once.
-      while (count < RUN_BLOCKS_MAX && touched[from + count] === first + count) count++;
-      await this.keep(first, count);
-      from += count;
-      while (touched[from] === first + count - 1) from++;
-    }
+    if (due.size === 0) return true;
+    if (spill === undefined) return false;
+    const touched = [...due].sort((left, right) => left - right);
+    const kept: BlockNumber[] = [];
+    const owed: BlockNumber[] = [];
+    for (const block of touched) ((await this.options.isOwed(block)) ? owed : kept).push(block);
+    for (let from = 0; from < kept.length; from += RUN_BLOCKS_MAX)
+      await this.keep(spill, kept.slice(from, from + RUN_BLOCKS_MAX));
+    for (let from = 0; from < owed.length; from += RUN_BLOCKS_MAX)
+      await spill.skip(owed.slice(from, from + RUN_BLOCKS_MAX));
+    await spill.sync();
     return true;
   }
 
-  private async keep(first: BlockNumber, count: number): Promise<void> {
-    await this.readImage(first, count, this.buffer, 0, this.sums, 0);
-    for (let at = 0; at < count;) {
-      const sum = this.sums[at] ?? 0;
-      if (sum === SUM_ZERO || sum === SUM_REMOTE) {
-        this.spill.noteSum(first + at, sum);
-        at++;
-        continue;
-      }
-      let run = 1;
-      while (at + run < count && (this.sums[at + run] ?? 0) > SUM_REMOTE) run++;
-      await this.spill.keep(first + at, run, this.buffer, at * BLOCK_BYTES, this.sums, at);
-      at += run;
-    }
+  private isDue(block: BlockNumber): boolean {
+    return block >= this.secured && this.options.blocks.has(block) && this.spill?.has(block) !== true;
   }
 
-  /** Blocks from `from` on, at most `blocksMax` with payload; they need not be kept any more. */
+  private async keep(spill: Spill, blocks: readonly BlockNumber[]): Promise<void> {
+    for (let from = 0; from < blocks.length;) {
+      const first = blocks[from] ?? 0;
+      let run = 1;
+      while (blocks[from + run] === first + run) run++;
+      await this.readImage(first, run, this.buffer, from * BLOCK_BYTES, this.sums, from);
+      from += run;
+    }
+    await spill.keep(blocks, this.sums, this.buffer);
+  }
+
+  /** Blocks from `from` on, at most `blocksMax` with payload. */
   async piece(from: BlockNumber, blocksMax: number): Promise<RoundPiece> {
-    const { unread, image, sizeBytes, isOwed } = this.options;
+    const { spill } = this;
+    const { blocks: frozen, image, sizeBytes, isOwed } = this.options;
     const blocks: BlockNumber[] = [];
-    const owed: BlockNumber[] = [];
     const zeros: { first: BlockNumber; count: number }[] = [];
     let next: BlockNumber | undefined;
     let looked = 0;
-    for (const block of unread.within(from, Math.ceil(sizeBytes / BLOCK_BYTES))) {
+    for (const block of frozen.within(from, Math.ceil(sizeBytes / BLOCK_BYTES))) {
       if (blocks.length === blocksMax || zeros.length === limits.roundZeroRangesMax || looked++ === PIECE_BLOCKS_MAX) {
         next = block;
         break;
       }
+      if (spill?.isSkipped(block) === true) continue;
       const sums = image.sums.pageNow(block) ?? (await image.sums.page(block));
-      if (!this.spill.has(block) && sums[block % SUMS_PER_PAGE] === SUM_REMOTE && (await isOwed(block))) {
-        owed.push(block);
-        continue;
-      }
-      if ((this.spill.sumOf(block) ?? sums[block % SUMS_PER_PAGE]) === SUM_ZERO) addZero(zeros, block);
+      const lost = spill?.has(block) !== true && sums[block % SUMS_PER_PAGE] === SUM_REMOTE;
+      if (lost && (await isOwed(block))) continue;
+      if ((spill?.sumOf(block) ?? sums[block % SUMS_PER_PAGE]) === SUM_ZERO) addZero(zeros, block);
       else blocks.push(block);
     }
     const bytes = new Uint8Array(blocks.length * BLOCK_BYTES);
     const sums = new Uint32Array(blocks.length);
     for (let at = 0; at < blocks.length;) {
       const first = blocks[at] ?? 0;
-      const kept = this.spill.has(first);
+      const kept = spill?.has(first) === true;
       let run = 1;
-      while (!kept && run < RUN_BLOCKS_MAX && blocks[at + run] === first + run && !this.spill.has(first + run)) run++;
-      if (kept) await this.readKept(first, bytes, at * BLOCK_BYTES, sums, at);
+      while (!kept && run < RUN_BLOCKS_MAX && blocks[at + run] === first + run && spill?.has(first + run) !== true)
+        run++;
+      if (kept) await this.readKept(spill, first, bytes, at * BLOCK_BYTES, sums, at);
       else await this.readImage(first, run, bytes, at * BLOCK_BYTES, sums, at);
       at += run;
     }
-    for (const block of [...blocks, ...owed]) unread.remove(block);
-    for (const { first, count } of zeros) for (let i = 0; i < count; i++) unread.remove(first + i);
     return { blocks: Float64Array.from(blocks), sums, bytes, zeros, next };
-  }
-
-  async close(): Promise<void> {
-    await this.spill.close();
   }
 
   /** Reads neighbours and their block sums; what cannot be trusted gets the sum 1. */
@@ -179,15 +173,16 @@ export class Round {
   }
 
   private async readKept(
+    spill: Spill,
     block: BlockNumber,
     target: Uint8Array,
     targetStart: number,
     sums: Uint32Array,
     sumsStart: number,
   ): Promise<void> {
-    const sum = this.spill.sumOf(block) ?? SUM_REMOTE;
+    const sum = spill.sumOf(block) ?? SUM_REMOTE;
     sums[sumsStart] = sum;
-    if (sum !== SUM_REMOTE && (await this.spill.read(block, target, targetStart))) return;
+    if (sum !== SUM_REMOTE && (await spill.read(block, target, targetStart))) return;
     if (sum !== SUM_REMOTE) this.options.onRot(block);
     target.fill(0, targetStart, targetStart + BLOCK_BYTES);
     sums[sumsStart] = SUM_REMOTE;

@@ -5,21 +5,31 @@
  * next round brings up: whatever was acknowledged before them is in it.
  *
  * The reclaimer decides when (between cycles, with superblocks in the right order), the destager tells what it moves, the
- * replicator asks for blocks. A round is not kept over a restart: the dirty map still has all of it.
+ * replicator asks for blocks.
+ *
+ * A round goes on after a restart, and after a replicator that ended, from where the bucket has it: what it is to send
+ * stands in `frozen`, what was overwritten since in `spill`, and both are durable before a superblock names the round.
+ * Where anything of that is in doubt, and where the spill cannot grow, the round is given up: the dirty map still has all of
+ * it. A round is given up durably, by removing its spill, before anything that it still needs is overwritten.
  */
+import { assert } from '../base/assert.js';
+import { DurabilityLostError } from '../base/errors.js';
 import { BLOCK_BYTES, type BlockNumber, type Lsn } from '../base/units.js';
 import type { Checksums } from '../ports/checksum.js';
 import type { Disk } from '../ports/disk.js';
 import type { Log } from '../ports/log.js';
 import type { Random } from '../ports/random.js';
-import type { LogCursor, RoundPiece, RoundStart } from '../ports/replication.js';
+import type { LogCursor, RoundPiece, RoundStart, StagedProgress } from '../ports/replication.js';
+import type { BlockSet } from './block-set.js';
 import { DirtyMap } from './dirty-map.js';
+import { readFrozen } from './frozen-file.js';
+import type { RoundMoment } from './frozen-file.js';
 import type { Image } from './image.js';
 import { LogReader } from './log-reader.js';
 import type { Overlay } from './overlay.js';
 import { Round } from './round.js';
 import type { SnapshotRecords } from './snapshot-records.js';
-import { removeSpill } from './spill.js';
+import { removeSpill, Spill } from './spill.js';
 import { LOG_DIRECTORY } from './volume-directory-format.js';
 
 export interface RoundsOptions {
@@ -40,6 +50,7 @@ export class Rounds {
   private readonly options: RoundsOptions;
   private readonly dirty: DirtyMap;
   private round: Round | undefined;
+  private ending = false;
   /** Whether what the destager moves is noted. */
   private tracking = false;
 
@@ -48,12 +59,24 @@ export class Rounds {
     this.dirty = new DirtyMap(options.disk, options.checksums);
   }
 
-  /** Goes on after a start while tracking. */
-  async resume(sizeBytes: number): Promise<void> {
+  /** Goes on after a start while tracking; `number`: the round that the superblock names, 0: none. */
+  async resume(sizeBytes: number, number: number): Promise<void> {
+    const { disk, checksums, log } = this.options;
+    const end = Math.ceil(sizeBytes / BLOCK_BYTES);
     this.tracking = true;
-    await removeSpill(this.options.disk);
     await this.options.snapshots.load();
-    await this.dirty.load(Math.ceil(sizeBytes / BLOCK_BYTES));
+    await this.dirty.load(end);
+    const frozen = number === 0 ? undefined : await readFrozen(disk, checksums, number);
+    const spill = frozen && (await Spill.load({ disk, checksums, round: number }));
+    if (frozen !== undefined && spill !== undefined) {
+      this.dirty.adopt(frozen.blocks);
+      this.round = this.newRound(frozen, frozen.blocks, spill);
+      log.info('a round goes on where the bucket has it');
+      return;
+    }
+    if (number !== 0) log.warn('what a round had kept is not whole: the next one begins anew');
+    await removeSpill(disk);
+    await this.dirty.unite(end);
   }
 
   /** Notes all that the log has between two places, durably: then the log may let go of it. */
@@ -103,8 +126,9 @@ export class Rounds {
 
   private async keep(round: Round, newest: Overlay, blocks: Uint32Array): Promise<void> {
     try {
-      if (!(await round.moving(newest, blocks))) await this.abandon('one change overwrites too much of it');
+      if (!(await round.moving(newest, blocks))) await this.abandon('more of it is overwritten than can be kept');
     } catch (error) {
+      if (error instanceof DurabilityLostError) throw error;
       // Nothing that was promised hangs on it: the next round sends what this one would have.
       await this.abandon(error instanceof Error ? error.message : String(error));
     }
@@ -117,39 +141,84 @@ export class Rounds {
     await this.options.snapshots.save(replicatedLsn, beforeLsn);
   }
 
-  /** Begins a round of the image as it is now: everything before `cursor`, and nothing else. */
-  async begin(at: {
-    readonly cursor: LogCursor;
-    readonly sizeBytes: number;
-    readonly wallMs: number;
-    readonly replicatedLsn: Lsn;
-  }): Promise<RoundStart> {
-    await this.drop();
-    const { disk, image, checksums, random, snapshots, onRot, isOwed } = this.options;
+  /** The round that goes on. */
+  get moment(): RoundMoment | undefined {
+    return this.round?.moment;
+  }
+
+  /** The same, as its replicator is told. */
+  current(replicatedLsn: Lsn): RoundStart | undefined {
+    return this.round && this.startOf(this.round.moment, replicatedLsn);
+  }
+
+  private startOf(moment: RoundMoment, replicatedLsn: Lsn): RoundStart {
+    return { ...moment, snapshots: this.options.snapshots.between(replicatedLsn, moment.cursor.lsn) };
+  }
+
+  /** The round that a superblock is to name: it goes on after a restart. 0: none does. */
+  get named(): number {
+    return this.round?.spill === undefined || this.ending ? 0 : this.round.moment.round;
+  }
+
+  /** A superblock that names a committed segment says that the bucket has so much of a round. */
+  secured({ round, next }: StagedProgress): void {
+    if (this.round?.moment.round === round) this.round.securedTo(next);
+  }
+
+  /** Begins a round of the image as it is now: everything before `cursor`, and nothing else. None goes on. */
+  async begin(at: Omit<RoundMoment, 'round'> & { readonly replicatedLsn: Lsn }): Promise<RoundStart> {
+    assert(this.round === undefined, 'one round at a time');
     const { cursor, sizeBytes, wallMs, replicatedLsn } = at;
-    const unread = this.dirty.freeze().clone();
-    const number = newNumber(random);
-    this.round = new Round({ number, cursor, sizeBytes, unread, disk, image, checksums, onRot, isOwed });
-    return { round: number, cursor, sizeBytes, wallMs, snapshots: snapshots.between(replicatedLsn, cursor.lsn) };
+    const moment = { round: newNumber(this.options.random), cursor, sizeBytes, wallMs };
+    try {
+      const { blocks, durable } = await this.dirty.freeze(moment);
+      this.round = this.newRound(moment, blocks, durable ? await this.newSpill(moment.round) : undefined);
+    } finally {
+      if (this.round === undefined) this.dirty.thaw();
+    }
+    return this.startOf(moment, replicatedLsn);
+  }
+
+  private newRound(moment: RoundMoment, blocks: BlockSet, spill: Spill | undefined): Round {
+    const { image, checksums, onRot, isOwed } = this.options;
+    const { round, cursor, sizeBytes, wallMs } = moment;
+    return new Round({ round, cursor, sizeBytes, wallMs, blocks, spill, image, checksums, onRot, isOwed });
+  }
+
+  /** undefined: there is no space for it, or it cannot be made; nothing can be kept. */
+  private async newSpill(round: number): Promise<Spill | undefined> {
+    const { disk, checksums } = this.options;
+    try {
+      return await Spill.create({ disk, checksums, round });
+    } catch (error) {
+      if (error instanceof DurabilityLostError) throw error;
+      return undefined;
+    }
   }
 
   /** Only in a turn of the destager. undefined: the round was given up. */
   async read(number: number, from: BlockNumber, blocksMax: number): Promise<RoundPiece | undefined> {
-    return this.round?.number === number ? this.round.piece(from, blocksMax) : undefined;
+    return this.round?.moment.round === number ? this.round.piece(from, blocksMax) : undefined;
   }
 
   /** The round's place in the log, if it goes on. */
   cursorOf(number: number): LogCursor | undefined {
-    return this.round?.number === number ? this.round.cursor : undefined;
+    return this.round?.moment.round === number ? this.round.moment.cursor : undefined;
   }
 
-  /** The bucket has the round. */
+  /** The bucket has the round: superblocks name it no more from here on. */
+  end(): void {
+    this.ending = true;
+  }
+
+  /** Both superblocks say that the bucket has the round. */
   async committed(): Promise<void> {
-    this.dirty.committed();
+    await this.dirty.committed();
     await this.drop();
     await this.dirty.flush();
   }
 
+  /** Resolves once no start goes on with it. */
   async abandon(why: string): Promise<void> {
     if (this.round === undefined) return;
     this.options.log.warn(`a round was given up, the next one begins anew: ${why}`);
@@ -161,17 +230,20 @@ export class Rounds {
     return this.tracking ? this.dirty.countBelow(Math.ceil(sizeBytes / BLOCK_BYTES)) : 0;
   }
 
+  /** The round that goes on stays on the disk. */
   async close(): Promise<void> {
-    await this.drop();
+    await this.round?.spill?.close();
+    this.round = undefined;
     await this.dirty.close();
   }
 
   private async drop(): Promise<void> {
-    const round = this.round;
+    const { round } = this;
+    await round?.spill?.close();
+    await removeSpill(this.options.disk);
     this.round = undefined;
+    this.ending = false;
     this.dirty.thaw();
-    // Its space comes back later where the disk fails now.
-    await round?.close().catch(() => undefined);
   }
 }
 

@@ -21,7 +21,8 @@
  *      256    8  map applied through segment number
  *      264    4  flags: 1 clean, 2 fenced
  *      268    4  what replication goes by: 0 the log (draining), 1 the dirty map (tracking)
- *      272       zeros
+ *      272    8  round whose blocks stand in `frozen` (frozen-file.ts), 0: none
+ *      280       zeros
  *
  *   cursor: 8 file, 8 offset, 8 LSN, 8 epoch, 4 chain, 4 zero
  *
@@ -36,6 +37,8 @@ import type { LogCursor, ReplicationState } from '../ports/replication.js';
 import { synced, written } from './disk-outcome.js';
 import { epochText, getU64, putU64 } from './log-format.js';
 
+/** Of a cursor, here and elsewhere. */
+export const CURSOR_BYTES = 40;
 const MAGIC = 'KGSUPER1';
 export const SUPERBLOCK_VERSION = 1;
 const CRC_AT = 12;
@@ -53,6 +56,8 @@ export interface Superblock {
   readonly durableLsn: Lsn;
   readonly destagedLsn: Lsn;
   readonly replication: ReplicationState;
+  /** That goes on after a restart; 0: none does. */
+  readonly round: number;
   readonly clean: boolean;
 }
 
@@ -77,6 +82,7 @@ export function encodeSuperblock(value: Superblock, checksums: Checksums): Uint8
   putU64(view, 256, value.replication.mapAppliedThrough);
   view.setUint32(264, (value.clean ? FLAG_CLEAN : 0) | (value.replication.fenced ? FLAG_FENCED : 0), true);
   view.setUint32(268, KEEPINGS.indexOf(value.replication.keeping), true);
+  putU64(view, 272, value.round);
   view.setUint32(CRC_AT, checksums.crc32c(0, bytes, 0, BLOCK_BYTES), true);
   return bytes;
 }
@@ -102,13 +108,12 @@ export function decodeSuperblock(bytes: Uint8Array, checksums: Checksums, path: 
       throw new GatewayError('format-unknown', `${path} holds a number beyond 2^53 at byte ${at}`);
     return value;
   };
-  const cursor = (at: number): LogCursor => ({
-    file: u64(at),
-    offset: u64(at + 8),
-    lsn: u64(at + 16),
-    epoch: epochText(view.getBigUint64(at + 24, true)),
-    chain: view.getUint32(at + 32, true),
-  });
+  const cursor = (at: number): LogCursor => {
+    const value = getCursor(view, at);
+    if (value === undefined)
+      throw new GatewayError('format-unknown', `${path} holds a number beyond 2^53 at byte ${at}`);
+    return value;
+  };
   const flags = view.getUint32(264, true);
   const keeping = KEEPINGS[view.getUint32(268, true)];
   if (keeping === undefined)
@@ -132,6 +137,7 @@ export function decodeSuperblock(bytes: Uint8Array, checksums: Checksums, path: 
       mapAppliedThrough: u64(256),
       fenced: (flags & FLAG_FENCED) !== 0,
     },
+    round: u64(272),
     clean: (flags & FLAG_CLEAN) !== 0,
   };
 }
@@ -244,7 +250,15 @@ async function readOrNothing(file: DiskFile, target: Uint8Array): Promise<number
   }
 }
 
-function putCursor(view: DataView, at: number, cursor: LogCursor): void {
+/** undefined: it holds a number beyond 2^53. */
+export function getCursor(view: DataView, at: number): LogCursor | undefined {
+  const [file, offset, lsn] = [getU64(view, at), getU64(view, at + 8), getU64(view, at + 16)];
+  if (file === undefined || offset === undefined || lsn === undefined) return undefined;
+  const epoch = epochText(view.getBigUint64(at + 24, true));
+  return { file, offset, lsn, epoch, chain: view.getUint32(at + 32, true) };
+}
+
+export function putCursor(view: DataView, at: number, cursor: LogCursor): void {
   putU64(view, at, cursor.file);
   putU64(view, at + 8, cursor.offset);
   putU64(view, at + 16, cursor.lsn);

@@ -192,6 +192,7 @@ export async function sealDirectory(
       keeping: 'draining',
       fenced: false,
     },
+    round: 0,
     clean: true,
   });
   await disk.syncDirectory(LOG_DIRECTORY);

@@ -192,7 +192,7 @@ async function openLocked(
     isOwed: (block) => owing?.filled.isOwed(block) ?? Promise.resolve(false),
   });
   opened.push(rounds);
-  if (keeping === 'tracking') await rounds.resume(size.bytes);
+  if (keeping === 'tracking') await rounds.resume(size.bytes, newest.round);
   const destager = new Destager({
     reader,
     image,
@@ -216,6 +216,7 @@ async function openLocked(
     identity: () => ({ volumeUuid: identity.uuid, bootId: boot.id, sizeBytes: size.bytes }),
     replicated: options.replicated,
     replication: newest.replication,
+    tail: newest.tail,
     rounds,
     follower: options.follower,
     letsGo: options.whenFull === 'track',

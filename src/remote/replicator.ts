@@ -24,7 +24,7 @@ import type { FrameCipher } from '../ports/frame-cipher.js';
 import type { Log } from '../ports/log.js';
 import type { ObjectStore } from '../ports/object-store.js';
 import type { Random } from '../ports/random.js';
-import type { DurableState, ReplicationState, RoundSource, RoundStart } from '../ports/replication.js';
+import type { DurableState, ReplicationState, RoundSource, RoundStart, StagedProgress } from '../ports/replication.js';
 import { BlockFetcher } from './block-fetch.js';
 import { BookKeeper } from './book-keeper.js';
 import type { ChainState } from './chain.js';
@@ -53,7 +53,7 @@ import { StatusReports } from './replicator-report.js';
 import { StoreRetry } from './replicator-retry.js';
 import { ReplicatorStatus } from './replicator-status.js';
 import type { RoundLink } from './round-link.js';
-import { uploadRound } from './round-upload.js';
+import { progressOf, uploadRound } from './round-upload.js';
 import { SentGroups } from './sent-groups.js';
 import { divergenceError, findDivergence } from './takeover.js';
 import { Wake } from './replicator-wake.js';
@@ -114,6 +114,8 @@ interface Owned {
   /** End of what was sealed. */
   tail: Pick<ChainPoint, 'number' | 'link' | 'lsn' | 'wallMs'>;
   sizeBytes: number;
+  /** What the last segment of the history says of a round. */
+  staged: StagedProgress | undefined;
 }
 
 export class Replicator {
@@ -466,7 +468,8 @@ export class Replicator {
     const before = { lastLsn: owned.tail.lsn, wallMs: owned.tail.wallMs || remote.volume.createdMs };
     const staged = await uploadRound({
       start,
-      from: 0,
+      // The end of the history says what is staged of it: everything before that is staged too (staged.ts).
+      from: owned.staged?.round === round ? owned.staged.next : 0,
       checksums: this.#options.checksums,
       sealer: remote.sealer,
       segmentBlocks: this.#segmentBlocks,
@@ -487,6 +490,7 @@ export class Replicator {
         housekeeping.sending(point.number);
         owned.tail = point;
         owned.sizeBytes = segment.index.sizeBytes;
+        owned.staged = progressOf(segment.index);
       },
     });
     if (staged === undefined) return false;
@@ -591,6 +595,7 @@ export class Replicator {
     const sent = this.#sent;
     assert(sent !== undefined, 'what was sent is known before anything is');
     let { cursor } = this.#state;
+    let staged = remote.head && progressOf(remote.head.index);
     const end = await takeOwnership(localHeadOf(this.#state, this.#durable.durableLsn), {
       store,
       sealer,
@@ -602,6 +607,7 @@ export class Replicator {
       compare: async (segments) => {
         const last = segments.at(-1);
         assert(last !== undefined, 'a group that is compared has segments');
+        staged = progressOf(last.index);
         // The log is gone, and with it everything else that could tell.
         if (this.#tracking) return last.index.role === 'compaction' || sent.has({ ...last.key, link: last.link });
         const compared = await compareGroup({ source, checksums, cursor, segments });
@@ -611,6 +617,11 @@ export class Replicator {
     });
     if (end.phase === 'refused') throw new GatewayError(end.code, end.reason);
     log.info(`took epoch ${end.epoch} of ${config.name}, continuing from segment ${end.chain.lastGroup.number}`);
+    if (staged !== undefined) {
+      // A start knows no more of it than that it goes on.
+      this.#state = { ...this.#state, staged };
+      this.#emit({ type: 'state', state: this.#state });
+    }
     this.#continueFrom(end.chain, cursor);
     const from = end.chain.lastGroup;
     const housekeeping = this.#newHousekeeping(remote, end.epoch);
@@ -646,6 +657,7 @@ export class Replicator {
       takeover: fencing === 'none' && end.fence !== undefined ? { ...end.fence, wallMs: clock.wallMs() } : undefined,
       tail: from,
       sizeBytes: end.chain.sizeBytes ?? remote.volume.sizeBytes,
+      staged,
     };
   }
 

@@ -44,11 +44,6 @@ export class RoundSealer {
     this.#writer = new SegmentWriter({ payloadBlocksMax: options.segmentBlocks });
   }
 
-  /** Everything of the round below is in the segments that were made. */
-  get next(): BlockNumber {
-    return this.#next ?? Infinity;
-  }
-
   /** Reads what the next staged segment will hold. */
   async fill(): Promise<'segment' | 'nothing left' | 'given up'> {
     const { read, checksums } = this.#options;

@@ -3,12 +3,13 @@
  * Nothing of it is held but what is on its way: a round that takes days costs no more memory than one of a minute.
  */
 import type { BlockNumber } from '../base/units.js';
-import type { RoundStart } from '../ports/replication.js';
+import type { LogCursor, RoundStart, StagedProgress } from '../ports/replication.js';
 import type { GroupFrame, KeyedSegment } from './group-sealer.js';
 import { RoundSealer } from './round-sealer.js';
 import type { RoundSealerOptions } from './round-sealer.js';
+import type { SegmentIndex } from './segment-index.js';
 import type { ChainPoint } from './segment-point.js';
-import type { CommittedGroup, UploadPipeline } from './upload-pipeline.js';
+import type { UploadPipeline } from './upload-pipeline.js';
 
 export interface RoundUploadOptions extends Omit<RoundSealerOptions, 'round' | 'read'> {
   readonly start: RoundStart;
@@ -24,6 +25,17 @@ export interface RoundUploadOptions extends Omit<RoundSealerOptions, 'round' | '
   readonly sending: (point: Omit<ChainPoint, 'epoch'>, segment: KeyedSegment) => void;
 }
 
+/** How far a segment brings its round, if it is a staged one: blocks go up in ascending order, each once. */
+export function progressOf({ role, round = 0, extents, zeros }: SegmentIndex): StagedProgress | undefined {
+  if (role !== 'staged') return undefined;
+  let next = 0;
+  for (let at = 0; at < extents.count; at++)
+    next = Math.max(next, (extents.firstBlock[at] ?? 0) + (extents.blockCount[at] ?? 0));
+  for (let at = 0; at < zeros.count; at++)
+    next = Math.max(next, (zeros.firstBlock[at] ?? 0) + (zeros.blockCount[at] ?? 0));
+  return { round, next };
+}
+
 /** How many segments it staged; undefined: the round was given up. What was sent is committed in its turn. */
 export async function uploadRound(options: RoundUploadOptions): Promise<number | undefined> {
   const { start, from, pipeline, check, frame } = options;
@@ -37,24 +49,23 @@ export async function uploadRound(options: RoundUploadOptions): Promise<number |
     if (filled === 'nothing left') break;
     await pipeline.reserve();
     const segment = sealer.staged(frame('none'));
-    send(segment, { cursor: undefined, staged: { round, next: sealer.next } }, options);
+    send(segment, options);
     staged++;
   }
   await pipeline.reserve();
   const segment = sealer.apply(frame('moment'), staged > 0 || from > 0);
-  send(segment, { cursor }, options);
+  send(segment, options, cursor);
   return staged;
 }
 
-function send(
-  segment: KeyedSegment,
-  what: Pick<CommittedGroup, 'cursor' | 'staged'>,
-  { pipeline, sending }: RoundUploadOptions,
-): void {
+/** `cursor`: the log behind the round's moment; undefined: it has nothing of the log. */
+function send(segment: KeyedSegment, { pipeline, sending }: RoundUploadOptions, cursor?: LogCursor): void {
   const { index, link, key } = segment;
   const { lastLsn, wallMs, sizeBytes } = index;
+  const staged = progressOf(index);
   sending({ number: key.number, link, lsn: lastLsn, wallMs }, segment);
   const group = pipeline.begin();
   pipeline.send(group, segment);
-  pipeline.finish(group, { ...what, sizeBytes, lastLsn, point: { ...key, link, lsn: lastLsn, wallMs } });
+  const point = { ...key, link, lsn: lastLsn, wallMs };
+  pipeline.finish(group, { cursor, sizeBytes, lastLsn, point, ...(staged === undefined ? {} : { staged }) });
 }

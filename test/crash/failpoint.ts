@@ -138,6 +138,49 @@ export const failpointsUnderLoad: readonly Failpoint[] = [
   },
 ];
 
+/** Reached while tracking, under load, with a store that takes what is sent (long-outage.ts). */
+export const failpointsInRound: readonly Failpoint[] = [
+  {
+    name: 'a round’s blocks stand aside, and the dirty map still has them',
+    file: 'engine/dirty-map.js',
+    before: 'await this.empty();\n        this.frozenInFile = true;',
+  },
+  {
+    name: 'a round has begun, and no superblock names it',
+    file: 'engine/reclaimer.js',
+    before: 'await this.writeSuperblock(false);\n            return start;',
+  },
+  {
+    name: 'what a round has not sent is kept, and not durable',
+    file: 'engine/round.js',
+    before: 'await spill.sync();',
+    passagesMax: 3,
+  },
+  {
+    name: 'what a round has not sent is kept, and not overwritten',
+    file: 'engine/round.js',
+    after: 'await spill.sync();',
+    passagesMax: 3,
+  },
+  {
+    name: 'a staged segment is in the bucket, and its commit is not recorded',
+    file: 'remote/upload-pipeline.js',
+    before: 'group.pending--;',
+    passagesMax: 4,
+  },
+  {
+    name: 'the bucket has a round, and one superblock says so',
+    file: 'engine/reclaimer.js',
+    after:
+      'rounds.end();\n            // Both superblocks, before bits go: either of them may be the one that is read next.\n            await this.writeSuperblock(false);',
+  },
+  {
+    name: 'both superblocks say that the bucket has a round, and its blocks still stand aside',
+    file: 'engine/rounds.js',
+    before: 'await this.dirty.committed();',
+  },
+];
+
 /** Reached before a process uploads for the first time, which may be while it is still opening the volume. */
 export const failpointsInOwnership: readonly Failpoint[] = [
   {

@@ -1,7 +1,8 @@
 /**
  * An outage that is much too long for the buffer: the store is down while a client overwrites many times what the buffer
- * holds, and comes back behind a line that is slower than the client. The process is killed while a round goes up. All
- * the while the bucket is restored, and each copy must be a prefix of what the client wrote.
+ * holds, and comes back behind a line that is slower than the client. The process is killed while a round goes up, and
+ * sends nothing of it twice; then it dies between steps of rounds whose order counts. All the while the bucket is
+ * restored, and each copy must be a prefix of what the client wrote.
  */
 import assert from 'node:assert/strict';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
@@ -11,6 +12,7 @@ import { startDiskS3 } from '../fake/disk-s3.js';
 import { TestGateway, type Settings } from '../tool/gateway.js';
 import { eventually } from '../tool/process.js';
 import { StoreFaultProxy } from '../tool/store-fault-proxy.js';
+import { dieAt, failpointsInRound } from './failpoint.js';
 import { HistoryLedger } from './history-ledger.js';
 import { runLoad, seededNumbers } from './load.js';
 import { NbdClient } from './nbd-client.js';
@@ -19,6 +21,11 @@ const volume = 'disk';
 const MIB = 1024 * 1024;
 const sizeMiB = 64;
 const sectorsPerWriteMax = 256;
+/** The default of a segment, and how many are on their way at a time. */
+const segmentMiB = 8;
+const segmentsInflight = 2;
+/** Of a round, when the process is killed in it. */
+const sentMiB = 30;
 /** On average half of the longest write. */
 const writesPerMiB = (2 * MIB) / (sectorsPerWriteMax * 512);
 
@@ -38,7 +45,7 @@ export interface LongOutageEnd {
 
 interface Report {
   readonly trackedDirtyBlocks: number;
-  readonly replication: { readonly mode: string; readonly recoveryPoint: { readonly segment: number } | null };
+  readonly replication: { readonly mode: string; readonly recoveryPoint: { readonly lsn: number } | null };
 }
 
 export async function longOutage({ seed, mebibytes, say }: LongOutageOptions): Promise<LongOutageEnd> {
@@ -75,7 +82,8 @@ export async function longOutage({ seed, mebibytes, say }: LongOutageOptions): P
     await eventually(`replication is ${mode}`, isThere, { timeoutMs: 300_000, explain: () => gateway.log() });
     return now;
   };
-  const judge = async (): Promise<void> => {
+  /** How many MiB of what the bucket gives back are not zeros. */
+  const judge = async (): Promise<number> => {
     restores += 1;
     const dataDir = join(folder, `copy${restores}`);
     const from = [
@@ -91,8 +99,13 @@ export async function longOutage({ seed, mebibytes, say }: LongOutageOptions): P
     ];
     const restored = await gateway.command(from);
     assert.equal(restored.status, 0, `${restored.stdout}${restored.stderr}`);
-    assert.deepEqual(ledger.judge(await readFile(join(dataDir, 'volumes', 'copy', 'image'))), [], restored.stdout);
+    const image = await readFile(join(dataDir, 'volumes', 'copy', 'image'));
+    assert.deepEqual(ledger.judge(image), [], restored.stdout);
     await rm(dataDir, { recursive: true, force: true });
+    let blocks = 0;
+    const zeros = Buffer.alloc(4096);
+    for (let at = 0; at < image.length; at += 4096) if (zeros.compare(image, at, at + 4096) !== 0) blocks += 1;
+    return (blocks * 4096) / MIB;
   };
   try {
     assert.deepEqual(await write((count) => count < 100), []);
@@ -105,16 +118,39 @@ export async function longOutage({ seed, mebibytes, say }: LongOutageOptions): P
     say(`${mebibytes} MiB written while the store was down; ${trackedDirtyBlocks} blocks differ from the bucket`);
     assert.ok(trackedDirtyBlocks > 0);
 
+    const lsnOf = async (): Promise<number> => (await report()).replication.recoveryPoint?.lsn ?? 0;
+    const lsnBefore = await lsnOf();
+    const sent = (): number => proxy.segmentBytes / MIB;
+    const sentBefore = sent();
     proxy.down = false;
     const points = new Set<number>();
     // Faster than the line, so that what a round has not sent yet is overwritten.
     let writing = true;
     const first = write(() => writing);
     await reaches('resyncing');
+    const explain = (): string => gateway.log();
+    await eventually('much of a round is sent', () => sent() - sentBefore >= sentMiB, { timeoutMs: 300_000, explain });
     await gateway.kill();
     await first;
-    say('killed while a round went up');
+    const sentByKill = sent() - sentBefore;
     await gateway.startAgain();
+    await eventually('the round is applied', async () => (await lsnOf()) > lsnBefore, { timeoutMs: 300_000, explain });
+    const sentInAll = sent() - sentBefore;
+    say(
+      `killed when ${sentByKill.toFixed(1)} MiB of a round were sent; ${sentInAll.toFixed(1)} MiB in all until it is applied`,
+    );
+    // A round has every block at most once, and zeros cost nothing; what was on its way when the process died may be sent again,
+    // and the next round begins at once.
+    const mostMiB = (await judge()) * 1.02 + (segmentsInflight + 1) * segmentMiB;
+    assert.ok(sentInAll <= mostMiB, `${sentInAll} MiB were sent, of ${mostMiB} at most\n${explain()}`);
+    for (const failpoint of failpointsInRound) {
+      await gateway.kill();
+      await gateway.startAgain({ patches: dieAt(failpoint, { random }) });
+      await write(() => true);
+      assert.equal(await gateway.died(), 'SIGKILL', `${failpoint.name}\n${explain()}`);
+      await gateway.startAgain({ patches: [] });
+      await judge();
+    }
     const second = write(() => writing);
     while (points.size < 3) {
       const before = points.size;
@@ -122,7 +158,7 @@ export async function longOutage({ seed, mebibytes, say }: LongOutageOptions): P
         'a further recovery point',
         async () => {
           const { recoveryPoint } = (await report()).replication;
-          if (recoveryPoint !== null) points.add(recoveryPoint.segment);
+          if (recoveryPoint !== null) points.add(recoveryPoint.lsn);
           return points.size > before;
         },
         { timeoutMs: 300_000, explain: () => gateway.log() },

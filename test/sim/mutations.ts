@@ -302,6 +302,55 @@ export const mutations: readonly Mutation[] = [
     ],
   },
   {
+    name: 'go on with a round without what it had kept',
+    kinds: tracking,
+    patches: [
+      engine(
+        'rounds',
+        'await Spill.load({ disk, checksums, round: number })',
+        'await Spill.create({ disk, checksums, round: number })',
+      ),
+    ],
+  },
+  {
+    name: 'go on with a round as if nothing had changed since',
+    kinds: tracking,
+    patches: [engine('rounds', 'await this.dirty.load(end);', 'if (number === 0) await this.dirty.load(end);')],
+  },
+  {
+    name: 'begin a round before its blocks are durable',
+    kinds: tracking,
+    patches: [
+      engine(
+        'frozen-file',
+        "await synced('fdatasync of the frozen map', file.sync());\n    }\n    finally",
+        '}\n    finally',
+      ),
+    ],
+  },
+  {
+    name: 'give a round up and let the next start go on with it',
+    kinds: tracking,
+    patches: [
+      engine('round', 'STEP_KEEPS_MAX = (256 * MIB) / BLOCK_BYTES', 'STEP_KEEPS_MAX = 20'),
+      engine(
+        'rounds',
+        'await removeSpill(this.options.disk);\n        this.round = undefined;',
+        'this.round = undefined;',
+      ),
+    ],
+  },
+  {
+    name: 'take what is staged for what is there',
+    kinds: tracking,
+    patches: [remote('remote-map-book', "if (index.role !== 'staged')", 'if (true)')],
+  },
+  {
+    name: 'leave out some of a round that goes on',
+    kinds: tracking,
+    patches: [remote('replicator', 'owned.staged.next : 0', 'owned.staged.next + 40 : 0')],
+  },
+  {
     name: 'let the log go before the dirty map is durable',
     kinds: tracking,
     patches: [

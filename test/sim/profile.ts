@@ -77,7 +77,7 @@ export function drawProfile(seed: number, random: SeededRandom, scheduler: Sched
     twoOwners,
     rots: trouble === 'rotting',
     hydrates: replicated && hydrating.has(seed % 20),
-    // A round takes its time, and does not outlive its process.
+    // A round takes its time.
     disturbed: tracks && random.fraction() < 0.5 ? 0.15 : 0.62,
     keeps: trouble === 'failing' ? 'flushed' : trouble === 'rotting' ? 'claimed' : 'all',
     configuration: {

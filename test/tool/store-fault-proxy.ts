@@ -49,6 +49,8 @@ export class StoreFaultProxy {
   readonly counts: Record<string, number> = {};
   /** Requests by method, whatever came of them. */
   readonly methods: Record<string, number> = {};
+  /** Bytes of segments that the store has taken. */
+  segmentBytes = 0;
   /** false: everything passes. */
   faulty = true;
   /** true: everything is reset, as by a line that is down. */
@@ -183,6 +185,7 @@ export class StoreFaultProxy {
     const [answer] = (await once(onward, 'response')) as [IncomingMessage];
     const chunks: Buffer[] = [];
     for await (const chunk of answer) chunks.push(chunk as Buffer);
+    if (method === 'PUT' && answer.statusCode === 200 && url.includes('/segments/')) this.segmentBytes += body.length;
     return { status: answer.statusCode ?? 500, headers: answer.headers, body: Buffer.concat(chunks) };
   }
 }

@@ -130,6 +130,7 @@ const superblock: Superblock = {
     keeping: 'draining',
     fenced: true,
   },
+  round: 0,
   clean: true,
 };
 
@@ -147,6 +148,9 @@ describe('superblock', () => {
       '0100000000000000' + '0000000000000000' + '0500000000000000' + 'efcdab8967452301' + '44332211' + '00000000',
     );
     assert.equal(sha(bytes), '5f0b46f1ee57f7be');
+    const inRound = encodeSuperblock({ ...superblock, round: 0x0605_0403_0201 }, plainChecksums);
+    assert.equal(hex(inRound, 272, 288), '0102030405060000' + '0000000000000000');
+    assert.equal(decodeSuperblock(inRound, plainChecksums, 'super.0')?.round, 0x0605_0403_0201);
   });
 
   it('comes back, unless a byte changed', () => {

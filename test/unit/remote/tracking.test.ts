@@ -1,9 +1,12 @@
 /** A buffer that is too small for the outage (whenFull: track), on the real engine. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { GatewayError } from '../../../src/base/errors.js';
+import type { RoundSource } from '../../../src/ports/replication.js';
 import { EngineRig } from '../../fake/engine-rig.js';
 import { restoredImage } from '../../fake/restored-image.js';
 import { SeededRandom } from '../../fake/random.js';
+import { remoteImage } from '../../fake/replication-rig.js';
 import { settle } from '../engine/volume-harness.js';
 
 const KIB = 1024;
@@ -30,6 +33,42 @@ async function overwrite(rig: EngineRig, random: SeededRandom, writes: number): 
     if (random.fraction() < 0.1) await rig.harness.zero(offset, length, random.fraction() < 0.5);
     else await rig.harness.write(offset, new Uint8Array(length).fill(1 + random.below(255)));
   }
+}
+
+async function blocksOf(source: RoundSource, round: number): Promise<number> {
+  let count = 0;
+  for (let from: number | undefined = 0; from !== undefined;) {
+    const piece = await source.read(round, from, 64);
+    assert.ok(piece !== undefined);
+    count += piece.blocks.length + piece.zeros.reduce((sum, zero) => sum + zero.count, 0);
+    from = piece.next;
+  }
+  return count;
+}
+
+/** What the history says of rounds. */
+async function stagedOf(rig: EngineRig): Promise<{
+  readonly rounds: ReadonlySet<number>;
+  readonly applied: ReadonlySet<number>;
+  readonly blocks: number;
+  /** Blocks that stand twice in a round. */
+  readonly twice: readonly number[];
+}> {
+  const { segments } = await remoteImage(rig.store, rig.uuid, rig.harness.sizeBytes);
+  const [rounds, applied, seen, twice] = [new Set<number>(), new Set<number>(), new Set<string>(), [] as number[]];
+  for (const { index } of segments) {
+    if (index.role === 'apply') applied.add(index.round ?? 0);
+    if (index.role !== 'staged') continue;
+    rounds.add(index.round ?? 0);
+    for (const { count, firstBlock, blockCount } of [index.extents, index.zeros])
+      for (let at = 0; at < count; at++)
+        for (let block = firstBlock[at]!; block < firstBlock[at]! + blockCount[at]!; block++) {
+          const name = `${index.round ?? 0}/${block}`;
+          if (seen.has(name)) twice.push(block);
+          seen.add(name);
+        }
+  }
+  return { rounds, applied, blocks: seen.size, twice };
 }
 
 describe('a buffer that is full', () => {
@@ -90,24 +129,53 @@ describe('a buffer that is full', () => {
     await overwrite(rig, random, 300);
     rig.core!.receive({ type: 'stop' });
     const { roundSource } = rig.harness.volume;
-    const blocksOf = async (round: number): Promise<number> => {
-      let count = 0;
-      for (let from: number | undefined = 0; from !== undefined;) {
-        const piece = await roundSource.read(round, from, 64);
-        assert.ok(piece !== undefined);
-        count += piece.blocks.length + piece.zeros.reduce((sum, zero) => sum + zero.count, 0);
-        from = piece.next;
-      }
-      return count;
-    };
     const first = await roundSource.begin();
-    const all = await blocksOf(first.round);
+    const all = await blocksOf(roundSource, first.round);
     assert.ok(all > 300);
-    const second = await roundSource.begin();
+    // One that goes on is the same, however often it is asked for.
+    assert.deepEqual(await roundSource.begin(), first);
+    rig.harness.disk.hook = (operation, path) => {
+      if (operation === 'write' && path === 'spill') throw new GatewayError('disk-full', 'full');
+    };
+    await overwrite(rig, random, 300);
+    rig.harness.disk.hook = () => undefined;
     assert.equal(await roundSource.read(first.round, 0, 64), undefined);
     assert.equal(await roundSource.end(first.round), undefined);
-    assert.equal(await blocksOf(second.round), all);
+    const second = await roundSource.begin();
+    assert.notEqual(second.round, first.round);
+    assert.ok((await blocksOf(roundSource, second.round)) >= all);
     await rig.harness.volume.close();
+  });
+
+  it('goes on with a round after a restart, from where the bucket has it', async () => {
+    for (const how of ['killed', 'power loss'] as const) {
+      const rig = await tracked(4);
+      const random = new SeededRandom(4);
+      unreachable(rig);
+      await overwrite(rig, random, 300);
+      // The store takes some of the round, and no more.
+      let left = 10;
+      rig.store.fault = ({ operation, key }) =>
+        operation === 'put' && key.includes('/segments/') && left-- <= 0
+          ? { failBefore: 'store-unreachable' }
+          : undefined;
+      await rig.until(() => left < 0);
+      await overwrite(rig, random, 100);
+      await settle();
+      const before = await stagedOf(rig);
+      assert.ok(before.blocks > 100, `${before.blocks} blocks`);
+      await rig.die(how, random);
+      rig.store.fault = () => undefined;
+      await rig.replicate();
+      await rig.drain();
+      await rig.assertRemoteIsPrefix(rig.history.length + rig.harness.operations.length);
+      const after = await stagedOf(rig);
+      assert.ok(after.rounds.has([...before.rounds][0]!));
+      assert.deepEqual(after.twice, [], 'nothing is sent twice in a round');
+      assert.ok(after.applied.has([...before.rounds].at(-1)!), 'the very round is applied');
+      rig.core!.receive({ type: 'stop' });
+      await rig.harness.volume.close();
+    }
   });
 
   it('survives kills and power losses at any point of it', async () => {
