@@ -49,6 +49,8 @@ export class SnapshotNews {
 
   /** What each snapshot alone keeps in the bucket, by the segment numbers of their points. */
   weighed(bytes: ReadonlyMap<number, number>): void {
+    const same = [...bytes].every(([number, weight]) => this.#exclusive.get(number) === weight);
+    if (same && bytes.size === this.#exclusive.size) return;
     this.#exclusive = bytes;
     if (this.#told !== undefined && this.#told.length > 0) this.#emit(this.#told);
   }

@@ -17,6 +17,9 @@ import type { SegmentKey, ShardKey } from './name.js';
 import type { SegmentEvent } from './segment-event.js';
 import type { ChainPoint } from './segment-point.js';
 
+/** In a message. */
+const NAMED_MAX = 20;
+
 export interface SnapshotRoot {
   /** The checkpoint is named by this epoch and the number of the snapshot's point. */
   readonly epoch: number;
@@ -71,8 +74,14 @@ export function snapshotNamed(snapshots: readonly Snapshot[], name: string): Sna
 export function requireSnapshot(snapshots: readonly Snapshot[], name: string, volume: string): Snapshot {
   const snapshot = snapshotNamed(snapshots, name);
   if (snapshot !== undefined) return snapshot;
-  const there = snapshots.length === 0 ? 'it has none' : `it has ${snapshots.map((one) => one.name).join(', ')}`;
-  throw new GatewayError('not-found', `volume ${volume} has no snapshot "${name}": ${there}`);
+  const more = snapshots.length - NAMED_MAX;
+  const names = snapshots.slice(-NAMED_MAX).map((one) => one.name);
+  const there = `it has ${names.join(', ')}${more > 0 ? ` and ${more} older ones` : ''}`;
+  const shown = JSON.stringify(name.length > 80 ? `${name.slice(0, 80)}…` : name);
+  throw new GatewayError(
+    'not-found',
+    `volume ${volume} has no snapshot ${shown}: ${snapshots.length === 0 ? 'it has none' : there}`,
+  );
 }
 
 /**

@@ -7,6 +7,7 @@ import {
   namedShards,
   rootKeys,
   rootless,
+  requireSnapshot,
   snapshotNamed,
 } from '../../../src/remote/snapshots.js';
 import type { Snapshot } from '../../../src/remote/snapshots.js';
@@ -42,6 +43,22 @@ describe('snapshots of a history', () => {
     assert.deepEqual(list, [snapshot('two', 5), snapshot('one', 7)]);
     assert.equal(snapshotNamed(list, 'one')?.point.number, 7);
     assert.equal(snapshotNamed(list, 'three'), undefined);
+  });
+
+  it('are missed in one line, however many there are and whatever was asked for', () => {
+    const list = Array.from({ length: 10_000 }, (_, at) => snapshot(`s${at}`, at + 1));
+    const message = (snapshots: readonly Snapshot[], name: string): string => {
+      try {
+        requireSnapshot(snapshots, name, 'disk0');
+      } catch (error) {
+        return (error as Error).message;
+      }
+      return 'found';
+    };
+    assert.equal(message(list, 's77'), 'found');
+    assert.match(message(list, 'x'), /^volume disk0 has no snapshot "x": it has s9980, .*, s9999 and 9980 older ones$/);
+    assert.equal(message([], 'a\nb'), 'volume disk0 has no snapshot "a\\nb": it has none');
+    assert.ok(message(list, 'y'.repeat(100_000)).length < 500);
   });
 
   it('are named by their own LSN where several came late to one recovery point', () => {
