@@ -1,7 +1,7 @@
 /**
  * `upload: auto` of a real gateway over a slow line: it finds the line's rate and fills it. How it gives way is shown in
- * virtual time (test/unit/bandwidth/auto-rate.test.ts): on loopback the kernel holds megabytes for a reader that is slow,
- * which no sender can see, so a relay of this kind cannot show it.
+ * virtual time (test/unit/bandwidth/auto-rate.test.ts), and over a line that keeps its queue itself
+ * (auto-competition.test.ts): on loopback the kernel holds megabytes for a reader that is slow, which no sender can see.
  */
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
