@@ -32,6 +32,8 @@ const DEMAND_FIRST_MS_MAX = 1000;
 /** The cursor is recorded after so many segments, or so long. */
 const RECORD_SEGMENTS = 64;
 const RECORD_MS = 10_000;
+/** Blocks with content that are filled at once: to a volume in another thread they go as one message. */
+const FILL_BLOCKS = 256;
 /** Blocks that the scan fetches at a time. */
 const SCAN_BLOCKS = 256;
 /** What could not be had is tried again after that. */
@@ -113,7 +115,16 @@ export class HydrationFiller {
   }
 
   async fill(runs: readonly FrozenRun[]): Promise<void> {
-    for (const run of runs) await this.#patiently(() => this.#options.target.fill(run));
+    for (let from = 0; from < runs.length;) {
+      const together: FrozenRun[] = [];
+      for (let blocks = 0; from < runs.length && blocks < FILL_BLOCKS; from++) {
+        const run = runs[from];
+        if (run === undefined) break;
+        together.push(run);
+        if (run.payload !== undefined) blocks += run.blockCount;
+      }
+      await Promise.all(together.map((run) => this.#patiently(() => this.#options.target.fill(run))));
+    }
   }
 
   gone(blocks: number): void {

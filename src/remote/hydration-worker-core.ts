@@ -129,6 +129,7 @@ class DistantVolume implements HydratingVolume {
   frozen: FrozenVolume | GatewayError | undefined;
   readonly #emit: HydrationCoreOptions['emit'];
   readonly #asked = new Map<number, { resolve: (answer: HydrationAnswer) => void; reject: (error: Error) => void }>();
+  #filling: { readonly runs: FrozenRun[]; readonly sent: Promise<void> } | undefined;
   #nextId = 1;
   #closed = false;
 
@@ -151,9 +152,19 @@ class DistantVolume implements HydratingVolume {
     return answer.owed;
   }
 
-  async fill(run: FrozenRun): Promise<void> {
-    const parcel = packRuns([run]);
-    await this.#ask({ to: 'fill', parcel }, transfersOf(parcel));
+  /** Whatever is to be filled at the same moment travels together. */
+  fill(run: FrozenRun): Promise<void> {
+    if (this.#filling === undefined) {
+      const runs: FrozenRun[] = [];
+      const sent = Promise.resolve().then(async () => {
+        this.#filling = undefined;
+        const parcel = packRuns(runs);
+        await this.#ask({ to: 'fill', parcel }, transfersOf(parcel));
+      });
+      this.#filling = { runs, sent };
+    }
+    this.#filling.runs.push(run);
+    return this.#filling.sent;
   }
 
   async advance(progress: Partial<HydrationProgress>): Promise<void> {
