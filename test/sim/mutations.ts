@@ -395,7 +395,7 @@ export const mutations: readonly Mutation[] = [
     kinds: tracking,
     patches: [
       engine('reclaimer', 'const target = log.durableLsn;', 'const target = -1;'),
-      engine('rounds', 'snapshots.between(replicatedLsn, cursor.lsn)', 'snapshots.between(replicatedLsn, Infinity)'),
+      engine('rounds', 'between(replicatedLsn, moment.cursor.lsn)', 'between(replicatedLsn, Infinity)'),
       remote('segment-event', 'if (lsn > groupLastLsn)', 'if (false)'),
     ],
   },
