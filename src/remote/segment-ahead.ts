@@ -58,6 +58,9 @@ export class SegmentAhead {
   }
 
   #read(key: SegmentKey): Promise<SegmentHead> {
-    return readSegmentHead(this.#store, this.#sealer, key, this.#request);
+    const { signal } = this.#request;
+    // One for each: Node takes many listeners of one signal for a leak.
+    const request = signal === undefined ? {} : { signal: AbortSignal.any([signal]) };
+    return readSegmentHead(this.#store, this.#sealer, key, request);
   }
 }

@@ -2,8 +2,11 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { emptyChain } from '../../../src/remote/chain.js';
 import { readChain } from '../../../src/remote/chain-walk.js';
+import type { ObjectStore, StoreRequest } from '../../../src/ports/object-store.js';
 import { SeededRandom } from '../../fake/random.js';
 import { remoteImage, Rig, ticks } from '../../fake/replication-rig.js';
+
+const head = { start: 0, lengthBytes: 65_536, orLess: true };
 
 /** A history of many small groups. */
 async function history(seed: number): Promise<Rig> {
@@ -51,6 +54,27 @@ describe('reading segments ahead', () => {
     assert.deepEqual(seen, groups);
     assert.ok(trips < segments.length / 4, `${trips} round trips for ${segments.length} segments`);
     assert.ok(segmentGets(rig) <= segments.length + 18, `${segmentGets(rig)} requests`);
+  });
+
+  it('ends all that it asked for with its request', async () => {
+    const rig = await history(4);
+    const sealer = await rig.sealer();
+    const ended = new AbortController();
+    const request = { signal: ended.signal };
+    const signals = new Set<AbortSignal | undefined>();
+    const store: ObjectStore = Object.assign(Object.create(rig.store) as ObjectStore, {
+      get: (_key: string, { signal }: StoreRequest = {}) => {
+        signals.add(signal);
+        if (signals.size < 12) return rig.store.get(_key, { ...(signal && { signal }), range: head });
+        return new Promise((_, reject) => signal?.addEventListener('abort', () => reject(new Error('given up'))));
+      },
+    });
+    const options = { store, sealer, request, createdSizeBytes: rig.log.createdSizeBytes, visit: () => undefined };
+    const walk = readChain(emptyChain, options);
+    await rig.until(() => signals.size >= 16);
+    ended.abort();
+    await assert.rejects(walk, /given up/);
+    assert.ok([...signals].every((signal) => signal?.aborted === true && signal !== ended.signal));
   });
 
   it('stops where it shall, and asks for nothing behind that', async () => {
