@@ -45,6 +45,46 @@ describe('instant restore', () => {
   });
 });
 
+describe('the way to the first read', () => {
+  it('takes some dozens of round trips to the store, however much was written since the last checkpoint', async () => {
+    const rig = new Rig({ seed: 41 });
+    const random = new SeededRandom(41);
+    rig.start();
+    for (let group = 0; group < 70; group++) {
+      rig.writeRandom(random, 1);
+      await rig.drain();
+    }
+    await rig.kill();
+    for (const key of rig.store.keys(`${rig.config.uuid}/checkpoints/`)) rig.store.poke(key, undefined);
+    let waiting: (() => void)[] = [];
+    rig.store.fault = () => ({ delay: new Promise((resolve) => waiting.push(resolve)) });
+    let trips = 0;
+    const through = async <Result>(work: Promise<Result>): Promise<Result> => {
+      let done = false;
+      void work.finally(() => (done = true)).catch(() => undefined);
+      for (; !done; trips++) {
+        const due = waiting;
+        waiting = [];
+        for (const answer of due) answer();
+        await ticks(3);
+      }
+      return work;
+    };
+    const { volume } = await through(begin(rig));
+    const restoreTrips = trips;
+    const { hydrator } = lookAfter(rig, volume, { disk: new MemoryDisk() });
+    hydrator.start();
+    assert.ok(!(volume.frozen instanceof GatewayError));
+    await through(volume.frozen.fetch(0, 1, {}));
+    assert.ok(rig.store.keys(`${rig.config.uuid}/segments/`).length >= 70);
+    assert.ok(restoreTrips < 40, `${restoreTrips} until the directory is made`);
+    assert.ok(trips < 70, `${trips} until the first read is served`);
+    rig.store.fault = () => undefined;
+    for (const answer of waiting) answer();
+    await hydrator.stop();
+  });
+});
+
 describe('filling a restored volume', () => {
   it('goes on where it was after every crash, at any request, and fetches no segment much more than once', async () => {
     const rig = await written(4, 60);
