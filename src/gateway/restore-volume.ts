@@ -3,6 +3,7 @@
  * can simply be tried again. Instant: the history is proved, and the content comes while the volume is served. Full:
  * everything is fetched first.
  */
+import { setMaxListeners } from 'node:events';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { GatewayError } from '../base/errors.js';
@@ -65,6 +66,8 @@ export async function restoreVolume(options: RestoreVolumeOptions): Promise<Rest
 export async function restoreInto(options: RestoreVolumeOptions): Promise<RestoredVolume> {
   const { dataDir, store, master, ports, log, receipt, as, snapshot, signal, progress, content } = options;
   const { checksums, clock, random } = ports;
+  // Each request under way listens to it.
+  setMaxListeners(0, signal);
   const scratch = join(dataDir, 'restoring');
   /** Set once this restore, and nobody before it, has made the directory. */
   let made: string | undefined;

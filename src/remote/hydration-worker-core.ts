@@ -2,6 +2,7 @@
  * The worker's side of hydration-messages.ts, without the worker: whoever owns the thread gives it ports, feeds it messages,
  * and sends on what it emits. To the hydrator it is the volume; to the volume it is the bucket.
  */
+import { setMaxListeners } from 'node:events';
 import { assert, assertNever } from '../base/assert.js';
 import { GatewayError } from '../base/errors.js';
 import type { BlockNumber } from '../base/units.js';
@@ -100,6 +101,8 @@ export class HydrationWorkerCore {
   async #fetch(id: number, first: BlockNumber, count: number): Promise<void> {
     const { emit } = this.#options;
     const abort = new AbortController();
+    // Each frame's request listens to it.
+    setMaxListeners(0, abort.signal);
     this.#fetches.set(id, abort);
     try {
       const source = this.#volume?.frozen;

@@ -3,6 +3,7 @@
  * it, lets reads on demand through to it (frozen-volume.ts), and fills the rest (hydration-filler.ts). Whatever fails is
  * tried again; meanwhile the volume serves what it has. Reads that come before the bucket was opened wait for that.
  */
+import { setMaxListeners } from 'node:events';
 import { DurabilityLostError, GatewayError } from '../base/errors.js';
 import type { BlockNumber } from '../base/units.js';
 import type { Checksums } from '../ports/checksum.js';
@@ -66,6 +67,8 @@ export class Hydrator implements FrozenVolume {
   constructor(options: HydratorOptions) {
     this.#options = options;
     this.#bucket = this.#awaited();
+    // Each request under way listens to it.
+    setMaxListeners(0, this.#ended.signal);
   }
 
   get status(): HydratorStatus {
