@@ -295,6 +295,11 @@ export const mutations: readonly Mutation[] = [
     patches: [remote('ownership', 'if (event.same)', 'if (true)')],
   },
   {
+    name: 'stay fenced after a take-over',
+    kinds: owners,
+    patches: [remote('replicator', 'this.#state = { ...this.#state, fenced: false };', '')],
+  },
+  {
     name: 'overwrite what a round has not sent yet',
     kinds: [10, 11],
     patches: [

@@ -34,6 +34,7 @@ const count = Number(values.seeds ?? (values.minutes === undefined ? '200' : 'In
 let operations = 0;
 let crashes = 0;
 let restores = 0;
+let takeOvers = 0;
 let played = 0;
 let failed = 0;
 const kinds = values.kinds === undefined ? undefined : new Set(values.kinds.split(',').map(Number));
@@ -46,6 +47,7 @@ for (let seed = first; played < count && performance.now() < untilMs; seed++) {
     operations += result.operations;
     crashes += result.crashes;
     restores += result.restores;
+    takeOvers += result.takeOvers;
     if (values.verbose) console.log(JSON.stringify(result));
   } catch (error) {
     fail(error);
@@ -62,6 +64,6 @@ for (let seed = first; played < count && performance.now() < untilMs; seed++) {
   }
 }
 console.log(
-  `${failed === 0 ? 'ok     ' : `FAILED  ${failed} of`} ${played} seeds from ${first}: ${operations} operations, ${crashes} crashes, ${restores} restores`,
+  `${failed === 0 ? 'ok     ' : `FAILED  ${failed} of`} ${played} seeds from ${first}: ${operations} operations, ${crashes} crashes, ${restores} restores, ${takeOvers} take-overs`,
 );
 process.exitCode = failed === 0 ? 0 : 1;

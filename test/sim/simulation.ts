@@ -10,6 +10,7 @@ import { SimDisk, type DiskOperation } from './disk.js';
 import { SimHost } from './host.js';
 import { bucketPort, restoreLazily } from './hydration-bucket.js';
 import { playHydration } from './hydration.js';
+import { LostOwner } from './lost-owner.js';
 import { drawProfile, type Profile } from './profile.js';
 import { restoreFrom, type RestoredDisk } from './restore.js';
 import { Life, Scheduler } from './scheduler.js';
@@ -51,6 +52,8 @@ export interface SimulationResult {
   readonly operations: number;
   readonly crashes: number;
   readonly restores: number;
+  /** That had to succeed, and did. */
+  readonly takeOvers: number;
   readonly events: number;
   readonly digest: string;
 }
@@ -67,6 +70,7 @@ class Simulation {
   private readonly random: SeededRandom;
   private readonly profile: Profile;
   private readonly bucket: SimBucket | undefined;
+  private readonly lostOwner: LostOwner | undefined;
   private readonly hosts: SimHost[] = [];
   private operations = 0;
   private crashes = 0;
@@ -74,6 +78,7 @@ class Simulation {
   /** There was more than one owner; what an earlier one had sent may arrive after it is gone. */
   private contested: boolean;
   private restores = 0;
+  private takeOvers = 0;
   /** A restore that reads while its owner goes on. */
   private reading: Promise<void> | undefined;
   private readerViolation: Error | undefined;
@@ -99,6 +104,7 @@ class Simulation {
     this.profile = drawProfile(seed, this.random.fork(), this.scheduler);
     this.contested = this.profile.twoOwners;
     this.bucket = this.profile.replicated ? new SimBucket(this.scheduler, this.random.fork()) : undefined;
+    this.lostOwner = this.bucket && new LostOwner(this.bucket, this.scheduler);
   }
 
   async run(): Promise<SimulationResult> {
@@ -131,6 +137,7 @@ class Simulation {
       operations: this.operations,
       crashes: this.crashes,
       restores: this.restores,
+      takeOvers: this.takeOvers,
       events: scheduler.events,
       digest: scheduler.digest,
     };
@@ -200,6 +207,7 @@ class Simulation {
     const host = this.hosts[random.below(this.hosts.length)];
     if (host === undefined) return;
     if (!host.alive && !(await this.bringBack(host))) return;
+    if (this.lostOwner?.mayBeSucceededBy(host) === true) await this.meetTheFence(host);
     if (this.profile.twoOwners && random.fraction() < 0.3) await this.maybeTakeOver(host);
     // What is overwritten while a round goes up is what it must not mix up.
     for (let more = 0; more < 4 && host.replication?.mode === 'resyncing'; more++) {
@@ -309,6 +317,7 @@ class Simulation {
   /** Starts the host again and judges what it serves; false: it is refused for good, and is gone. */
   private async bringBack(host: SimHost): Promise<boolean> {
     for (let tries = 0; ; tries++) {
+      if (this.lostOwner?.has(host) === true) return false;
       if (tries > 3) this.profile.calmDisk([host.disk]);
       try {
         if (tries < 5 && this.random.fraction() < 0.5) {
@@ -388,8 +397,9 @@ class Simulation {
     await this.takeOver(`${host.name}'`);
   }
 
-  private async takeOver(name: string): Promise<void> {
+  private async takeOver(name: string, made: (host: SimHost) => void = () => undefined): Promise<void> {
     this.contested = true;
+    this.lostOwner?.forget();
     const restored = await this.judgeBucket(true);
     if (restored === undefined) {
       // Nothing was ever committed.
@@ -413,6 +423,7 @@ class Simulation {
       bucketPort({ bucket: this.bucket!, disk, life, random: this.random.fork(), isAway: () => host.cutOff, broken });
     const more = lazily ? { hydration, owed: contents } : {};
     const host: SimHost = this.newHost(name, { disk, shadow, sizeBytes: contents.length, ...more });
+    made(host);
     await this.bringBack(host);
   }
 
@@ -436,6 +447,7 @@ class Simulation {
   /** A second machine that believes itself the owner: a clone of this one, or a restore that takes over. */
   private async addOwner(host: SimHost): Promise<void> {
     if (this.bucket === undefined) return;
+    if (this.everyHost.length === 1 && this.random.fraction() < 0.5) return this.loseNewOwner(host);
     // A clone of what is still filling would have its pins in common with the other one.
     if (this.random.fraction() < 0.5 || host.owed !== undefined) return this.takeOver(`${host.name}+`);
     host.powerLoss();
@@ -443,9 +455,31 @@ class Simulation {
     const disk = host.disk.clone();
     const shadow = host.shadow.clone((file) => disk.pathOf(file));
     this.commonLsn = Math.max(this.commonLsn, host.shadow.durableLsn);
+    this.lostOwner?.forget();
     const clone = this.newHost(`${host.name}*`, { disk, shadow, sizeBytes: host.sizeBytes });
     await this.bringBack(clone);
     await this.bringBack(host);
+  }
+
+  /**
+   * While the owner is paused its volume is taken over elsewhere, by a machine that is lost before it commits anything.
+   * The owner, when it wakes up, meets the fence and goes on by take-over.
+   */
+  private async loseNewOwner(owner: SimHost): Promise<void> {
+    const { life } = owner;
+    life?.pause();
+    await this.takeOver(`${owner.name}+`, (newcomer) =>
+      this.lostOwner?.arm(newcomer, owner, () => {
+        this.crashes++;
+        this.hosts.splice(this.hosts.indexOf(newcomer), 1);
+      }),
+    );
+    const newcomer = this.hosts.find((host) => host !== owner);
+    if (newcomer?.alive === true) {
+      await this.someLoad(newcomer);
+      await this.maybeDrain(newcomer);
+    }
+    life?.resume();
   }
 
   /** Restores the bucket as it is now, in a world of its own, and judges the outcome. */
@@ -622,10 +656,26 @@ class Simulation {
     await Promise.race([gone, scrubbed, this.scheduler.sleep(this.random.below(30_000))]);
   }
 
+  /** A process that starts anew finds the fence by itself; one that lives has to be told to go on. */
+  private async meetTheFence(host: SimHost): Promise<void> {
+    await this.someLoad(host);
+    for (let tries = 0; tries < 20 && host.alive && host.gateway?.status().state !== 'fenced'; tries++)
+      await this.maybeDrain(host);
+    await this.tookOver(host);
+  }
+
+  /** Where the one that fenced this host is lost and had committed nothing. */
+  private async tookOver(host: SimHost): Promise<boolean> {
+    if (this.lostOwner === undefined || !(await this.lostOwner.takenOverBy(host))) return false;
+    this.takeOvers++;
+    return true;
+  }
+
   /** `keepgate takeover` of a host that was fenced: it succeeds, or says why not. */
   private async maybeTakeOver(host: SimHost): Promise<void> {
     const { gateway, life } = host;
     if (!host.alive || gateway?.status().state !== 'fenced') return;
+    if (await this.tookOver(host)) return;
     const gone = new Promise<void>((resolve) => life?.onDeath(resolve));
     const admitted: readonly ErrorCode[] = [
       'fenced',
@@ -657,7 +707,7 @@ class Simulation {
       // Whoever has nothing to say asks nobody whether it may.
       await this.someLoad(host);
       this.check();
-      if (await this.drainAtLast(host)) owners++;
+      if ((await this.drainAtLast(host)) || ((await this.tookOver(host)) && (await this.drainAtLast(host)))) owners++;
       this.check();
     }
     await Promise.race([this.reading, this.scheduler.sleep(patienceMs)]);

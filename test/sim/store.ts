@@ -45,8 +45,8 @@ export class SimBucket {
   };
   /** Called before every request. */
   onOperation: (operation: StoreOperation, key: string) => void = () => undefined;
-  /** An object was stored. */
-  onStored: (key: string, body: Uint8Array) => void = () => undefined;
+  /** An object was stored, by a PUT of this life, which may have ended since. */
+  onStored: (key: string, body: Uint8Array, life: Life) => void = () => undefined;
   readonly objects = new Map<string, Entry>();
   /** The first object that breaks the rules of names (docs/formats.md). */
   violation: Error | undefined;
@@ -96,11 +96,11 @@ export class SimBucket {
     }
   }
 
-  apply(key: string, body: Uint8Array, ifAbsent: boolean): 'stored' | 'exists' {
+  apply(key: string, body: Uint8Array, ifAbsent: boolean, life: Life): 'stored' | 'exists' {
     if (ifAbsent && this.objects.has(key)) return 'exists';
     this.objects.set(key, { body, modifiedMs: this.scheduler.nowMs });
     this.judgeName(key, body);
-    this.onStored(key, body);
+    this.onStored(key, body, life);
     return 'stored';
   }
 
@@ -133,7 +133,7 @@ class StoreOfLife implements ObjectStore {
     options: StoreRequest & { readonly ifAbsent: boolean },
   ): Promise<'stored' | 'exists'> {
     const copy = new Uint8Array(body);
-    return this.request('put', key, options, () => this.bucket.apply(key, copy, options.ifAbsent));
+    return this.request('put', key, options, () => this.bucket.apply(key, copy, options.ifAbsent, this.life));
   }
 
   get(key: string, options: StoreRequest & { readonly range?: ByteRange } = {}): Promise<Uint8Array> {
