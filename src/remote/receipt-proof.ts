@@ -9,9 +9,11 @@ import type { ObjectStore, StoreRequest } from '../ports/object-store.js';
 import { keyText, samePoint } from './chain.js';
 import { walkFromCheckpoint } from './chain-walk.js';
 import type { Checkpoint } from './checkpoint.js';
+import type { SegmentKey } from './name.js';
+import { deletedSince } from './ownership.js';
 import { missingText } from './receipt.js';
 import type { Receipt } from './receipt.js';
-import { listCheckpoints, readCheckpoint } from './restore-checkpoint.js';
+import { checkpointFrom, listCheckpoints, readCheckpoint } from './restore-checkpoint.js';
 import type { ObjectSealer } from './seal.js';
 import type { ChainPoint } from './segment-point.js';
 
@@ -51,7 +53,8 @@ export function unmet(end: ChainPoint, receipt: ChainPoint): GatewayError {
 
 /**
  * Throws receipt-unmet unless one history in the bucket contains both the receipt and `head`, the newest segment that
- * the directory knows (number 0: none).
+ * the directory knows (number 0: none); remote-ahead where that cannot be told any more, since it went on without this
+ * directory.
  */
 export async function proveReceipt(
   receipt: Receipt,
@@ -69,7 +72,17 @@ export async function proveReceipt(
       headMet ||= segments.some(({ key, link }) => isThat({ ...head, lsn: 0, wallMs: 0 }, key, link));
     },
   });
-  if (!met || !headMet) throw unmet(end.chain.lastGroup, receipt);
+  if (met && headMet) return;
+  if (head.number > 0 && end.chain.lastGroup.number < head.number) await refuseDeleted(head, options);
+  throw unmet(end.chain.lastGroup, receipt);
+}
+
+/** The way to the directory's head may be gone because its history went on: another owner needs it no more. */
+async function refuseDeleted(head: SegmentKey, { store, sealer, request }: ProofOptions): Promise<void> {
+  const ahead = await checkpointFrom(store, sealer, head.number, request);
+  if (ahead <= head.number) return;
+  const refusal = deletedSince(head, ahead);
+  throw new GatewayError(refusal.code, refusal.reason);
 }
 
 /** Where the bucket's history ends now, as far as it can be read; undefined: it cannot. For messages. */

@@ -158,6 +158,38 @@ describe('a start with a receipt that was kept elsewhere', () => {
     assert.equal(rig.state.replicatedLsn, rig.log.lastLsn);
   });
 
+  it('does not take for a rollback that the history went on, and what led to the directory’s head was deleted', async () => {
+    const rig = new Rig({ blocks: 129, config: { graceMs: 4000 } });
+    const random = new SeededRandom(9);
+    const churn = async (groups: number): Promise<void> => {
+      for (let group = 0; group < groups; group++) {
+        const ops = Array.from({ length: 12 }, () => ({
+          kind: 'write' as const,
+          firstBlock: random.below(128),
+          data: random.bytes(4096),
+        }));
+        rig.write(ops);
+        await rig.drain();
+        const untilMs = rig.clock.nowMs() + 500;
+        await rig.until(() => rig.clock.nowMs() >= untilMs);
+      }
+    };
+    rig.start();
+    await churn(30);
+    // A segment that stays, since nothing in it is ever overwritten.
+    rig.write([{ kind: 'write', firstBlock: 128, data: random.bytes(4096) }]);
+    await rig.drain();
+    const { state } = rig;
+    await churn(3);
+    await rig.receipt();
+    await churn(60);
+    await rig.kill();
+    rig.state = state;
+    const { code, message } = await refusal(rig);
+    assert.equal(code, 'remote-ahead', message);
+    assert.match(message, /was deleted since/);
+  });
+
   it('refuses a history that does not descend from it', async () => {
     const rig = new Rig();
     await live(rig, 3);
