@@ -133,8 +133,9 @@ async function drainRate(gateway: TestGateway, source: string, kind: 'sequential
     .filter(([, used]) => used >= 0.02)
     .sort((left, right) => right[1] - left[1])
     .map(([name, used]) => `${name} ${used.toFixed(2)} s`);
+  const spread = `${Math.round(Math.min(...perCore))} to ${Math.round(Math.max(...perCore))}`;
   console.log(
-    `| drain, ${kind} | ${Math.round(median(perCore))} MB/s per core used | ${Math.round(median(perSecond))} MB/s |`,
+    `| drain, ${kind} | ${Math.round(median(perCore))} MB/s per core used (${spread}) | ${Math.round(median(perSecond))} MB/s |`,
   );
   console.log(`  threads of the last round: ${spent.join(', ')}`);
 }
