@@ -15,8 +15,9 @@
  *     4096       the bytes of every block with another sum
  *
  * The file is the round: without a sound one a round does not go on after a restart, so that to remove it is to give the
- * round up. Whatever stands in it that is no whole entry makes it unsound: nobody can tell a write that the power cut from
- * an entry that has rotted, which would bring back as the round's what the image has now.
+ * round up. An entry that reaches past the file's end was never durable. Whatever else stands in it that is no whole entry
+ * makes it unsound: nobody can tell a write that the power cut from an entry that has rotted, which would bring back as
+ * the round's what the image has now.
  */
 import { GatewayError } from '../base/errors.js';
 import { BLOCK_BYTES, MIB, type BlockNumber } from '../base/units.js';
@@ -39,6 +40,12 @@ export const ENTRY_BLOCKS_MAX = 256;
 const COPY_BYTES = MIB;
 /** In the table, of a block that the round is not to send. */
 const SKIPPED = -1;
+
+interface Entry {
+  readonly lengthBytes: number;
+  readonly durableEnd: number;
+  readonly blocks: readonly { readonly block: BlockNumber; readonly place: number; readonly sum: number }[];
+}
 
 export interface SpillOptions {
   readonly disk: Disk;
@@ -183,20 +190,24 @@ export class Spill {
     const page = new Uint8Array(PAGE_BYTES);
     let durableEnd = 0;
     for (let at = 0; at < length;) {
-      const entry = (await this.file.read(page, 0, PAGE_BYTES, at)) === PAGE_BYTES ? this.decode(page, at) : undefined;
-      if (entry === undefined || at + entry.lengthBytes > length) return false;
+      const isThere = (await this.file.read(page, 0, PAGE_BYTES, at)) === PAGE_BYTES;
+      const entry = isThere ? this.decode(page, at) : undefined;
+      if (isThere && entry === undefined) return false;
+      // The file's end is durable with what lies before it: what it cuts off was never synced, and overwrote nothing.
+      if (entry === undefined || at + entry.lengthBytes > length) {
+        await written('cutting the spill', this.file.truncate(at));
+        break;
+      }
       durableEnd = entry.durableEnd;
+      for (const { block, place, sum } of entry.blocks) if (!this.has(block)) this.table.set(block, 1, place, sum);
       at += entry.lengthBytes;
       this.end = at;
     }
     return this.end > 0 && (await this.proveTail(durableEnd));
   }
 
-  /** Takes down what an entry's page says. */
-  private decode(
-    page: Uint8Array,
-    at: number,
-  ): { readonly lengthBytes: number; readonly durableEnd: number } | undefined {
+  /** What an entry's page says. */
+  private decode(page: Uint8Array, at: number): Entry | undefined {
     const { checksums, round } = this.options;
     if (Buffer.from(page.subarray(0, 8)).toString('latin1') !== MAGIC) return undefined;
     const view = new DataView(page.buffer, page.byteOffset, PAGE_BYTES);
@@ -214,13 +225,14 @@ export class Spill {
       durableEnd <= at;
     if (!sound) return undefined;
     let next = at / BLOCK_BYTES + 1;
+    const blocks: { block: BlockNumber; place: number; sum: number }[] = [];
     for (let index = 0; index < count; index++) {
       const block = view.getUint32(LIST_AT + 8 * index, true);
       const sum = view.getUint32(LIST_AT + 8 * index + 4, true);
-      if (!this.has(block)) this.table.set(block, 1, skips === 1 ? SKIPPED : next, sum);
+      blocks.push({ block, place: skips === 1 ? SKIPPED : next, sum });
       if (sum > SUM_REMOTE) next++;
     }
-    return { lengthBytes: next * BLOCK_BYTES - at, durableEnd };
+    return { lengthBytes: next * BLOCK_BYTES - at, durableEnd, blocks };
   }
 
   /**
