@@ -67,16 +67,16 @@ export class ReplicationWorkerCore {
         this.#replicator?.drain(message.id, message.lsn);
         return;
       case 'fetch':
-        this.#replicator?.fetch(message.id, message.block, message.throughLsn);
+        this.#replicator?.questions.fetch(message.id, message.block, message.throughLsn);
         return;
       case 'scrub':
-        this.#replicator?.scrub(message.id);
+        this.#replicator?.questions.scrub(message.id);
         return;
       case 'past':
-        this.#replicator?.past(message.id, message.ask);
+        this.#replicator?.questions.past(message.id, message.ask);
         return;
       case 'pastDone':
-        this.#replicator?.pastDone();
+        this.#replicator?.questions.pastDone();
         return;
       case 'checkpoint':
         this.#replicator?.demandCheckpoint();

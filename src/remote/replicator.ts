@@ -15,7 +15,7 @@ import { assert } from '../base/assert.js';
 import { GatewayError } from '../base/errors.js';
 import { limits } from '../base/limits.js';
 import { BLOCK_BYTES, MIB } from '../base/units.js';
-import type { BlockNumber, Lsn } from '../base/units.js';
+import type { Lsn } from '../base/units.js';
 import { ImageCopy } from '../engine/image-copy.js';
 import type { Checksums } from '../ports/checksum.js';
 import type { Clock } from '../ports/clock.js';
@@ -25,7 +25,6 @@ import type { Log } from '../ports/log.js';
 import type { ObjectStore } from '../ports/object-store.js';
 import type { Random } from '../ports/random.js';
 import type { DurableState, ReplicationState, RoundSource, RoundStart, StagedProgress } from '../ports/replication.js';
-import { BlockFetcher } from './block-fetch.js';
 import { BookKeeper } from './book-keeper.js';
 import type { ChainState } from './chain.js';
 import { GroupCollector, newestSize } from './group-collector.js';
@@ -39,15 +38,11 @@ import { headProblem } from './ownership.js';
 import { takeOwnership } from './ownership-driver.js';
 import { ReceiptDesk } from './receipt-desk.js';
 import type { FetchFailure, FromReplicator, ReplicationConfig } from './replication-messages.js';
-import { PastReader } from './past-reader.js';
-import type { PastAsk, PastPiece } from './past-reader.js';
-import { MapDoubtError } from './remote-map-file.js';
 import { TalliedStore } from './remote-tally.js';
-import { scrubRemote } from './remote-scrub.js';
-import type { RemoteScrub } from './remote-scrub.js';
+import { Drains } from './replicator-drains.js';
+import { BucketQuestions } from './replicator-questions.js';
 import { attachRemote, eventOf, localHeadOf } from './replicator-attach.js';
 import type { AttachedRemote } from './replicator-attach.js';
-import { fetchWithin } from './replicator-fetch.js';
 import { Incarnation, StoppedError } from './replicator-incarnation.js';
 import { StatusReports } from './replicator-report.js';
 import { StoreRetry } from './replicator-retry.js';
@@ -119,6 +114,7 @@ interface Owned {
 }
 
 export class Replicator {
+  readonly questions: BucketQuestions;
   readonly #options: ReplicatorOptions;
   /** The store, counted. */
   readonly #store: TalliedStore;
@@ -135,17 +131,13 @@ export class Replicator {
   /** When the collector got its first content. */
   #pendingSinceMs: number | undefined;
   #owned: Owned | undefined;
-  #drains: { readonly lsn: Lsn; readonly done: () => void }[] = [];
+  readonly #drains: Drains;
   readonly #image: ImageCopy;
   readonly #rounds: RoundSource;
   #sent: SentGroups | undefined;
   #keeper: BookKeeper | undefined;
-  readonly #fetcher: Promise<BlockFetcher>;
-  #canFetch: (fetcher: BlockFetcher) => void = () => undefined;
   #desk: ReceiptDesk | undefined;
   #snapshots: SnapshotNews | undefined;
-  #past: PastReader | undefined;
-  #scrub: ((progress: (doneBytes: number, totalBytes: number) => void) => Promise<RemoteScrub>) | undefined;
   readonly #reports: StatusReports;
 
   constructor(options: ReplicatorOptions) {
@@ -175,7 +167,14 @@ export class Replicator {
     this.#image = new ImageCopy(options.disk);
     this.#rounds = options.rounds.during(this.#incarnation.signal);
     this.#status.tracking = this.#tracking ? 'tracking' : undefined;
-    this.#fetcher = new Promise((resolve) => (this.#canFetch = resolve));
+    this.#drains = new Drains(() => this.#wake.notify());
+    this.questions = new BucketQuestions({
+      clock,
+      incarnation: this.#incarnation,
+      emit: (message) => this.#emit(message),
+      failed: (error) => this.#fail(error),
+      replicatedTo: (lsn, signal) => this.#replicatedTo(lsn, signal),
+    });
   }
 
   /** Lives until `stop`, a fence or a fatal failure; never rejects. */
@@ -192,7 +191,7 @@ export class Replicator {
       this.#fail(error);
     } finally {
       await this.#owned?.housekeeping.ended();
-      await this.#past?.close();
+      await this.questions.close();
       await this.#keeper?.close();
       await this.#image.close();
       await this.#sent?.close();
@@ -211,53 +210,7 @@ export class Replicator {
   }
 
   drain(id: number, lsn: Lsn): void {
-    this.#drains.push({ lsn, done: () => this.#emit({ type: 'drained', id }) });
-    this.#wake.notify();
-  }
-
-  /** Answers with a block of the bucket, so that a local copy can be healed. Takes no epoch: it only reads. */
-  fetch(id: number, block: BlockNumber, throughLsn: Lsn): void {
-    const options = {
-      clock: this.#options.clock,
-      incarnation: this.#incarnation,
-      fetcher: this.#fetcher,
-      replicatedTo: (lsn: Lsn, signal: AbortSignal) => this.#replicatedTo(lsn, signal),
-    };
-    void fetchWithin(block, throughLsn, options).then((result) => this.#emit({ type: 'fetched', id, result }));
-  }
-
-  /** Reads all that the bucket holds of the volume. */
-  scrub(id: number): void {
-    const report = (doneBytes: number, totalBytes: number): void =>
-      this.#emit({ type: 'scrubbing', id, doneBytes, totalBytes });
-    const early = (): Promise<RemoteScrub> =>
-      Promise.reject(new GatewayError('store-unreachable', 'the bucket was not reached yet'));
-    void (this.#scrub ?? early)(report).then(
-      (result) => this.#emit({ type: 'scrubbed', id, result }),
-      (error: unknown) => {
-        if (!(error instanceof GatewayError) && !(error instanceof MapDoubtError)) return this.#fail(error);
-        const code = error instanceof GatewayError ? error.code : 'checksum-mismatch';
-        this.#emit({ type: 'scrubbed', id, result: { code, message: error.message } });
-      },
-    );
-  }
-
-  /** Compares the volume with what it was at a snapshot. */
-  past(id: number, ask: PastAsk): void {
-    const early = (): Promise<PastPiece> =>
-      Promise.reject(new GatewayError('store-unreachable', 'the bucket was not reached yet'));
-    void (this.#past?.read(ask) ?? early()).then(
-      (result) => this.#emit({ type: 'past', id, result }),
-      (error: unknown) => {
-        if (!(error instanceof GatewayError) && !(error instanceof MapDoubtError)) return this.#fail(error);
-        const code = error instanceof GatewayError ? error.code : 'checksum-mismatch';
-        this.#emit({ type: 'past', id, result: { code, message: error.message } });
-      },
-    );
-  }
-
-  pastDone(): void {
-    void this.#past?.close().catch((error: unknown) => this.#fail(error));
+    this.#drains.add(lsn, () => this.#emit({ type: 'drained', id }));
   }
 
   demandCheckpoint(): void {
@@ -271,20 +224,7 @@ export class Replicator {
   }
 
   #replicatedTo(lsn: Lsn, signal: AbortSignal): Promise<void> {
-    if (lsn <= this.#state.replicatedLsn) return Promise.resolve();
-    return new Promise((resolve) => {
-      const drain = {
-        lsn,
-        done: (): void => {
-          signal.removeEventListener('abort', forget);
-          resolve();
-        },
-      };
-      const forget = (): void => void (this.#drains = this.#drains.filter((other) => other !== drain));
-      this.#drains.push(drain);
-      signal.addEventListener('abort', forget, { once: true });
-      this.#wake.notify();
-    });
+    return lsn <= this.#state.replicatedLsn ? Promise.resolve() : this.#drains.until(lsn, signal);
   }
 
   stop(): void {
@@ -297,7 +237,7 @@ export class Replicator {
   #attached(remote: AttachedRemote): void {
     this.#emit({ type: 'attached', created: remote.created });
     const { head, sealer, volume } = remote;
-    const { store, clock, random, checksums } = this.#options;
+    const { store, clock, random } = this.#options;
     const keeper = new BookKeeper({
       ...this.#options,
       store: new RetryingStore(store, { clock, random }),
@@ -308,27 +248,13 @@ export class Replicator {
     });
     this.#keeper = keeper;
     const tried = new RetryingStore(store, { clock, random, attemptsMax: FETCH_ATTEMPTS_MAX });
-    this.#canFetch(new BlockFetcher({ keeper, store: tried, sealer, checksums }));
-    const { signal } = this.#incarnation;
-    const createdSizeBytes = volume.sizeBytes;
-    this.#scrub = (progress) =>
-      scrubRemote({
-        keeper,
-        store: tried,
-        sealer,
-        checksums,
-        createdSizeBytes,
-        request: { signal },
-        progress,
-        live: (blocks, sums) => this.#emit({ type: 'liveSums', blocks, sums }),
-      });
-    this.#past = new PastReader({
+    this.questions.attached({
       ...this.#options,
       keeper,
       store: tried,
       sealer,
-      createdSizeBytes,
-      request: { signal },
+      createdSizeBytes: volume.sizeBytes,
+      request: { signal: this.#incarnation.signal },
     });
     if (head !== undefined) {
       const { lastLsn: lsn, wallMs } = head.index;
@@ -729,14 +655,11 @@ export class Replicator {
   }
 
   #draining(): boolean {
-    return this.#drains.some(({ lsn }) => lsn > (this.#owned?.tail.lsn ?? 0));
+    return this.#drains.beyond(this.#owned?.tail.lsn ?? 0);
   }
 
   #answerDrains(lsn: Lsn): void {
-    const done = this.#drains.filter((drain) => drain.lsn <= lsn);
-    this.#drains = this.#drains.filter((drain) => drain.lsn > lsn);
-    for (const { done: answer } of done) answer();
-    if (done.length > 0) this.#owned?.housekeeping.drained();
+    if (this.#drains.answer(lsn)) this.#owned?.housekeeping.drained();
   }
 
   #newCollector(cursor = this.#state.cursor): GroupCollector {

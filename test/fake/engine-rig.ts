@@ -13,19 +13,16 @@ import { RecordedLog } from './log.js';
 import { MemoryStore } from './memory-store.js';
 import { SeededRandom } from './random.js';
 import { remoteImage, testMaster } from './replication-rig.js';
+import { findPrefix } from '../unit/engine/operation.js';
+import type { Operation } from '../unit/engine/operation.js';
 import { settle, VolumeHarness } from '../unit/engine/volume-harness.js';
-
-interface Change {
-  readonly offset: number;
-  readonly bytes: Uint8Array;
-}
 
 /** A real volume, its log, and its replicator, on one simulated disk and store. */
 export class EngineRig {
   readonly harness: VolumeHarness;
   readonly store = new MemoryStore();
   /** Every operation of all lives that the local volume still has. */
-  history: Change[] = [];
+  history: Operation[] = [];
   messages: FromReplicator[] = [];
   core: ReplicationWorkerCore | undefined;
   uuid = '';
@@ -104,16 +101,15 @@ export class EngineRig {
     }
   }
 
-  /** Every replicated byte is a state that the volume has been in, and that it did not lose. */
+  /** Every replicated byte is a state that the volume has been in, and that it did not lose. Returns how much of it is there. */
   async assertRemoteIsPrefix(least = 0): Promise<number> {
-    const { image } = await remoteImage(this.store, this.uuid, this.harness.sizeBytes);
-    const changes = [...this.history, ...this.harness.operations];
-    for (let count = changes.length; count >= least; count--) {
-      const content = new Uint8Array(this.harness.sizeBytes);
-      for (const { offset, bytes } of changes.slice(0, count)) content.set(bytes, offset);
-      if (Buffer.compare(content, image) === 0) return count;
-    }
-    return assert.fail(`the bucket shows no prefix of at least ${least} of ${changes.length} operations`);
+    const { sizeBytes, operations } = this.harness;
+    const { image } = await remoteImage(this.store, this.uuid, sizeBytes);
+    const changes = [...this.history, ...operations];
+    const kept = findPrefix(new Uint8Array(sizeBytes), changes, least, image);
+    return (
+      kept?.length ?? assert.fail(`the bucket shows no prefix of at least ${least} of ${changes.length} operations`)
+    );
   }
 
   async die(how: 'killed' | 'power loss', random: SeededRandom): Promise<void> {
@@ -129,9 +125,8 @@ export class EngineRig {
     this.follower = new FollowerLine();
     harness.overrides = { ...harness.overrides, follower: this.follower };
     await harness.open();
-    const before = [...harness.operations];
     const kept = await harness.expectPrefix(how === 'killed' ? harness.acknowledged : harness.flushed);
-    this.history.push(...before.slice(0, kept));
+    this.history.push(...kept);
   }
 
   async until(condition: () => boolean): Promise<void> {

@@ -11,13 +11,10 @@ import { ManualClock } from '../../fake/clock.js';
 import { RecordedLog } from '../../fake/log.js';
 import { MemoryDisk } from '../../fake/memory-disk.js';
 import { SeededRandom } from '../../fake/random.js';
+import { apply, findPrefix, zeroOperation } from './operation.js';
+import type { Operation } from './operation.js';
 
 export const MIB = 1024 * 1024;
-
-interface Operation {
-  readonly offset: number;
-  readonly bytes: Uint8Array;
-}
 
 /** Lets everything that is ready run: microtasks, and what they queue. */
 export async function settle(): Promise<void> {
@@ -102,7 +99,7 @@ export class VolumeHarness {
   }
 
   async write(offset: number, bytes: Uint8Array, fua = false): Promise<void> {
-    this.operations.push({ offset, bytes: bytes.slice() });
+    this.operations.push([{ offset, bytes: bytes.slice() }]);
     const index = this.operations.length;
     await this.request((completion) => this.volume.write(offset, bytes.length, bytes, 0, fua, completion));
     this.acknowledged = Math.max(this.acknowledged, index);
@@ -110,7 +107,7 @@ export class VolumeHarness {
   }
 
   async zero(offset: number, length: number, trim: boolean): Promise<void> {
-    this.operations.push({ offset, bytes: new Uint8Array(length) });
+    this.operations.push(zeroOperation(offset, length));
     const index = this.operations.length;
     await this.request((completion) => {
       if (trim) this.volume.trim(offset, length, false, completion);
@@ -137,22 +134,20 @@ export class VolumeHarness {
   /** The content after the first `count` operations. */
   expected(count: number): Uint8Array {
     const content = this.base.slice();
-    for (const operation of this.operations.slice(0, count)) content.set(operation.bytes, operation.offset);
+    apply(content, this.operations.slice(0, count));
     return content;
   }
 
   /** The volume must equal a prefix of the operations that holds at least `least` of them (P1); it then counts as the whole history. */
-  async expectPrefix(least: number): Promise<number> {
+  async expectPrefix(least: number): Promise<readonly Operation[]> {
     const found = await this.read(0, this.sizeBytes);
-    for (let count = this.operations.length; count >= least; count--) {
-      const content = this.expected(count);
-      if (Buffer.compare(content, found) === 0) {
-        this.base = content;
-        this.operations = [];
-        this.acknowledged = 0;
-        this.flushed = 0;
-        return count;
-      }
+    const kept = findPrefix(this.base, this.operations, least, found);
+    if (kept !== undefined) {
+      this.base = found;
+      this.operations = [];
+      this.acknowledged = 0;
+      this.flushed = 0;
+      return kept;
     }
     assert.fail(`the volume equals no prefix of at least ${least} of ${this.operations.length} operations`);
   }

@@ -7,6 +7,7 @@ import { EngineRig } from '../../fake/engine-rig.js';
 import { restoredImage } from '../../fake/restored-image.js';
 import { SeededRandom } from '../../fake/random.js';
 import { remoteImage } from '../../fake/replication-rig.js';
+import { apply } from '../engine/operation.js';
 import { settle } from '../engine/volume-harness.js';
 
 const KIB = 1024;
@@ -209,8 +210,7 @@ describe('a buffer that is full', () => {
 
   const stateAfter = (rig: EngineRig, count: number): Uint8Array => {
     const content = new Uint8Array(rig.harness.sizeBytes);
-    for (const { offset, bytes } of [...rig.history, ...rig.harness.operations].slice(0, count))
-      content.set(bytes, offset);
+    apply(content, [...rig.history, ...rig.harness.operations].slice(0, count));
     return content;
   };
   const snapshotOf = async (rig: EngineRig, snapshot: string): ReturnType<typeof restoredImage> =>
