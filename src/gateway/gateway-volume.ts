@@ -4,7 +4,7 @@
  *
  * Invariants: a volume that was never seen in the bucket is not served before its remote volume was created or found
  * (P9); a fenced volume, or one that turns out to be older than its remote, takes no more writes unless whenFenced says
- * so (P7); what the replicator committed goes to the superblock before log space goes (the engine's, P4).
+ * so (P7).
  */
 import type { SnapshotReport } from '../api/gateway-view.js';
 import { GatewayError } from '../base/errors.js';
@@ -17,42 +17,31 @@ import type { VolumeIdentity } from '../engine/volume-directory-format.js';
 import type { RevertRecord } from '../engine/revert-record.js';
 import type { SnapshotRecorder } from '../engine/snapshot-recorder.js';
 import { Volume } from '../engine/volume.js';
-import type { MeteredVolume, Transfers } from '../metrics/source.js';
+import type { MeteredVolume } from '../metrics/source.js';
 import type { Checksums } from '../ports/checksum.js';
-import type { Clock, Timer } from '../ports/clock.js';
+import type { Clock } from '../ports/clock.js';
 import type { Disk } from '../ports/disk.js';
 import type { Log } from '../ports/log.js';
 import type { Random } from '../ports/random.js';
-import type { ReceiptOutlet } from '../ports/receipt-outlet.js';
-import type { ReplicationState, ReplicationStatus } from '../ports/replication.js';
 import type { ChapSecrets, ServedVolume } from '../ports/volume-directory.js';
 import type { EngineStatus, VolumeState, VolumeStatus } from '../ports/volume-status.js';
-import type { MasterKey } from '../remote/key.js';
-import type { FetchFailure, FromReplicator, ReplicationConfig } from '../remote/replication-messages.js';
-import { newestKept } from '../remote/receipt-keeper.js';
 import { isEstablished } from '../remote/replicator-attach.js';
-import { answerRound } from '../remote/round-link.js';
 import { VolumeAccess } from './access.js';
 import type { Drainable } from './drain-operation.js';
 import { FillRate } from './fill-rate.js';
-import { FollowerLine } from './follower-line.js';
 import { HydrationLine } from './hydration-line.js';
 import type { HydrationPort } from './hydration-line.js';
-import { ReceiptLine } from './receipt-line.js';
-import { RemoteCopyLine } from './remote-copy-line.js';
-import type { ReplicationLine, ReplicationListener } from './replication-thread.js';
+import { ReplicatorLine } from './replicator-line.js';
+import type { VolumeReplication } from './replicator-line.js';
 import { RevertLine } from './revert-line.js';
 import type { Progress } from './revert-line.js';
 import { ScrubLine } from './scrub-line.js';
 import { SnapshotLine } from './snapshot-line.js';
 import type { ScrubReport } from './scrubber.js';
-import { idleReplication, openingStatus } from './volume-placeholder.js';
+import { openingStatus } from './volume-placeholder.js';
 
-/** Durability advances with every fdatasync; the replicator need not hear of each. */
-const durablePauseMs = 20;
 /** How long a start waits for the store's first answer about a new volume before it goes on without that volume. */
 const firstAnswerMsMax = 5000;
-const blockedPauseMs = 100;
 const HYDRATED_POLL_MS = 500;
 
 /** What the replicator may find out that makes serving writes wrong. */
@@ -69,19 +58,7 @@ export interface GatewayVolumeOptions {
   readonly log: Log;
   readonly bootId: string;
   /** undefined: the volume does not replicate. */
-  readonly replication:
-    | {
-        readonly connect: (receive: ReplicationListener) => ReplicationLine;
-        readonly master: MasterKey;
-        readonly fencing: 'auto' | 'none';
-        readonly allowNew: boolean;
-        readonly owner: string;
-        /** How long what is dead stays in the bucket at least; default: the replicator's. */
-        readonly graceMs?: number;
-        /** Where receipts are kept off this directory. */
-        readonly outlet?: ReceiptOutlet;
-      }
-    | undefined;
+  readonly replication: VolumeReplication | undefined;
   /** To the bucket that a volume was restored from, while its content still comes from there. */
   readonly hydration?: HydrationPort;
   /** Removes the volume's directory. */
@@ -99,68 +76,53 @@ export class GatewayVolume implements Drainable {
   #volume: Volume | undefined;
   #served: ServedVolume | undefined;
   #failure: GatewayError | undefined;
-  #line: ReplicationLine | undefined;
-  readonly #remoteCopy: RemoteCopyLine;
-  readonly #receipts: ReceiptLine;
-  readonly #follower = new FollowerLine();
+  readonly #line: ReplicatorLine | undefined;
   #hydration: HydrationLine | undefined;
-  #attached = false;
   readonly #scrubs: ScrubLine;
   readonly #snapshots: SnapshotLine;
   readonly #reverts: RevertLine;
   /** The snapshot that the volume becomes. */
   #reverting: string | undefined;
-  #takingOver: { readonly resolve: () => void; readonly reject: (error: GatewayError) => void } | undefined;
   #closed = false;
-  #replication: ReplicationStatus | undefined;
-  #transfers: Transfers | undefined;
-  #durableTimer: Timer | undefined;
-  #drains = new Map<number, { readonly resolve: () => void; readonly reject: (error: GatewayError) => void }>();
-  #nextDrain = 1;
-  /** Why the replicator ended, if it did. */
-  #refusal: GatewayError | undefined;
-  /** Settled by the replicator's first answer, while a new volume waits for it. */
-  #firstAnswer: { readonly resolve: () => void; readonly reject: (error: GatewayError) => void } | undefined;
-  #waitingOver: (() => void) | undefined;
 
   constructor(options: GatewayVolumeOptions) {
     const { configuration, clock, log } = options;
     this.name = configuration.name;
     this.#options = options;
-    this.#remoteCopy = new RemoteCopyLine(clock);
     this.#snapshots = new SnapshotLine({
       volume: this.name,
       schedule: configuration.snapshots,
       clock,
       log: log.child('snapshots'),
     });
-    this.#receipts = new ReceiptLine({ outlet: options.replication?.outlet, clock, log });
     this.#scrubs = new ScrubLine({
       configuration,
       disk: options.disk,
       clock,
       log,
-      line: () => {
-        const line = this.#line;
-        return line === undefined || !this.#attached || this.#refusal !== undefined
-          ? undefined
-          : (message) => line.send(message);
-      },
+      line: () => this.#line?.sender,
       replicates: () => this.replicates,
       replicate: async () => this.replicateTo(await this.forceFlush()),
     });
     this.#reverts = new RevertLine({
       ...options,
       volume: this.name,
-      line: () => {
-        const line = this.#line;
-        return line === undefined || !this.#attached || this.#refusal !== undefined
-          ? undefined
-          : (message) => line.send(message);
-      },
+      line: () => this.#line?.sender,
     });
     this.#access = new VolumeAccess({ volume: this.name, mode: configuration.access, clock, log });
-    if (options.replication !== undefined) this.#replication = idleReplication;
+    const { replication } = options;
+    this.#line =
+      replication &&
+      new ReplicatorLine({
+        ...options,
+        replication,
+        scrubs: this.#scrubs,
+        reverts: this.#reverts,
+        snapshots: this.#snapshots,
+        onFenced: () => this.#stopWrites(),
+        onRefused: (error) => this.#refused(error),
+        onOwner: () => this.#owner(),
+      });
   }
 
   /** undefined until it is open. */
@@ -179,17 +141,17 @@ export class GatewayVolume implements Drainable {
   async open(): Promise<void> {
     try {
       const volume = await this.#openEngine();
-      const { disk, replication } = this.#options;
+      const line = this.#line;
       const reverting = await this.#reverts.pending();
       if (reverting !== undefined) return await this.#goOnReverting(volume, reverting);
-      if (replication === undefined) return this.#serve(volume);
+      if (line === undefined) return this.#serve(volume);
       // A restored copy has its content from a bucket already.
       const established =
-        this.#identity?.origin === 'restored' || (await isEstablished(disk, volume.replicationState()));
-      const answer = established ? undefined : this.#awaitAnswer();
-      this.#startReplication(volume, replication);
+        this.#identity?.origin === 'restored' || (await isEstablished(this.#options.disk, volume.replicationState()));
+      const answer = established ? undefined : line.firstAnswer();
+      this.#replicate(volume, line);
       if (answer === undefined) return this.#serve(volume);
-      await this.#serveAfter(volume, answer);
+      await this.#serveAfter(volume, line, answer);
     } catch (error) {
       throw this.#fail(error);
     }
@@ -228,8 +190,8 @@ export class GatewayVolume implements Drainable {
       whenFull: configuration.whenFull,
       fullTimeoutMs: configuration.fullTimeoutMs,
       readOnly: configuration.readOnly,
-      replicated: this.#options.replication !== undefined,
-      ...(this.#options.replication === undefined ? {} : { remoteCopy: this.#remoteCopy, follower: this.#follower }),
+      replicated: this.#line !== undefined,
+      ...(this.#line === undefined ? {} : { remoteCopy: this.#line.remoteCopy, follower: this.#line.follower }),
       provision: configuration.provision,
       onFatal: this.#options.onFatal,
     });
@@ -244,23 +206,19 @@ export class GatewayVolume implements Drainable {
     return volume;
   }
 
-  #awaitAnswer(): Promise<void> {
-    return new Promise<void>((resolve, reject) => {
-      this.#firstAnswer = { resolve, reject };
-    });
+  #replicate(volume: Volume, line: ReplicatorLine): void {
+    if (this.#identity !== undefined) line.start(volume, this.#identity);
   }
 
   /** Serves once the remote volume is there; returns earlier when the store does not answer. */
-  async #serveAfter(volume: Volume, answer: Promise<void>): Promise<void> {
+  async #serveAfter(volume: Volume, line: ReplicatorLine, answer: Promise<void>): Promise<void> {
     const { clock, log } = this.#options;
     const served = answer.then(() => this.#serve(volume));
-    const waiting = new Promise<'waiting'>((resolve) => {
-      this.#waitingOver = () => resolve('waiting');
-    });
-    const timer = clock.after(firstAnswerMsMax, () => this.#waitingOver?.());
-    const outcome = await Promise.race([served, waiting]).finally(() => timer.cancel());
+    const late = new AbortController();
+    const waited = Promise.race([line.blocked(), clock.sleep(firstAnswerMsMax, late.signal)]);
+    const outcome = await Promise.race([served, waited.then(() => 'waiting' as const)]).finally(() => late.abort());
     if (outcome !== 'waiting') return;
-    log.warn(`volume ${this.name} is new and waits for its store`, { reason: this.#replication?.reason });
+    log.warn(`volume ${this.name} is new and waits for its store`, { reason: line.status.reason });
     served.catch((error: unknown) => {
       const failure = this.#fail(error);
       log.error(failure.message, { volume: this.name, code: failure.code });
@@ -283,7 +241,7 @@ export class GatewayVolume implements Drainable {
       attach: (client, control) => this.#access.attach(client, control),
     };
     this.#scrubs.start(volume);
-    if (this.#line !== undefined) this.#snapshots.start(volume.snapshots, () => this.#recordingTarget());
+    if (this.replicates) this.#snapshots.start(volume.snapshots, () => this.#recordingTarget());
     this.#options.log.info('volume open', { volume: this.name, sizeBytes: volume.sizeBytes });
   }
 
@@ -298,148 +256,7 @@ export class GatewayVolume implements Drainable {
 
   // Replication
 
-  #startReplication(volume: Volume, replication: NonNullable<GatewayVolumeOptions['replication']>): void {
-    const { configuration } = this.#options;
-    const identity = this.#identity;
-    if (identity === undefined) return;
-    this.#line = replication.connect((message, transfers) => {
-      this.#transfers = transfers ?? this.#transfers;
-      this.#receive(volume, message);
-    });
-    const config: ReplicationConfig = {
-      name: this.name,
-      uuid: identity.uuid,
-      createdSizeBytes: volume.sizeBytes,
-      logicalBlockBytes: identity.logicalBlockBytes,
-      masters: [replication.master],
-      intervalMs: configuration.intervalMs,
-      segmentBytes: configuration.segmentBytes,
-      fencing: replication.fencing,
-      allowNew: replication.allowNew,
-      compaction: configuration.compaction,
-      ...(replication.graceMs === undefined ? {} : { graceMs: replication.graceMs }),
-      owner: replication.owner,
-      receiptEveryMs: configuration.receipts.everyMs,
-    };
-    if (this.#receipts.publishes) void this.#startKnowing(volume, this.#line, config);
-    else this.#start(volume, this.#line, config);
-    volume.onDurable(() => this.#noteDurable(volume));
-    this.#remoteCopy.connect((message) => {
-      // What is asked for may be durable only since a moment ago.
-      this.#line?.send({ type: 'durable', durable: volume.durableState() });
-      this.#line?.send(message);
-    });
-  }
-
-  /** With the receipt that was kept elsewhere: clients do not wait for that. */
-  async #startKnowing(volume: Volume, line: ReplicationLine, config: ReplicationConfig): Promise<void> {
-    const knownReceipts = await this.#receipts.known();
-    if (!this.#closed) this.#start(volume, line, { ...config, knownReceipts });
-  }
-
-  #start(volume: Volume, line: ReplicationLine, config: ReplicationConfig): void {
-    this.#follower.start(line, volume, () => {
-      line.send({ type: 'start', config, replication: volume.replicationState(), durable: volume.durableState() });
-    });
-  }
-
-  #noteDurable(volume: Volume): void {
-    this.#durableTimer ??= this.#options.clock.after(durablePauseMs, () => {
-      this.#durableTimer = undefined;
-      this.#line?.send({ type: 'durable', durable: volume.durableState() });
-    });
-  }
-
-  #receive(volume: Volume, message: FromReplicator): void {
-    const { log } = this.#options;
-    switch (message.type) {
-      case 'attached':
-        this.#attached = true;
-        // Another life has not heard what the one before was asked.
-        this.#scrubs.refuse(new GatewayError('disk-failed', 'replication began anew meanwhile; scrub again'));
-        this.#reverts.refuse(new GatewayError('disk-failed', 'replication began anew meanwhile'));
-        this.#firstAnswer?.resolve();
-        log.info(message.created ? 'remote volume created' : 'remote volume found', { volume: this.name });
-        return;
-      case 'state':
-        volume.replicated(message.state);
-        this.#noteRecoveryPoint(message.state);
-        return;
-      case 'status':
-        this.#replication = message.status;
-        // What blocks it for good is said in a message of its own, right behind.
-        if (message.status.mode === 'blocked') this.#options.clock.after(blockedPauseMs, () => this.#waitingOver?.());
-        return;
-      case 'drained':
-        this.#drains.get(message.id)?.resolve();
-        this.#drains.delete(message.id);
-        return;
-      case 'revoked':
-        this.#follower.revoked(message.id);
-        return;
-      case 'round':
-        void answerRound(volume.roundSource, message.ask).then((answer) =>
-          this.#line?.send({ type: 'round', id: message.id, answer }),
-        );
-        return;
-      case 'fetched':
-        this.#remoteCopy.answered(message);
-        return;
-      case 'receipt':
-        this.#receipts.received(message);
-        return;
-      case 'snapshots':
-        this.#snapshots.received(message);
-        volume.snapshots.forget(message.throughLsn);
-        return;
-      case 'scrubbing':
-      case 'liveSums':
-      case 'scrubbed':
-        this.#scrubs.received(message);
-        return;
-      case 'past':
-        this.#reverts.received(message);
-        return;
-      case 'tookOver':
-        this.#tookOver(message.refusal);
-        return;
-      case 'fenced':
-        volume.replicated(message.state);
-        this.#stopWrites();
-        this.#refused(new GatewayError('fenced', message.reason));
-        return;
-      case 'fatal':
-        this.#refused(new GatewayError(message.code, message.message));
-        return;
-      case 'stopped':
-        return;
-    }
-  }
-
-  /** Statuses come now and then only; whoever drained wants to see where that led. */
-  #noteRecoveryPoint({ replicatedLsn: lsn, segmentNumber: segment, remoteEpoch: epoch }: ReplicationState): void {
-    const status = this.#replication;
-    if (status === undefined || segment <= (status.recoveryPoint?.segment ?? 0)) return;
-    const timeMs = this.#options.clock.wallMs();
-    this.#replication = { ...status, recoveryPoint: { lsn, segment, epoch, timeMs } };
-  }
-
-  /** The replicator will send nothing more. */
   #refused(error: GatewayError): void {
-    const { log } = this.#options;
-    log.error(`replication stopped: ${error.message}`, { volume: this.name, code: error.code });
-    this.#refusal = error;
-    this.#remoteCopy.refuse(error);
-    this.#receipts.refuse(error);
-    this.#scrubs.refuse(error);
-    this.#reverts.refuse(error);
-    this.#takingOver?.reject(error);
-    this.#takingOver = undefined;
-    for (const { reject } of this.#drains.values()) reject(error);
-    this.#drains.clear();
-    // What was there before replication was asked for goes on being served, with the reason on the API.
-    if (error.code === 'not-supported') this.#firstAnswer?.resolve();
-    else this.#firstAnswer?.reject(error);
     // A refused take-over leaves what was fenced as it is.
     const fenced = this.#volume?.replicationState().fenced === true;
     if (this.#served !== undefined && !fenced && staleCodes.has(error.code)) {
@@ -448,29 +265,15 @@ export class GatewayVolume implements Drainable {
     }
   }
 
-  /**
-   * Makes this gateway the owner again. What the bucket has must be this directory's own, else nothing changes and the
-   * refusal says what would be lost on which side.
-   */
-  takeOver(): Promise<void> {
-    const [volume, line] = [this.#volume, this.#line];
-    if (volume === undefined || line === undefined) {
-      return Promise.reject(new GatewayError('not-supported', `volume ${this.name} does not replicate`));
-    }
-    if (this.#takingOver !== undefined || this.#refusal === undefined) {
-      const why =
-        this.#takingOver === undefined
-          ? 'replicates to its bucket: there is nothing to take over'
-          : 'is being taken over';
-      return Promise.reject(new GatewayError('invalid-request', `volume ${this.name} ${why}`));
-    }
-    this.#refusal = undefined;
-    this.#remoteCopy.revive();
-    return new Promise((resolve, reject) => {
-      this.#takingOver = { resolve, reject };
-      const [replication, durable] = [volume.replicationState(), volume.durableState()];
-      line.send({ type: 'takeOver', id: 1, replication, durable });
-    });
+  #owner(): void {
+    this.#failure = undefined;
+    if (!this.#options.configuration.readOnly) this.#volume?.setWritable(true);
+    this.#options.log.info('this gateway owns the remote volume again', { volume: this.name });
+  }
+
+  /** Makes this gateway the owner again (ReplicatorLine). */
+  async takeOver(): Promise<void> {
+    return this.#startedLine().takeOver();
   }
 
   /** Verifies log, image and bucket; one at a time. */
@@ -479,20 +282,6 @@ export class GatewayVolume implements Drainable {
       throw new GatewayError('volume-closed', `volume ${this.name} is not open`);
     }
     return this.#scrubs.run(this.#volume, heal, progress);
-  }
-
-  /** The state without `fenced` has come before. */
-  #tookOver(refusal: FetchFailure | undefined): void {
-    const waiting = this.#takingOver;
-    this.#takingOver = undefined;
-    if (refusal !== undefined) {
-      waiting?.reject(new GatewayError(refusal.code, refusal.message));
-      return;
-    }
-    this.#failure = undefined;
-    if (!this.#options.configuration.readOnly) this.#volume?.setWritable(true);
-    this.#options.log.info('this gateway owns the remote volume again', { volume: this.name });
-    waiting?.resolve();
   }
 
   /** Resolves once all of a restored volume's content is here. volume-closed: the signal came first. */
@@ -517,7 +306,7 @@ export class GatewayVolume implements Drainable {
   // Drainable
 
   get replicates(): boolean {
-    return this.#line !== undefined;
+    return this.#line?.started === true;
   }
 
   async forceFlush(): Promise<Lsn> {
@@ -526,29 +315,18 @@ export class GatewayVolume implements Drainable {
   }
 
   /** Resolves once everything up to `lsn` is committed in the bucket. */
-  replicateTo(lsn: Lsn): Promise<void> {
-    const volume = this.#volume;
-    const line = this.#line;
-    if (volume === undefined || line === undefined) {
-      return Promise.reject(new GatewayError('not-supported', `volume ${this.name} does not replicate`));
-    }
-    const id = this.#nextDrain++;
-    if (this.#refusal !== undefined) return Promise.reject(this.#refusal);
-    return new Promise((resolve, reject) => {
-      this.#drains.set(id, { resolve, reject });
-      line.send({ type: 'durable', durable: volume.durableState() });
-      line.send({ type: 'drain', id, lsn });
-    });
+  async replicateTo(lsn: Lsn): Promise<void> {
+    return this.#startedLine().replicateTo(lsn);
   }
 
   /** A receipt of the newest recovery point; the newest that was kept where the replicator cannot say more. */
   async receipt(): Promise<string> {
-    const line = this.#line;
-    if (line === undefined) throw new GatewayError('not-supported', `volume ${this.name} does not replicate`);
-    if (this.#attached && this.#refusal === undefined) return this.#receipts.ask((message) => line.send(message));
-    const kept = await newestKept(this.#options.disk);
-    if (kept === undefined) throw new GatewayError('not-found', `volume ${this.name} has no receipt yet`);
-    return kept;
+    return this.#startedLine().receipt();
+  }
+
+  #startedLine(): ReplicatorLine {
+    if (this.#line?.started === true) return this.#line;
+    throw new GatewayError('not-supported', `volume ${this.name} does not replicate`);
   }
 
   // Snapshots
@@ -607,8 +385,9 @@ export class GatewayVolume implements Drainable {
 
   /** After a start in the middle of it: served once it is done. */
   async #goOnReverting(volume: Volume, record: RevertRecord): Promise<void> {
-    const { replication, log } = this.#options;
-    if (replication === undefined) {
+    const { log } = this.#options;
+    const line = this.#line;
+    if (line === undefined) {
       throw new GatewayError(
         'not-supported',
         `it was being reverted to snapshot ${record.snapshot}, and needs its bucket for the rest: let it replicate again`,
@@ -616,7 +395,7 @@ export class GatewayVolume implements Drainable {
     }
     this.#snapshots.needed = this.#reverting = record.snapshot;
     await volume.holdRounds();
-    this.#startReplication(volume, replication);
+    this.#replicate(volume, line);
     const done = this.#reverts
       .finish(volume, record, () => undefined)
       .then(() => {
@@ -631,7 +410,7 @@ export class GatewayVolume implements Drainable {
   }
 
   #snapshotTarget(): SnapshotRecorder {
-    if (this.#line === undefined) {
+    if (!this.replicates) {
       throw new GatewayError(
         'not-supported',
         `volume ${this.name} does not replicate, and snapshots lie in the bucket`,
@@ -644,7 +423,7 @@ export class GatewayVolume implements Drainable {
   /** What is recorded while replication has ended for good would never come true. */
   #recordingTarget(): SnapshotRecorder {
     const target = this.#snapshotTarget();
-    if (this.#refusal !== undefined) throw this.#refusal;
+    if (this.#line?.refusal !== undefined) throw this.#line.refusal;
     return target;
   }
 
@@ -658,7 +437,7 @@ export class GatewayVolume implements Drainable {
       uuid: this.#identity?.uuid ?? '',
       readOnly: this.#volume?.readOnly ?? this.#options.configuration.readOnly,
       clients: this.#access.clients(),
-      replication: this.#replication,
+      replication: this.#line?.status,
       hydration: this.#hydration?.status,
     };
   }
@@ -670,10 +449,10 @@ export class GatewayVolume implements Drainable {
     return {
       status,
       stats: this.#stats,
-      transfers: this.#transfers,
+      transfers: this.#line?.transfers,
       ...(this.#hydration === undefined ? {} : { hydratedBytes: this.#hydration.downloadedBytes }),
       scrub: this.#scrubs.counts,
-      snapshots: this.#line === undefined ? undefined : this.#volume && this.#snapshots.counts(this.#volume.snapshots),
+      snapshots: !this.replicates ? undefined : this.#volume && this.#snapshots.counts(this.#volume.snapshots),
       timeToFullSeconds: this.#fill.timeToFullSeconds(clock.nowMs(), bufferUsedBytes, bufferCapacityBytes),
       lagSeconds: oldestPendingMs === 0 ? 0 : Math.max(0, clock.wallMs() - oldestPendingMs) / 1000,
     };
@@ -683,7 +462,7 @@ export class GatewayVolume implements Drainable {
     const engine = this.#volume?.status() ?? openingStatus(this.#options.configuration);
     if (this.#failure !== undefined) return { ...engine, state: 'failed', reason: this.#failure.message };
     if (this.#served !== undefined) {
-      const why = { fenced: this.#replication?.reason, hydrating: this.#hydration?.status?.problem };
+      const why = { fenced: this.#line?.status.reason, hydrating: this.#hydration?.status?.problem };
       const { state } = engine;
       return {
         ...engine,
@@ -692,24 +471,21 @@ export class GatewayVolume implements Drainable {
     }
     const state: VolumeState = 'opening';
     const reverting = this.#reverting && `it becomes what snapshot ${this.#reverting} is`;
-    return { ...engine, state, reason: this.#replication?.reason ?? reverting };
+    return { ...engine, state, reason: this.#line?.status.reason ?? reverting };
   }
 
   /** Refuses new clients, makes everything durable, leaves a clean directory. */
   async close(): Promise<void> {
     this.#closed = true;
     this.#access.close();
-    this.#receipts.close();
     this.#scrubs.close();
     this.#snapshots.close();
     this.#reverts.close();
-    this.#durableTimer?.cancel();
-    this.#follower.close();
-    this.#line?.send({ type: 'stop' });
+    this.#line?.close();
     this.#hydration?.close();
     const volume = this.#volume;
     if (volume === undefined) return;
-    if (this.#served === undefined && this.#firstAnswer !== undefined) await this.#discardUnserved(volume);
+    if (this.#served === undefined && this.#line?.awaitsAnswer === true) await this.#discardUnserved(volume);
     else await volume.close();
   }
 }
