@@ -7,7 +7,7 @@
  * so (P7).
  */
 import type { SnapshotReport } from '../api/gateway-view.js';
-import { GatewayError } from '../base/errors.js';
+import { DurabilityLostError, GatewayError } from '../base/errors.js';
 import type { ErrorCode } from '../base/errors.js';
 import { IoStats } from '../base/io-stats.js';
 import { BLOCK_BYTES, type Lsn } from '../base/units.js';
@@ -369,8 +369,10 @@ export class GatewayVolume implements Drainable {
       await this.replicateTo(presentLsn);
       await this.#reverts.run(volume, { ...past, presentLsn }, progress);
     } catch (error) {
+      // Where its record went, but not durably, the next start would do it again, over what was written since.
+      if (error instanceof DurabilityLostError) this.#options.onFatal(error);
       // Once it has begun nobody gets what lies between the two.
-      if ((await this.#reverts.pending()) === undefined) this.#reverted();
+      else if ((await this.#reverts.pending()) === undefined) this.#reverted();
       throw error;
     }
     this.#reverted();
@@ -403,6 +405,7 @@ export class GatewayVolume implements Drainable {
         this.#serve(volume);
       });
     done.catch((error: unknown) => {
+      if (error instanceof DurabilityLostError) return this.#options.onFatal(error);
       if (this.#closed) return;
       const failure = this.#fail(error);
       log.error(failure.message, { volume: this.name, code: failure.code });

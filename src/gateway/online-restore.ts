@@ -8,7 +8,7 @@ import { ADDED_DIRECTORY } from '../config/added-volume.js';
 import type { Configuration, VolumeConfiguration } from '../config/configuration.js';
 import { volumeConfiguration } from '../config/load-configuration.js';
 import { formatBytes } from '../config/quantity.js';
-import { ensureWritableDirectory, removeTree, replaceTextFile } from '../platform/text-file.js';
+import { ensureWritableDirectory, removeFile, removeTree } from '../platform/text-file.js';
 import type { Log } from '../ports/log.js';
 import { parseReceipt } from '../remote/receipt.js';
 import { RetryingStore } from '../remote/store-retry.js';
@@ -33,6 +33,7 @@ export async function restoreOnline(
   const { configuration, ports, log, signal } = options;
   const { clock, random } = ports;
   const { dataDir } = configuration;
+  const disk = ports.openDisk(dataDir);
   const settings = settingsFor(request.from, request, configuration.store);
   const keyFile = request.keyFile ?? configuration.keyFile;
   const master = await loadMasterKey(keyFile, false, random);
@@ -60,10 +61,13 @@ export async function restoreOnline(
       progress: () => undefined,
     });
     const written = { name, size: sizeBytes, replicate: { enabled: false } };
+    const entry = `${name}.json`;
     try {
       const volume = volumeConfiguration(written);
       await ensureWritableDirectory(join(dataDir, ADDED_DIRECTORY), 'dataDir');
-      await replaceTextFile(join(dataDir, ADDED_DIRECTORY, `${name}.json`), `${JSON.stringify(written, null, 2)}\n`);
+      // Durably: what is acknowledged from now on is found again by nothing else.
+      await disk.writeSmall(join(ADDED_DIRECTORY, entry), Buffer.from(`${JSON.stringify(written, null, 2)}\n`));
+      await disk.syncDirectory('.');
       const time = new Date(recoveryPoint.wallMs).toISOString();
       const point = `recovery point ${recoveryPoint.epoch}-${recoveryPoint.number} of ${time}`;
       const lost = loss === undefined ? '' : `; what lies behind it was lost: ${loss}`;
@@ -72,6 +76,8 @@ export async function restoreOnline(
         summary: `restored ${name} (${uuid}), ${formatBytes(sizeBytes)}, ${point}${lost}; it is served`,
       };
     } catch (error) {
+      // In this order: an entry without its directory would be an empty volume of that name.
+      await removeFile(join(dataDir, ADDED_DIRECTORY, entry));
       await removeTree(join(dataDir, 'volumes', name));
       throw error;
     }

@@ -20,6 +20,9 @@ import { restoreFull } from '../remote/restore.js';
 import type { Restored } from '../remote/restore.js';
 import type { SystemPorts } from './system-ports.js';
 
+/** Removed with all that is in it, so no name that somebody else would give, whatever directory is named. */
+const SCRATCH_DIRECTORY = '.keepgate-restoring';
+
 export interface RestoreVolumeOptions {
   readonly dataDir: string;
   readonly store: ObjectStore;
@@ -68,7 +71,7 @@ export async function restoreInto(options: RestoreVolumeOptions): Promise<Restor
   const { checksums, clock, random } = ports;
   // Each request under way listens to it.
   setMaxListeners(0, signal);
-  const scratch = join(dataDir, 'restoring');
+  const scratch = join(dataDir, SCRATCH_DIRECTORY);
   /** Set once this restore, and nobody before it, has made the directory. */
   let made: string | undefined;
   let sink: RestoreSink | undefined;
@@ -93,9 +96,11 @@ export async function restoreInto(options: RestoreVolumeOptions): Promise<Restor
   const makeDirectory = async (name: string): Promise<Disk> => {
     const directory = join(dataDir, 'volumes', name);
     if (await exists(directory)) {
+      const whole = await exists(join(directory, 'volume.json'));
+      const left = whole ? '' : ' It holds no whole volume: a restore that was killed leaves one like it.';
       throw new GatewayError(
         'volume-exists',
-        `${directory} exists; nothing was overwritten. Move it away, or use --as NAME`,
+        `${directory} exists; nothing was overwritten.${left} Move it away, or use --as NAME`,
       );
     }
     await ensureWritableDirectory(directory, '--data-dir');

@@ -13,7 +13,7 @@
  */
 import { GatewayError } from '../base/errors.js';
 import { BLOCK_BYTES, type BlockNumber } from '../base/units.js';
-import { readRevertRecord, removeRevertRecord, writeRevertRecord } from '../engine/revert-record.js';
+import { readRevertRecord, removeRevertRecord, REVERT_FILE, writeRevertRecord } from '../engine/revert-record.js';
 import type { RevertRecord } from '../engine/revert-record.js';
 import type { Volume } from '../engine/volume.js';
 import type { Checksums } from '../ports/checksum.js';
@@ -66,13 +66,15 @@ export class RevertLine {
 
   /** The volume is drained, and nobody has it. Rejects before anything has changed, or not at all. */
   async run(volume: Volume, record: RevertRecord, progress: Progress): Promise<void> {
+    const { disk, checksums } = this.#options;
     const blocks = await this.#check(record);
-    await volume.holdRounds();
     try {
-      await writeRevertRecord(this.#options.disk, this.#options.checksums, record);
+      await volume.holdRounds();
+      await writeRevertRecord(disk, checksums, record);
     } catch (error) {
-      // Whether it is there is not known where the disk has failed; where it is full it is not.
-      if (error instanceof GatewayError && error.code === 'disk-full') volume.releaseRounds();
+      // Where the disk has failed it may be there all the same: then it goes durably before anybody is served.
+      if (await disk.exists(REVERT_FILE)) await removeRevertRecord(disk);
+      volume.releaseRounds();
       throw error;
     }
     await this.finish(volume, record, (doneBytes) => progress(doneBytes, blocks * BLOCK_BYTES));
@@ -80,36 +82,49 @@ export class RevertLine {
 
   /** Goes on until it is done; the rounds of the volume are held. volume-closed: the gateway stops. */
   async finish(volume: Volume, record: RevertRecord, progress: Progress): Promise<void> {
-    const { clock, log, disk } = this.#options;
+    const { log, disk } = this.#options;
     log.warn(`volume ${volume.name} becomes what snapshot ${record.snapshot} is`);
     let done = 0;
-    let said = '';
     for (let from: BlockNumber | undefined = 0; from !== undefined;) {
-      try {
-        if (this.#closed) throw new GatewayError('volume-closed', 'the gateway is stopping');
+      const at: BlockNumber = from;
+      from = await this.#insist(record, async () => {
         // After a crash the directory may know less of the bucket than there is, and would miss what differs.
         if (volume.replicationState().replicatedLsn < record.presentLsn)
           throw new GatewayError('store-unreachable', 'what the bucket holds is not known yet');
-        const piece: PastPiece = await this.#ask({ ...askOf(record), from, blocksMax: PIECE_BLOCKS, do: 'read' });
+        const piece = await this.#ask({ ...askOf(record), from: at, blocksMax: PIECE_BLOCKS, do: 'read' });
         for (const run of piece.runs) await this.#write(volume, run);
-        from = piece.next;
         done += piece.blocks;
         progress(done * BLOCK_BYTES, 0);
-      } catch (error) {
-        if (this.#closed || !(error instanceof GatewayError) || error.code === 'volume-closed') throw error;
-        if (error.message !== said)
-          log.warn(`bringing ${volume.name} back to snapshot ${record.snapshot} does not go on: ${error.message}`);
-        said = error.message;
-        await clock.sleep(AGAIN_MS);
-      }
+        return piece.next;
+      });
     }
-    if (record.sizeBytes < volume.sizeBytes)
-      await this.#zero(volume, record.sizeBytes / BLOCK_BYTES, (volume.sizeBytes - record.sizeBytes) / BLOCK_BYTES);
+    const { sizeBytes } = record;
+    if (sizeBytes < volume.sizeBytes)
+      await this.#insist(record, () =>
+        this.#zero(volume, sizeBytes / BLOCK_BYTES, (volume.sizeBytes - sizeBytes) / BLOCK_BYTES),
+      );
     await volume.forceFlush();
     await removeRevertRecord(disk);
     volume.releaseRounds();
     this.#options.line()?.({ type: 'pastDone' });
     log.info(`volume ${volume.name} is what snapshot ${record.snapshot} is`);
+  }
+
+  /** Tries it until it succeeds, or the gateway stops. */
+  async #insist<Result>(record: RevertRecord, step: () => Promise<Result>): Promise<Result> {
+    const { clock, log, volume } = this.#options;
+    for (let said = ''; ;) {
+      try {
+        if (this.#closed) throw new GatewayError('volume-closed', 'the gateway is stopping');
+        return await step();
+      } catch (error) {
+        if (this.#closed || !(error instanceof GatewayError) || error.code === 'volume-closed') throw error;
+        if (error.message !== said)
+          log.warn(`bringing ${volume} back to snapshot ${record.snapshot} does not go on: ${error.message}`);
+        said = error.message;
+        await clock.sleep(AGAIN_MS);
+      }
+    }
   }
 
   received({ id, result }: Extract<FromReplicator, { type: 'past' }>): void {

@@ -1,9 +1,9 @@
 /** The way back: write, drain, lose the data directory, restore with the bucket and the key, compare. */
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
-import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import type { VolumeReport } from '../../../src/api/volume-report.js';
 import { CMD, NbdClient } from '../../fake/nbd-client.js';
@@ -126,8 +126,14 @@ describe('restore', () => {
   it('refuses a directory that has the volume, another key, and a name that is not there', async () => {
     const dataDir = join(folder, 'copy', 'data');
     const again = await restore(dataDir, '--as', 'copy0');
-    assert.match(again.stderr, /^keepgate: .*copy0 exists; nothing was overwritten/);
+    assert.match(again.stderr, /^keepgate: .*copy0 exists; nothing was overwritten\. Move it away/);
     assert.equal(again.status, 2);
+    const half = join(folder, 'half', 'volumes', 'copy0');
+    await mkdir(half, { recursive: true });
+    await writeFile(join(half, 'image'), '');
+    const killed = await restore(join(folder, 'half'), '--as', 'copy0');
+    assert.match(killed.stderr, /a restore that was killed leaves one like it\. Move it away/);
+    assert.deepEqual(await readdir(half), ['image']);
     const key = join(folder, 'other.key');
     await attempt(process.execPath, [keepgatePath, 'key', 'generate', key]);
     const foreign = await restore(join(folder, 'foreign'), '--key-file', key);
@@ -137,6 +143,15 @@ describe('restore', () => {
     const none = await attempt(process.execPath, [keepgatePath, ...args, '--data-dir', join(folder, 'none')]);
     assert.match(none.stderr, /holds no volume named none/);
     assert.equal(none.status, 2);
+  });
+
+  it('leaves alone what else lies in the directory, whatever its name', async () => {
+    const mine = join(folder, 'mine', 'restoring', 'thesis.txt');
+    await mkdir(dirname(mine), { recursive: true });
+    await writeFile(mine, 'mine');
+    assert.equal((await restore(join(folder, 'mine'), '--as', 'copy9')).status, 0);
+    assert.deepEqual(await readdir(join(folder, 'mine')), ['lock', 'restoring', 'volumes']);
+    assert.equal(await readFile(mine, 'utf8'), 'mine');
   });
 
   it('refuses to take over into the data directory of a running gateway', async () => {
