@@ -66,8 +66,8 @@ export class Destager {
   /** Of the blocks in the buffer: log sums until they are verified, then block sums. */
   private readonly sums: Uint32Array;
   private readonly runs: Float64Array;
-  /** Trims up to here were applied ahead of their turn (`freeAhead`). */
-  private freedThrough: Lsn = 0;
+  /** Trims up to here were applied ahead of their turn (`freeAhead`): before its cursor is behind them the image is of no moment. */
+  freedThrough: Lsn = 0;
 
   constructor(options: {
     readonly reader: LogReader;

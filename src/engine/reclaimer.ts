@@ -187,7 +187,11 @@ export class Reclaimer {
       const current = rounds.current(replicatedLsn);
       if (current !== undefined) return current;
       const target = log.durableLsn;
-      while (destager.cursor.lsn <= target && !this.stopped) if (!(await this.step(target))) break;
+      // A trim that was freed ahead of its turn is part of what the image is.
+      const through = (): Lsn => Math.max(target, destager.freedThrough);
+      while (destager.cursor.lsn <= through() && !this.stopped) if (!(await this.step(through()))) break;
+      // Before its moment would be what the bucket has already.
+      if (destager.cursor.lsn <= through()) throw new GatewayError('volume-closed', 'the volume is being closed');
       await this.settle();
       this.held = this.synced;
       const start = await rounds.begin({
@@ -386,7 +390,8 @@ export class Reclaimer {
     if (follower === undefined || !(await follower.revoke())) return false;
     try {
       if (!isWanted()) return false;
-      await rounds.enter(this.replication.cursor, this.synced, destager.sizeBytes);
+      // Steps that no superblock knows of, after a cycle that failed, are made only once unless there is a crash.
+      await rounds.enter(this.replication.cursor, destager.cursor, destager.sizeBytes);
       this.replication = { ...this.replication, keeping: 'tracking' };
       await this.freeFiles();
       return true;
