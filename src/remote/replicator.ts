@@ -543,12 +543,12 @@ export class Replicator {
     });
     if (end.phase === 'refused') throw new GatewayError(end.code, end.reason);
     log.info(`took epoch ${end.epoch} of ${config.name}, continuing from segment ${end.chain.lastGroup.number}`);
+    this.#continueFrom(end.chain, cursor);
     if (staged !== undefined) {
-      // A start knows no more of it than that it goes on.
+      // A start knows no more of it than that it goes on. Never before the segment that it is read from.
       this.#state = { ...this.#state, staged };
       this.#emit({ type: 'state', state: this.#state });
     }
-    this.#continueFrom(end.chain, cursor);
     const from = end.chain.lastGroup;
     const housekeeping = this.#newHousekeeping(remote, end.epoch);
     housekeeping.begin();
