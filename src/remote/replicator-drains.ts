@@ -1,5 +1,6 @@
 /** Who waits until the bucket has everything up to an LSN. */
 import type { Lsn } from '../base/units.js';
+import { StoppedError } from './replicator-incarnation.js';
 
 interface Drain {
   readonly lsn: Lsn;
@@ -19,9 +20,10 @@ export class Drains {
     this.wait({ lsn, done });
   }
 
-  /** Resolves once it is there; never, and forgotten, where the signal ends the waiting. */
+  /** Resolves once it is there. StoppedError: the signal ended the waiting. */
   until(lsn: Lsn, signal: AbortSignal): Promise<void> {
-    return new Promise((resolve) => {
+    return new Promise((resolve, reject) => {
+      if (signal.aborted) return reject(new StoppedError());
       const drain = {
         lsn,
         done: (): void => {
@@ -29,7 +31,10 @@ export class Drains {
           resolve();
         },
       };
-      const forget = (): void => void (this.waiting = this.waiting.filter((other) => other !== drain));
+      const forget = (): void => {
+        this.waiting = this.waiting.filter((other) => other !== drain);
+        reject(new StoppedError());
+      };
       signal.addEventListener('abort', forget, { once: true });
       this.wait(drain);
     });

@@ -334,18 +334,6 @@ export const mutations: readonly Mutation[] = [
     ],
   },
   {
-    name: 'give a round up and let the next start go on with it',
-    kinds: tracking,
-    patches: [
-      engine('round', 'STEP_KEEPS_MAX = (256 * MIB) / BLOCK_BYTES', 'STEP_KEEPS_MAX = 20'),
-      engine(
-        'rounds',
-        'await removeSpill(this.options.disk);\n        this.round = undefined;',
-        'this.round = undefined;',
-      ),
-    ],
-  },
-  {
     name: 'take what is staged for what is there',
     kinds: tracking,
     patches: [remote('remote-map-book', "if (index.role !== 'staged')", 'if (true)')],
@@ -413,24 +401,6 @@ export const mutations: readonly Mutation[] = [
     name: 'move a block although the map has moved on',
     kinds: [0, 1, 3],
     patches: [remote('remote-map', 'if (!stays) {', 'if (false) {')],
-  },
-  {
-    name: 'compact a pending block from the local copy',
-    kinds: [0, 1, 3],
-    patches: [
-      remote('compaction-batch', 'pending.lookup(block) !== -1', 'false'),
-      // A client may choose what it writes so that sums are equal; here none does.
-      remote('compaction-batch', 'if (read && this.#isSound(at))', 'if (read)'),
-      remote(
-        'compaction-batch',
-        'writer.sums[writer.reserve(block, 1)] = source.index.sums[payload] ?? 0;',
-        `{
-                const at = writer.reserve(block, 1);
-                this.#options.checksums.sumBlocks(this.#content, at * BLOCK_BYTES, 1, writer.sums, at);
-                this.#options.checksums.toBlockSums(writer.sums, at, 1, block);
-            }`,
-      ),
-    ],
   },
   {
     name: 'delete what died since the oldest kept checkpoint',
