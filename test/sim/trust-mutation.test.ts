@@ -34,8 +34,8 @@ const mutations: readonly TrustMutation[] = [
   {
     name: 'accept a bucket that is older than the receipt',
     file: 'remote/receipt-proof',
-    find: 'if (!met || !headMet)',
-    replace: 'if (false)',
+    find: 'if (met && headMet)',
+    replace: 'if (true)',
     test: start,
     title: 'refuses a history that does not descend from it',
   },
@@ -57,7 +57,7 @@ const mutations: readonly TrustMutation[] = [
   },
   {
     name: 'restore in spite of a receipt',
-    file: 'remote/restore',
+    file: 'remote/restore-history',
     find: 'if (!met && receipt !== undefined)',
     replace: 'if (false)',
     test: 'remote/restore',
