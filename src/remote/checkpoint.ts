@@ -55,6 +55,13 @@ export interface EpochStart {
   readonly link: Uint8Array;
 }
 
+/** Of the epochs that the valid history has segments of, the one that a segment number is of. */
+export function epochOf(epochs: readonly EpochStart[], number: number): number {
+  const epoch = epochs.findLast(({ firstNumber }) => firstNumber <= number)?.epoch;
+  assert(epoch !== undefined, 'a segment is of an epoch');
+  return epoch;
+}
+
 export interface TailRow {
   readonly row: SegmentRow;
   readonly liveBlocks: number;

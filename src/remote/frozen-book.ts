@@ -1,5 +1,6 @@
 /** What a reader of one recovery point knows of it (frozen-map.ts, frozen-table.ts); changes only while it is opened. */
 import { assert } from '../base/assert.js';
+import { epochOf } from './checkpoint.js';
 import type { Checkpoint, EpochStart } from './checkpoint.js';
 import { FrozenMap } from './frozen-map.js';
 import type { FrozenMapOptions } from './frozen-map.js';
@@ -72,13 +73,9 @@ export class FrozenBook implements HistoryBook {
   }
 
   async #applyStaged(first: number, at: number): Promise<void> {
-    const epochOf = (number: number): number => {
-      const epoch = this.epochs.findLast(({ firstNumber }) => firstNumber <= number)?.epoch;
-      assert(epoch !== undefined, 'a segment is of an epoch');
-      return epoch;
-    };
+    const options = { ...this.#options, epochOf: (number: number) => epochOf(this.epochs, number) };
     if (first <= this.floor) this.table.applied();
-    for await (const { key, index, header } of readStaged(first, at, { ...this.#options, epochOf })) {
+    for await (const { key, index, header } of readStaged(first, at, options)) {
       if (key.number > this.floor) this.table.add(segmentRow(key, { index, header }));
       await this.map.apply(key.number, index, at);
     }

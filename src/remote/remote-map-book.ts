@@ -8,7 +8,7 @@ import type { Checksums } from '../ports/checksum.js';
 import type { Disk } from '../ports/disk.js';
 import type { ObjectStore, StoreRequest } from '../ports/object-store.js';
 import { samePoint } from './chain.js';
-import { emptyDelta } from './checkpoint.js';
+import { emptyDelta, epochOf } from './checkpoint.js';
 import type { Checkpoint, EpochStart } from './checkpoint.js';
 import { RemoteMap } from './remote-map.js';
 import { MapDoubtError, MapFile } from './remote-map-file.js';
@@ -118,11 +118,8 @@ export class RemoteBook {
     );
   }
 
-  /** Of the epochs that the valid history has segments of, the one that a segment number is of. */
   epochOf(number: number): number {
-    const epoch = this.epochs.findLast(({ firstNumber }) => firstNumber <= number)?.epoch;
-    assert(epoch !== undefined, 'a segment is of an epoch');
-    return epoch;
+    return epochOf(this.epochs, number);
   }
 
   async apply(group: BookGroup): Promise<void> {
