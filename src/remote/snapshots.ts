@@ -13,7 +13,6 @@
  */
 import { GatewayError } from '../base/errors.js';
 import type { Lsn } from '../base/units.js';
-import type { SegmentKey, ShardKey } from './name.js';
 import type { SegmentEvent } from './segment-event.js';
 import type { ChainPoint } from './segment-point.js';
 
@@ -82,34 +81,6 @@ export function requireSnapshot(snapshots: readonly Snapshot[], name: string, vo
     'not-found',
     `volume ${volume} has no snapshot ${shown}: ${snapshots.length === 0 ? 'it has none' : there}`,
   );
-}
-
-/**
- * Whether any snapshot needs what was live from segment `born` on and not any more from segment `died` on: born <= S <
- * died. `born` is the number of the segment that holds a block; `died` the number of the segment whose group wrote,
- * zeroed or moved the block; for a whole segment, the last of its blocks' deaths. Infinity: it lives.
- */
-export function isCovered(snapshots: readonly Snapshot[], born: number, died: number): boolean {
-  return snapshots.some(({ point }) => born <= point.number && point.number < died);
-}
-
-/** The checkpoints that must stay while their snapshots exist. What each of them names must stay too (namedShards). */
-export function rootKeys(snapshots: readonly Snapshot[]): SegmentKey[] {
-  return snapshots.flatMap(({ root, point }) =>
-    root === undefined ? [] : [{ epoch: root.epoch, number: point.number }],
-  );
-}
-
-/** Every shard that a checkpoint names. */
-export function namedShards(checkpoint: {
-  readonly mapShards: readonly ShardKey[];
-  readonly tableShards: readonly ShardKey[];
-}): ShardKey[] {
-  return [...checkpoint.mapShards, ...checkpoint.tableShards].map(({ epoch, number, part }) => ({
-    epoch,
-    number,
-    part,
-  }));
 }
 
 /** The oldest snapshot without a root, whose point lies at or before `number`. */

@@ -35,6 +35,17 @@ describe('what may be deleted', () => {
     assert.deepEqual(goes([root(50, 80), root(40, 50), root(60, 80)], { kept }), [40, 60]);
   });
 
+  it('is covered by none of several snapshots, by segment numbers', () => {
+    const kept = [3, 5].map((number) => ({ from: number, through: number }));
+    const covered = (born: number, died: number): boolean => goes([segment(born, died)], { kept }).length === 0;
+    assert.equal(covered(3, 4), true, 'born with the snapshot, dead right behind it');
+    assert.equal(covered(1, 3), false, 'dead with the group that the snapshot ends');
+    assert.equal(covered(4, 5), false, 'between the two');
+    assert.equal(covered(4, 6), true);
+    assert.equal(covered(6, 100), false, 'younger than both');
+    assert.deepEqual(goes([segment(1, 100)]), [1], 'there is none');
+  });
+
   it('is not on the way from a snapshot’s checkpoint to the snapshot', () => {
     const kept = [{ from: 40, through: 50 }];
     assert.deepEqual(goes([segment(45, 48), segment(30, 40), segment(30, 41), root(40, 60)], { kept }), [30]);

@@ -1,15 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import type { SegmentEvent } from '../../../src/remote/segment-event.js';
-import {
-  afterGroup,
-  isCovered,
-  namedShards,
-  rootKeys,
-  rootless,
-  requireSnapshot,
-  snapshotNamed,
-} from '../../../src/remote/snapshots.js';
+import { afterGroup, rootless, requireSnapshot, snapshotNamed } from '../../../src/remote/snapshots.js';
 import type { Snapshot } from '../../../src/remote/snapshots.js';
 import { link } from './sealed-fixture.js';
 
@@ -81,27 +73,6 @@ describe('snapshots of a history', () => {
       deleted.map(({ name }) => name),
       ['two'],
     );
-  });
-
-  it('cover what was born at or before them and died behind them, by segment numbers', () => {
-    const list = [snapshot('one', 3), snapshot('two', 5)];
-    const covered = (born: number, died: number): boolean => isCovered(list, born, died);
-    assert.equal(covered(3, 4), true, 'born with the snapshot, dead right behind it');
-    assert.equal(covered(1, 3), false, 'dead with the group that the snapshot ends');
-    assert.equal(covered(4, 5), false, 'between the two');
-    assert.equal(covered(4, 6), true);
-    assert.equal(covered(6, Infinity), false, 'younger than both');
-    assert.equal(isCovered([], 1, Infinity), false);
-  });
-
-  it('keep their roots, and what those name', () => {
-    assert.deepEqual(rootKeys([snapshot('one', 3, 2), snapshot('two', 5)]), [{ epoch: 2, number: 3 }]);
-    const shard = { epoch: 1, number: 2, part: 0, link: link(1) };
-    const named = namedShards({ mapShards: [shard], tableShards: [{ ...shard, part: 1 }] });
-    assert.deepEqual(named, [
-      { epoch: 1, number: 2, part: 0 },
-      { epoch: 1, number: 2, part: 1 },
-    ]);
   });
 
   it('are without a root until it is written, the oldest first', () => {
