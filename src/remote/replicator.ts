@@ -412,11 +412,11 @@ export class Replicator {
             ? { ...before, sizeBytes: owned.sizeBytes }
             : { lastLsn: cursor.lsn - 1, wallMs, sizeBytes },
         ),
-      sending: (point, segment) => {
+      sending: (point, segment, staged) => {
         housekeeping.sending(point.number);
         owned.tail = point;
         owned.sizeBytes = segment.index.sizeBytes;
-        owned.staged = progressOf(segment.index);
+        owned.staged = staged;
       },
     });
     if (staged === undefined) return false;

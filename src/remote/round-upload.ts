@@ -22,7 +22,11 @@ export interface RoundUploadOptions extends Omit<RoundSealerOptions, 'round' | '
   /** What a group without effect, or one that brings the volume to the round's moment, says about itself. */
   readonly frame: (effect: 'none' | 'moment') => GroupFrame;
   /** A segment goes on its way, and is the end of the chain from here on. */
-  readonly sending: (point: Omit<ChainPoint, 'epoch'>, segment: KeyedSegment) => void;
+  readonly sending: (
+    point: Omit<ChainPoint, 'epoch'>,
+    segment: KeyedSegment,
+    staged: StagedProgress | undefined,
+  ) => void;
 }
 
 /** How far a segment brings its round, if it is a staged one: blocks go up in ascending order, each once. */
@@ -63,7 +67,7 @@ function send(segment: KeyedSegment, { pipeline, sending }: RoundUploadOptions, 
   const { index, link, key } = segment;
   const { lastLsn, wallMs, sizeBytes } = index;
   const staged = progressOf(index);
-  sending({ number: key.number, link, lsn: lastLsn, wallMs }, segment);
+  sending({ number: key.number, link, lsn: lastLsn, wallMs }, segment, staged);
   const group = pipeline.begin();
   pipeline.send(group, segment);
   const point = { ...key, link, lsn: lastLsn, wallMs };
