@@ -256,3 +256,15 @@ export class NbdClient {
     this.#chunkBytes = 0;
   }
 }
+
+/** Uses an export of a gateway on this machine, and detaches. */
+export async function withNbdDisk<Result>(
+  port: number,
+  volume: string,
+  use: (client: NbdClient) => Promise<Result>,
+): Promise<Result> {
+  const client = await NbdClient.attach({ host: '127.0.0.1', port }, volume);
+  const result = await use(client);
+  await client.disconnect();
+  return result;
+}

@@ -219,6 +219,19 @@ export function randomOp(random: SeededRandom, blocks: number): FakeOp {
   return { kind: 'write', firstBlock, data };
 }
 
+/** A rig whose volume was written at random, drained now and then, and at the end. */
+export async function writtenRig(seed: number, batches = 40, config: Partial<Rig['config']> = {}): Promise<Rig> {
+  const rig = new Rig({ seed, config });
+  const random = new SeededRandom(seed);
+  rig.start();
+  for (let batch = 0; batch < batches; batch++) {
+    rig.writeRandom(random);
+    if (batch % 6 === 5) await rig.drain();
+  }
+  await rig.drain();
+  return rig;
+}
+
 /** What the bucket holds, by the rules alone: the reference that restores are compared with. */
 export async function remoteImage(
   store: MemoryStore,

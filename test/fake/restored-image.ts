@@ -8,12 +8,9 @@ import { SeededRandom } from './random.js';
 import { BLOCK, testMaster } from './replication-rig.js';
 import type { Rig } from './replication-rig.js';
 
-export async function restoredImage(
-  rig: Pick<Rig, 'store' | 'clock'>,
-  options: Partial<RestoreOptions> = {},
-): Promise<Restored & { readonly image: Uint8Array }> {
-  let image = new Uint8Array(0);
-  const restored = await restoreFull({
+/** What a test's restore of a rig's volume is told, whatever it asks for. */
+export function restoreRequest(rig: Pick<Rig, 'store' | 'clock'>, seed = 1234) {
+  return {
     store: rig.store,
     masters: [testMaster()],
     volume: 'disk0',
@@ -22,9 +19,19 @@ export async function restoredImage(
     reader: 'test',
     checksums: plainChecksums,
     clock: rig.clock,
-    random: new SeededRandom(1234),
+    random: new SeededRandom(seed),
     log: new RecordedLog(),
     scratch: new MemoryDisk(),
+  };
+}
+
+export async function restoredImage(
+  rig: Pick<Rig, 'store' | 'clock'>,
+  options: Partial<RestoreOptions> = {},
+): Promise<Restored & { readonly image: Uint8Array }> {
+  let image = new Uint8Array(0);
+  const restored = await restoreFull({
+    ...restoreRequest(rig),
     openTarget: ({ sizeBytes }) => {
       image = new Uint8Array(sizeBytes);
       return Promise.resolve({

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import type { VolumeReport } from '../../../src/api/volume-report.js';
-import { CMD, NbdClient } from '../../fake/nbd-client.js';
+import { CMD, withNbdDisk } from '../../fake/nbd-client.js';
 import { TestGateway, keepgatePath } from '../../tool/gateway.js';
 import { attempt, eventually } from '../../tool/process.js';
 
@@ -14,24 +14,17 @@ const mib = 1024 * 1024;
 const sizeBytes = 16 * mib;
 const disk = { name: 'disk0', size: '16MiB', buffer: { size: '64MiB' } };
 
-async function io<Result>(
-  gateway: TestGateway,
-  volume: string,
-  use: (c: NbdClient) => Promise<Result>,
-): Promise<Result> {
-  const client = await NbdClient.attach({ host: '127.0.0.1', port: gateway.nbdPort }, volume);
-  const result = await use(client);
-  await client.disconnect();
-  return result;
-}
-
 async function write(gateway: TestGateway, volume: string, offset: number, payload: Buffer): Promise<void> {
-  const { error } = await io(gateway, volume, (client) => client.request({ type: CMD.WRITE, offset, payload }));
+  const { error } = await withNbdDisk(gateway.nbdPort, volume, (client) =>
+    client.request({ type: CMD.WRITE, offset, payload }),
+  );
   assert.equal(error, 0);
 }
 
 async function read(gateway: TestGateway, volume: string, offset: number, length: number): Promise<Buffer> {
-  const { error, data } = await io(gateway, volume, (client) => client.request({ type: CMD.READ, offset, length }));
+  const { error, data } = await withNbdDisk(gateway.nbdPort, volume, (client) =>
+    client.request({ type: CMD.READ, offset, length }),
+  );
   assert.equal(error, 0, gateway.log());
   return data;
 }

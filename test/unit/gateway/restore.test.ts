@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import type { VolumeReport } from '../../../src/api/volume-report.js';
-import { CMD, NbdClient } from '../../fake/nbd-client.js';
+import { CMD, withNbdDisk } from '../../fake/nbd-client.js';
 import { TestGateway, keepgatePath } from '../../tool/gateway.js';
 import type { GatewayOptions } from '../../tool/gateway.js';
 import { attempt, eventually } from '../../tool/process.js';
@@ -14,25 +14,14 @@ import { attempt, eventually } from '../../tool/process.js';
 const mib = 1024 * 1024;
 const disk = { name: 'disk0', size: '16MiB', buffer: { size: '64MiB' } };
 
-async function io<Result>(
-  gateway: TestGateway,
-  volume: string,
-  use: (c: NbdClient) => Promise<Result>,
-): Promise<Result> {
-  const client = await NbdClient.attach({ host: '127.0.0.1', port: gateway.nbdPort }, volume);
-  const result = await use(client);
-  await client.disconnect();
-  return result;
-}
-
 const write = (gateway: TestGateway, offset: number, payload: Buffer): Promise<void> =>
-  io(gateway, 'disk0', async (client) => {
+  withNbdDisk(gateway.nbdPort, 'disk0', async (client) => {
     const { error } = await client.request({ type: CMD.WRITE, offset, payload });
     assert.equal(error, 0);
   });
 
 const readAll = (gateway: TestGateway, volume: string): Promise<Buffer> =>
-  io(gateway, volume, async (client) => {
+  withNbdDisk(gateway.nbdPort, volume, async (client) => {
     const { error, data } = await client.request({ type: CMD.READ, offset: 0, length: client.sizeBytes });
     assert.equal(error, 0);
     return data;
@@ -178,7 +167,7 @@ describe('restore', () => {
       await eventually('the old owner is fenced', async () => (await old()).state === 'fenced');
       assert.equal((await fetch(`${first.apiUrl}/healthz`)).status, 503);
       assert.equal((await old()).readOnly, true);
-      const { error } = await io(first, 'disk0', (client) =>
+      const { error } = await withNbdDisk(first.nbdPort, 'disk0', (client) =>
         client.request({ type: CMD.WRITE, offset: 0, payload: Buffer.alloc(4096) }),
       );
       assert.equal(error, 1, 'EPERM');

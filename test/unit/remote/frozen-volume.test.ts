@@ -13,7 +13,7 @@ import { plainChecksums } from '../../fake/checksums.js';
 import { RecordedLog } from '../../fake/log.js';
 import { MemoryDisk } from '../../fake/memory-disk.js';
 import { SeededRandom } from '../../fake/random.js';
-import { BLOCK, Rig, testMaster } from '../../fake/replication-rig.js';
+import { BLOCK, Rig, testMaster, writtenRig } from '../../fake/replication-rig.js';
 import { begin, checkpointWithShards } from './hydration-rig.js';
 
 async function open(
@@ -74,25 +74,13 @@ async function readsAs(bucket: BucketVolume, expected: Uint8Array, random: Seede
   check(await bucket.fetch(0, blocks, {}), expected, 0, blocks);
 }
 
-async function written(seed: number, batches = 40): Promise<Rig> {
-  const rig = new Rig({ seed });
-  const random = new SeededRandom(seed);
-  rig.start();
-  for (let batch = 0; batch < batches; batch++) {
-    rig.writeRandom(random);
-    if (batch % 6 === 5) await rig.drain();
-  }
-  await rig.drain();
-  return rig;
-}
-
 const gets = (rig: Rig, part: string): number =>
   rig.store.calls.filter(({ operation, key }) => operation === 'get' && key.includes(part)).length;
 
 describe('frozen volume', () => {
   it('reads as the newest recovery point, with checkpoints and without', async () => {
     for (const seed of [1, 2, 3]) {
-      const rig = await written(seed);
+      const rig = await writtenRig(seed);
       rig.write([{ kind: 'resize', sizeBytes: rig.log.createdSizeBytes + 128 * BLOCK }]);
       rig.write([{ kind: 'write', firstBlock: 300, data: new Uint8Array(2 * BLOCK).fill(3) }]);
       await rig.drain();
@@ -136,7 +124,7 @@ describe('frozen volume', () => {
   });
 
   it('is found again at exactly its recovery point, whatever was written since', async () => {
-    const rig = await written(7);
+    const rig = await writtenRig(7);
     const expected = rig.log.imageAt(rig.log.lastLsn);
     const { made } = await begin(rig);
     const random = new SeededRandom(70);
@@ -156,7 +144,7 @@ describe('frozen volume', () => {
   });
 
   it('fetches no shard and no segment before something of it is read, and each shard once, over restarts', async () => {
-    const rig = await written(8, 60);
+    const rig = await writtenRig(8, 60);
     await rig.kill();
     await checkpointWithShards(rig);
     const disk = new MemoryDisk();
@@ -192,7 +180,7 @@ describe('frozen volume', () => {
   });
 
   it('takes nothing from others when one reader gives up', async () => {
-    const rig = await written(10);
+    const rig = await writtenRig(10);
     await rig.kill();
     const expected = rig.log.imageAt(rig.log.lastLsn);
     const { bucket } = await open(rig);
@@ -210,7 +198,7 @@ describe('frozen volume', () => {
   });
 
   it('folds what it cannot hold in memory into the shards, and reads the same', async () => {
-    const rig = await written(11, 30);
+    const rig = await writtenRig(11, 30);
     await checkpointWithShards(rig);
     const random = new SeededRandom(111);
     for (let batch = 0; batch < 8; batch++) rig.writeRandom(random);
@@ -262,7 +250,7 @@ describe('a way that memory does not hold', () => {
   });
 
   it('is given up with the request, though the store is away', async () => {
-    const rig = await written(15);
+    const rig = await writtenRig(15);
     const base = await onlyWithShards(rig);
     const random = new SeededRandom(15);
     for (let batch = 0; batch < 4; batch++) rig.writeRandom(random);
@@ -281,7 +269,7 @@ describe('a way that memory does not hold', () => {
 
 describe('tampering with what a frozen volume reads', () => {
   it('names what the bucket lacks when it was rolled back behind the recovery point', async () => {
-    const rig = await written(16, 20);
+    const rig = await writtenRig(16, 20);
     const older = rig.store.snapshot();
     const random = new SeededRandom(16);
     for (let batch = 0; batch < 10; batch++) rig.writeRandom(random);

@@ -17,6 +17,7 @@ import { FakeHydratingVolume } from '../../fake/hydrating-volume.js';
 import { RecordedLog } from '../../fake/log.js';
 import { MemoryDisk } from '../../fake/memory-disk.js';
 import { SeededRandom } from '../../fake/random.js';
+import { restoreRequest } from '../../fake/restored-image.js';
 import { testMaster } from '../../fake/replication-rig.js';
 import type { Rig } from '../../fake/replication-rig.js';
 
@@ -31,17 +32,7 @@ export interface InstantRestore {
 export async function begin(rig: Rig, options: Partial<InstantRestoreOptions> = {}): Promise<InstantRestore> {
   let made: InstantVolume | undefined;
   const { loss } = await restoreInstant({
-    store: rig.store,
-    masters: [testMaster()],
-    volume: 'disk0',
-    takeOver: false,
-    acceptLoss: false,
-    reader: 'test',
-    checksums: plainChecksums,
-    clock: rig.clock,
-    random: new SeededRandom(4000 + ++restores),
-    log: new RecordedLog(),
-    scratch: new MemoryDisk(),
+    ...restoreRequest(rig, 4000 + ++restores),
     location: { url: 'memory://test' },
     create: (volume) => {
       made = volume;

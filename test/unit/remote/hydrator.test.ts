@@ -8,26 +8,14 @@ import { openPin } from '../../../src/remote/pin.js';
 import type { FakeHydratingVolume } from '../../fake/hydrating-volume.js';
 import { MemoryDisk } from '../../fake/memory-disk.js';
 import { SeededRandom } from '../../fake/random.js';
-import { BLOCK, Rig, ticks } from '../../fake/replication-rig.js';
+import { BLOCK, Rig, ticks, writtenRig } from '../../fake/replication-rig.js';
 import { restoredImage } from '../../fake/restored-image.js';
 import { begin, checkpointWithShards, lookAfter } from './hydration-rig.js';
-
-async function written(seed: number, batches = 40): Promise<Rig> {
-  const rig = new Rig({ seed });
-  const random = new SeededRandom(seed);
-  rig.start();
-  for (let batch = 0; batch < batches; batch++) {
-    rig.writeRandom(random);
-    if (batch % 6 === 5) await rig.drain();
-  }
-  await rig.drain();
-  return rig;
-}
 
 describe('instant restore', () => {
   it('brings everything home, and leaves nothing in the bucket or beside the volume', async () => {
     for (const seed of [1, 2, 3]) {
-      const rig = await written(seed);
+      const rig = await writtenRig(seed);
       await rig.kill();
       const before = rig.store.keys();
       const { volume } = await begin(rig);
@@ -87,7 +75,7 @@ describe('the way to the first read', () => {
 
 describe('filling a restored volume', () => {
   it('goes on where it was after every crash, at any request, and fetches no segment much more than once', async () => {
-    const rig = await written(4, 60);
+    const rig = await writtenRig(4, 60);
     await rig.kill();
     await checkpointWithShards(rig);
     const expected = rig.log.imageAt(rig.log.lastLsn);
@@ -120,7 +108,7 @@ describe('filling a restored volume', () => {
   });
 
   it('waits for a store that is away, and for space, and goes on by itself', async () => {
-    const rig = await written(5);
+    const rig = await writtenRig(5);
     await rig.kill();
     const expected = rig.log.imageAt(rig.log.lastLsn);
     const { volume } = await begin(rig);
@@ -145,7 +133,7 @@ describe('filling a restored volume', () => {
   });
 
   it('leaves alone what was written meanwhile', async () => {
-    const rig = await written(6);
+    const rig = await writtenRig(6);
     await rig.kill();
     const { volume } = await begin(rig);
     const expected = rig.log.imageAt(rig.log.lastLsn);
@@ -158,7 +146,7 @@ describe('filling a restored volume', () => {
   });
 
   it('brings home what it can where a segment is missing, says which, and completes when that is back', async () => {
-    const rig = await written(7);
+    const rig = await writtenRig(7);
     await rig.kill();
     await checkpointWithShards(rig);
     const expected = rig.log.imageAt(rig.log.lastLsn);
@@ -186,7 +174,7 @@ describe('filling a restored volume', () => {
   });
 
   it('lets reads on demand pass first', async () => {
-    const rig = await written(8, 60);
+    const rig = await writtenRig(8, 60);
     await rig.kill();
     const { volume } = await begin(rig);
     const order: string[] = [];
@@ -233,7 +221,7 @@ describe('filling a restored volume', () => {
 
 describe('pins of a restored volume', () => {
   it('stand without a gap from the restore to the end, over restarts, and none is left', async () => {
-    const rig = await written(9, 60);
+    const rig = await writtenRig(9, 60);
     await rig.kill();
     const { volume, made } = await begin(rig);
     assert.equal(made.pins.length, 1);
@@ -286,7 +274,7 @@ describe('pins of a restored volume', () => {
   });
 
   it('are put again when the store took them for granted: a reader that was away for days has one again', async () => {
-    const rig = await written(10);
+    const rig = await writtenRig(10);
     await rig.kill();
     const { volume } = await begin(rig);
     for (const pin of rig.store.keys(`${rig.config.uuid}/pins/`)) rig.store.poke(pin, undefined);
@@ -300,7 +288,7 @@ describe('pins of a restored volume', () => {
   });
 
   it('are done without where the store lets nobody put them', async () => {
-    const rig = await written(11);
+    const rig = await writtenRig(11);
     await rig.kill();
     rig.store.fault = ({ operation }) =>
       operation === 'put' || operation === 'delete' ? { failBefore: 'store-forbidden' } : undefined;
@@ -384,7 +372,7 @@ describe('taking over without the content', () => {
   });
 
   it('is refused for a snapshot', async () => {
-    const rig = await written(12);
+    const rig = await writtenRig(12);
     rig.write([{ kind: 'snapshot', name: 'kept', snapshotLsn: 0 }]);
     await rig.drain();
     await rig.kill();

@@ -9,9 +9,9 @@ import type { Restored, RestoreOptions } from '../../../src/remote/restore.js';
 import type { RestoreProgress } from '../../../src/remote/restore-fetch.js';
 import { plainChecksums } from '../../fake/checksums.js';
 import { RecordedLog } from '../../fake/log.js';
-import { MemoryDisk } from '../../fake/memory-disk.js';
 import { SeededRandom } from '../../fake/random.js';
-import { BLOCK, remoteImage, Rig, testMaster } from '../../fake/replication-rig.js';
+import { restoreRequest } from '../../fake/restored-image.js';
+import { BLOCK, remoteImage, Rig, testMaster, writtenRig } from '../../fake/replication-rig.js';
 
 interface Outcome extends Restored {
   readonly image: Uint8Array;
@@ -26,17 +26,8 @@ async function restore(rig: Rig, options: Partial<RestoreOptions> = {}): Promise
   const progress: RestoreProgress[] = [];
   const log = new RecordedLog();
   const restored = await restoreFull({
-    store: rig.store,
-    masters: [testMaster()],
-    volume: 'disk0',
-    takeOver: false,
-    acceptLoss: false,
-    reader: 'test',
-    checksums: plainChecksums,
-    clock: rig.clock,
-    random: new SeededRandom(1234),
+    ...restoreRequest(rig),
     log,
-    scratch: new MemoryDisk(),
     progress: (step) => progress.push(step),
     openTarget: ({ sizeBytes }) => {
       image = new Uint8Array(sizeBytes);
@@ -60,18 +51,6 @@ async function restore(rig: Rig, options: Partial<RestoreOptions> = {}): Promise
   return { ...restored, image, progress, finished, log };
 }
 
-async function written(seed = 5, batches = 30, config: Partial<Rig['config']> = {}): Promise<Rig> {
-  const rig = new Rig({ seed, config });
-  const random = new SeededRandom(seed);
-  rig.start();
-  for (let batch = 0; batch < batches; batch++) {
-    rig.writeRandom(random);
-    if (batch % 6 === 5) await rig.drain();
-  }
-  await rig.drain();
-  return rig;
-}
-
 const code =
   (expected: string) =>
   (error: unknown): boolean => {
@@ -89,7 +68,7 @@ function flip(rig: Rig, key: string, at: number): void {
 describe('restore --full', () => {
   it('gives back exactly what was replicated', async () => {
     for (const seed of [1, 2, 3]) {
-      const rig = await written(seed);
+      const rig = await writtenRig(seed, 30);
       rig.write([{ kind: 'resize', sizeBytes: rig.log.createdSizeBytes + 128 * BLOCK }]);
       rig.write([{ kind: 'write', firstBlock: 300, data: new Uint8Array(2 * BLOCK).fill(3) }]);
       await rig.drain();
@@ -103,7 +82,7 @@ describe('restore --full', () => {
   });
 
   it('makes a detached copy that leaves nothing in the bucket', async () => {
-    const rig = await written();
+    const rig = await writtenRig(5, 30);
     await rig.kill();
     const before = rig.store.keys();
     const restored = await restore(rig, { as: 'copy' });
@@ -116,7 +95,7 @@ describe('restore --full', () => {
   });
 
   it('works with credentials that may only read', async () => {
-    const rig = await written();
+    const rig = await writtenRig(5, 30);
     await rig.kill();
     rig.store.fault = ({ operation }) =>
       operation === 'put' || operation === 'delete' ? { failBefore: 'store-forbidden' } : undefined;
@@ -125,7 +104,7 @@ describe('restore --full', () => {
   });
 
   it('lets the new machine go on as the volume when it takes over', async () => {
-    const rig = await written();
+    const rig = await writtenRig(5, 30);
     const restored = await restore(rig, { takeOver: true });
     assert.equal(restored.uuid, rig.config.uuid);
     const heir = new Rig({
@@ -155,7 +134,7 @@ describe('restore --full', () => {
   });
 
   it('finds a change of any byte of any object that it needs', async () => {
-    const rig = await written(8, 8);
+    const rig = await writtenRig(8, 8);
     await rig.kill();
     const random = new SeededRandom(3);
     const keys = rig.store
@@ -178,7 +157,7 @@ describe('restore --full', () => {
   });
 
   it('refuses a swap of two objects that it needs', async () => {
-    const rig = await written();
+    const rig = await writtenRig(5, 30);
     await rig.kill();
     for (const key of rig.store.keys(`${rig.config.uuid}/checkpoints/`)) rig.store.poke(key, undefined);
     const [first, second] = rig.store.keys(`${rig.config.uuid}/segments/`);
@@ -189,7 +168,7 @@ describe('restore --full', () => {
   });
 
   it('passes over checkpoints that are damaged, gone, or miss a shard', async () => {
-    const rig = await written(6, 60);
+    const rig = await writtenRig(6, 60);
     await rig.kill();
     const checkpoints = rig.store.keys(`${rig.config.uuid}/checkpoints/`);
     const shards = rig.store.keys(`${rig.config.uuid}/shards/`);
@@ -220,7 +199,7 @@ describe('restore --full', () => {
   });
 
   it('takes a checkpoint beyond the end of the chain for proof of loss', async () => {
-    const rig = await written(6, 60);
+    const rig = await writtenRig(6, 60);
     await rig.kill();
     const last = rig.store.keys(`${rig.config.uuid}/checkpoints/`).at(-1)!;
     const number = Number(last.split('-').at(-1));
@@ -233,7 +212,7 @@ describe('restore --full', () => {
   });
 
   it('tells a gap from flight: what a later segment knew to be committed is loss', async () => {
-    const rig = await written(5, 30, { compaction: false });
+    const rig = await writtenRig(5, 30, { compaction: false });
     await rig.kill();
     for (const key of rig.store.keys(`${rig.config.uuid}/checkpoints/`)) rig.store.poke(key, undefined);
     const bucket = rig.store.snapshot();
@@ -269,7 +248,7 @@ describe('restore --full', () => {
   });
 
   it('takes segments behind an unacknowledged one for flight', async () => {
-    const rig = await written();
+    const rig = await writtenRig(5, 30);
     rig.store.fault = ({ operation, key }) =>
       operation === 'put' && key.endsWith(String(rig.state.segmentNumber + 2))
         ? { failBefore: 'store-unreachable' }
@@ -286,7 +265,7 @@ describe('restore --full', () => {
   });
 
   it('notices a fence that was taken away, with what lies behind it', async () => {
-    const rig = await written();
+    const rig = await writtenRig(5, 30);
     await rig.kill();
     rig.start();
     const random = new SeededRandom(71);
@@ -308,7 +287,7 @@ describe('restore --full', () => {
   });
 
   it('holds the bucket to a receipt', async () => {
-    const rig = await written();
+    const rig = await writtenRig(5, 30);
     const old = rig.store.snapshot();
     const first = (await restore(rig)).recoveryPoint;
     rig.writeRandom(new SeededRandom(9));
@@ -335,7 +314,7 @@ describe('restore --full', () => {
   });
 
   it('says which key or name is wrong', async () => {
-    const rig = await written();
+    const rig = await writtenRig(5, 30);
     await rig.kill();
     await assert.rejects(restore(rig, { masters: [testMaster(1)] }), code('key-mismatch'));
     await assert.rejects(restore(rig, { volume: rig.config.uuid, masters: [testMaster(1)] }), code('key-mismatch'));
@@ -348,7 +327,7 @@ const newVolume = '01234567-89ab-4cde-8f01-23456789abcd';
 
 describe('remote ls', () => {
   it('shows names only to the key that opens them', async () => {
-    const rig = await written();
+    const rig = await writtenRig(5, 30);
     await rig.kill();
     const list = async (fill: number): Promise<unknown[]> => {
       const listed = [];

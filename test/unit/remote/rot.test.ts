@@ -6,12 +6,9 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { GatewayError } from '../../../src/base/errors.js';
 import { restoreFull } from '../../../src/remote/restore.js';
-import { plainChecksums } from '../../fake/checksums.js';
 import { EngineRig } from '../../fake/engine-rig.js';
-import { RecordedLog } from '../../fake/log.js';
-import { MemoryDisk } from '../../fake/memory-disk.js';
 import { SeededRandom } from '../../fake/random.js';
-import { testMaster } from '../../fake/replication-rig.js';
+import { restoreRequest } from '../../fake/restored-image.js';
 import { settle } from '../engine/volume-harness.js';
 
 const BLOCK = 4096;
@@ -85,17 +82,7 @@ async function restoredLosses({ rig, expected }: Stage): Promise<number[]> {
   const image = new Uint8Array(expected.length);
   const lost: number[] = [];
   await restoreFull({
-    store: rig.store,
-    masters: [testMaster()],
-    volume: 'disk0',
-    takeOver: false,
-    acceptLoss: false,
-    reader: 'test',
-    checksums: plainChecksums,
-    clock: rig.harness.clock,
-    random: new SeededRandom(77),
-    log: new RecordedLog(),
-    scratch: new MemoryDisk(),
+    ...restoreRequest({ store: rig.store, clock: rig.harness.clock }, 77),
     openTarget: () =>
       Promise.resolve({
         sink: {
