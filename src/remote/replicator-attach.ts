@@ -1,7 +1,8 @@
 /**
  * Finds the remote volume, or creates it, before anything else is sent (P9). Creating waits for the store; a name that
  * is taken, a volume that no given key opens, a history that has vanished are refusals. Crashes are harmless at every
- * step: the wrapped key is put before the volume object, and both are recognised when they are found again.
+ * step: the wrapped key is kept here (first-key.ts) before it is put, and put before the volume object; all three are
+ * recognised when they are found again.
  */
 import { GatewayError } from '../base/errors.js';
 import type { Clock } from '../ports/clock.js';
@@ -11,9 +12,10 @@ import type { Log } from '../ports/log.js';
 import type { ObjectStore, StoreRequest } from '../ports/object-store.js';
 import type { Random } from '../ports/random.js';
 import type { DurableState, ReplicationState } from '../ports/replication.js';
-import { generateVolumeKey, openVolumeSealer, wrapVolumeKey } from './key.js';
+import { openVolumeSealer } from './key.js';
 import type { OpenKeyOptions } from './key.js';
 import { DELETES_FORBIDDEN } from './deletion.js';
+import { forgetFirstKey, keepFirstKey } from './first-key.js';
 import { deletedSince, headProblem } from './ownership.js';
 import type { LocalHead, OwnershipEvent } from './ownership.js';
 import { parseReceipt, verifyReceipt } from './receipt.js';
@@ -91,6 +93,7 @@ export async function attachRemote(options: AttachOptions): Promise<AttachedRemo
     const mark = { formatVersion: 1, uuid: config.uuid, keyId: Buffer.from(sealer.keyId).toString('hex') };
     await disk.writeSmall(MARK_FILE, Buffer.from(`${JSON.stringify(mark)}\n`));
   }
+  await forgetFirstKey(disk);
   const head = await readLocalHead(options, sealer, volume);
   const receipts = await ReceiptKeeper.open(disk, sealer, options.log);
   await checkReceipts(options, receipts, { sealer, volume });
@@ -243,19 +246,17 @@ async function createVolume(
   fencing: Fencing,
   ownSealer: ObjectSealer | undefined,
 ): Promise<{ sealer: ObjectSealer; volume: RemoteVolume }> {
-  const { config, store, retry, clock, random, cipher } = options;
+  const { config, disk, store, retry, clock, random, cipher } = options;
+  const { uuid, masters } = config;
   await retry.run('look for other volumes', (request) => refuseTakenName(options, request));
-  const master = config.masters[0];
-  if (master === undefined) throw new GatewayError('key-missing', `volume ${config.name} has no key`);
   const ifAbsent = fencing === 'conditional';
   if (ownSealer === undefined) {
-    const volumeKey = generateVolumeKey(random);
-    const { name, object } = wrapVolumeKey({ master, uuid: config.uuid, volumeKey, wallMs: clock.wallMs(), random });
-    await retry.run('put the key', (request) => store.put(name, object.bytes, { ...request, ifAbsent }));
+    const { name, bytes } = await keepFirstKey({ disk, uuid, masters, clock, random });
+    await retry.run('put the key', (request) => store.put(name, bytes, { ...request, ifAbsent }));
   }
   // Read back what lies there: after a lost reply or a race it is the key that counts.
   const sealer = await retry.run('read the key', (request) =>
-    openVolumeSealer(store, { ...request, uuid: config.uuid, masters: config.masters, random, cipher }),
+    openVolumeSealer(store, { ...request, uuid, masters, random, cipher }),
   );
   const fresh: RemoteVolume = {
     name: config.name,
