@@ -11,7 +11,7 @@ import type { ObjectStore, StoreRequest } from '../ports/object-store.js';
 import type { BookKeeper } from './book-keeper.js';
 import { keyText } from './chain.js';
 import type { RemoteBook } from './remote-map-book.js';
-import { MapDoubtError } from './remote-map-file.js';
+import { MapDoubtError } from './remote-map-header.js';
 import type { ObjectSealer } from './seal.js';
 import { FRAME_PLAIN_BYTES } from './seal-header.js';
 import { readFrame, readSegmentHead } from './segment-reader.js';

@@ -18,7 +18,8 @@ import type { ObjectStore, StoreRequest } from '../ports/object-store.js';
 import { chainAt, keyText } from './chain.js';
 import { readChain } from './chain-walk.js';
 import { RemoteBook } from './remote-map-book.js';
-import { MAP_FILE, MapDoubtError } from './remote-map-file.js';
+import { MapFile } from './remote-map-file.js';
+import { MapDoubtError } from './remote-map-header.js';
 import { StoppedError } from './replicator-incarnation.js';
 import { isDamage, listCheckpoints, readCheckpoint } from './restore-checkpoint.js';
 import type { ObjectSealer } from './seal.js';
@@ -99,7 +100,7 @@ export class BookKeeper {
     this.#book = undefined;
     try {
       await book?.close();
-      if (doubtful && (await disk.exists(MAP_FILE))) await disk.remove(MAP_FILE);
+      if (doubtful) await MapFile.remove(disk);
     } catch (error) {
       if (!(error instanceof GatewayError)) throw error;
       log.warn(`the map of the bucket stays as it is: ${error.message}`);

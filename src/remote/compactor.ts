@@ -22,7 +22,7 @@ import { planCompaction } from './compaction-plan.js';
 import type { KeyedSegment } from './group-sealer.js';
 import type { SegmentKey } from './name.js';
 import type { RemoteBook } from './remote-map-book.js';
-import { MapDoubtError } from './remote-map-file.js';
+import { MapDoubtError } from './remote-map-header.js';
 import type { Incarnation } from './replicator-incarnation.js';
 import type { ObjectSealer } from './seal.js';
 import type { SegmentFacts } from './segment-index.js';

@@ -29,7 +29,7 @@ import type { DeadObject, KeptSpan } from './deletion-rule.js';
 import { KeptCheckpoints } from './kept-checkpoints.js';
 import type { KeptCheckpoint } from './kept-checkpoints.js';
 import { PinWatch } from './pin-watch.js';
-import { MapDoubtError } from './remote-map-file.js';
+import { MapDoubtError } from './remote-map-header.js';
 import type { TalliedStore } from './remote-tally.js';
 import type { Incarnation } from './replicator-incarnation.js';
 import type { ObjectSealer } from './seal.js';

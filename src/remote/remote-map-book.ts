@@ -11,7 +11,8 @@ import { samePoint } from './chain.js';
 import { emptyDelta, epochOf } from './checkpoint.js';
 import type { Checkpoint, EpochStart } from './checkpoint.js';
 import { RemoteMap } from './remote-map.js';
-import { MapDoubtError, MapFile } from './remote-map-file.js';
+import { MapFile } from './remote-map-file.js';
+import { MapDoubtError, nowhere } from './remote-map-header.js';
 import { SegmentTable } from './remote-map-segments.js';
 import type { ObjectSealer } from './seal.js';
 import { chainOrigin } from './segment-point.js';
@@ -173,7 +174,9 @@ async function openFile(checkpoint: Checkpoint | undefined, options: BookOptions
 
 async function makeFile(checkpoint: Checkpoint | undefined, options: BookOptions): Promise<MapFile> {
   const { store, sealer, checksums, request } = options;
-  const file = await MapFile.create({ ...options, uuid: sealer.names.uuid });
+  // Until it shows the checkpoint, it must not be taken for an empty one.
+  const position = checkpoint === undefined ? chainOrigin : nowhere();
+  const file = await MapFile.create({ ...options, uuid: sealer.names.uuid }, position);
   if (checkpoint === undefined) return file;
   try {
     for (const shard of checkpoint.mapShards) {

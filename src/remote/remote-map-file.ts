@@ -13,42 +13,23 @@
  * the one above (magic "KGREDO01", records 8 and CRC of all record heads 4 in place of the reserved zeros):
  *
  *      0  8  page number, or first shard    8  4  page CRC, or shards    12  4  1: a page follows; 2: the shards are holes
+ *
+ * What of either is unsound or cannot be read gives rise to doubt (remote-map-header.ts). Failures to write pass as they are.
  */
-import { ByteReader, ByteWriter } from '../base/bytes.js';
-import { GatewayError } from '../base/errors.js';
-import { MIB } from '../base/units.js';
-import type { Checksums } from '../ports/checksum.js';
 import type { Disk, DiskFile } from '../ports/disk.js';
 import { samePoint } from './chain.js';
-import { uuidBytes } from './seal.js';
-import { chainOrigin, readPoint, writePoint } from './segment-point.js';
+import { decodeHeader, encodeHeader, MAP_MAGIC, MapDoubtError, readHeader, readOrDoubt } from './remote-map-header.js';
+import type { MapFileOptions } from './remote-map-header.js';
+import { completeRedo, eachRecord, MapChange, RECORD_HOLES, REDO_FILE } from './remote-map-redo.js';
+import { chainOrigin } from './segment-point.js';
 import type { ChainPoint } from './segment-point.js';
 import { MAP_PAGE_BYTES, mapPageSum, SHARD_BYTES, SHARD_PAGES } from './shard-map.js';
 import type { MapShard } from './shard-map.js';
 
 export const MAP_FILE = 'map';
-const REDO_FILE = 'map.redo';
-const MAP_MAGIC = 'KGREMMAP';
-const REDO_MAGIC = 'KGREDO01';
-const VERSION = 1;
-const CRC_AT = 12;
 const SHARD_SLOT_BYTES = MAP_PAGE_BYTES + SHARD_BYTES;
-const RECORD_HEAD_BYTES = 16;
-const RECORD_PAGE = 1;
-const RECORD_HOLES = 2;
 /** CRC pages kept in memory: 64 CRCs each. */
 const SUM_PAGES_MAX = 8192;
-
-export interface MapFileOptions {
-  readonly disk: Disk;
-  readonly checksums: Checksums;
-  readonly uuid: string;
-}
-
-/** Not there, of another volume, or damaged: it is made again from a checkpoint. */
-export class MapDoubtError extends Error {
-  override readonly name = 'MapDoubtError';
-}
 
 export class MapFile {
   readonly #options: MapFileOptions;
@@ -64,15 +45,27 @@ export class MapFile {
     this.#sizeBytes = sizeBytes;
   }
 
-  /** Makes an empty map, in place of any other. */
-  static async create(options: MapFileOptions): Promise<MapFile> {
+  /**
+   * Removes the map, in whatever state it is. First its pages, durably: they may show half of a change, and once map.redo
+   * is gone nothing says so. Then map.redo, durably: it is not to be applied to the next map.
+   */
+  static async remove(disk: Disk): Promise<void> {
+    for (const path of [MAP_FILE, REDO_FILE]) {
+      if (!(await disk.exists(path))) continue;
+      await disk.remove(path);
+      await disk.syncDirectory('.');
+    }
+  }
+
+  /** Makes an empty map, in place of any other; `position`: nowhere, if it is to be filled with `writeShard`. */
+  static async create(options: MapFileOptions, position = chainOrigin): Promise<MapFile> {
     const { disk } = options;
-    for (const path of [REDO_FILE, MAP_FILE]) if (await disk.exists(path)) await disk.remove(path);
+    await MapFile.remove(disk);
     const file = await disk.open(MAP_FILE, { mode: 'write', create: true });
-    await file.write([encodeHeader(MAP_MAGIC, options, chainOrigin, 0, 0)], 0);
+    await file.write([encodeHeader(MAP_MAGIC, options, position, 0, 0)], 0);
     await file.sync();
     await disk.syncDirectory('.');
-    return new MapFile(options, file, chainOrigin, MAP_PAGE_BYTES);
+    return new MapFile(options, file, position, MAP_PAGE_BYTES);
   }
 
   /** MapDoubtError when there is no sound map. */
@@ -81,7 +74,7 @@ export class MapFile {
     if (!(await disk.exists(MAP_FILE))) throw new MapDoubtError('there is no map');
     const file = await disk.open(MAP_FILE, { mode: 'write' });
     try {
-      const head = await readHeader(file, MAP_MAGIC, options);
+      const head = decodeHeader(file.path, await readHeader(file), MAP_MAGIC, options);
       const map = new MapFile(options, file, head.position, await file.sizeBytes());
       await map.#redo();
       return map;
@@ -96,7 +89,7 @@ export class MapFile {
     return this.#position;
   }
 
-  /** Reads a page, verified; MapDoubtError when it has rotted. */
+  /** Reads a page, verified; MapDoubtError when it has rotted or cannot be read. */
   async readPage(page: number, target: Uint8Array, targetStart: number): Promise<void> {
     const shard = Math.floor(page / SHARD_PAGES);
     const sum = (await this.#sumsOf(shard))[page % SHARD_PAGES] ?? 0;
@@ -175,7 +168,7 @@ export class MapFile {
     await this.#file.close();
   }
 
-  /** Applies a complete redo file; anything else there was never decided. */
+  /** Applies a complete redo file; one that has no header yet was never decided. */
   async #redo(): Promise<void> {
     const { disk } = this.#options;
     if (!(await disk.exists(REDO_FILE))) return;
@@ -216,7 +209,7 @@ export class MapFile {
   }
 
   async #readOrZeros(target: Uint8Array, start: number, lengthBytes: number, position: number): Promise<void> {
-    const got = position < this.#sizeBytes ? await this.#file.read(target, start, lengthBytes, position) : 0;
+    const got = position < this.#sizeBytes ? await readOrDoubt(this.#file, target, start, lengthBytes, position) : 0;
     target.fill(0, start + got, start + lengthBytes);
   }
 
@@ -232,77 +225,6 @@ export class MapFile {
   }
 }
 
-/** Changes on their way to the redo file. */
-export class MapChange {
-  readonly #options: MapFileOptions;
-  readonly #file: DiskFile;
-  #writer = new ByteWriter(MIB);
-  #at = MAP_PAGE_BYTES;
-  #records = 0;
-  #headsCrc = 0;
-
-  constructor(options: MapFileOptions, file: DiskFile) {
-    this.#options = options;
-    this.#file = file;
-  }
-
-  async page(number: number, bytes: Uint8Array, start: number): Promise<void> {
-    const zero = this.#options.checksums.isZero(bytes, start, start + MAP_PAGE_BYTES);
-    const sum = zero ? 0 : mapPageSum(this.#options.checksums, number, bytes, start);
-    this.#head(number, sum, RECORD_PAGE);
-    this.#writer.bytes(bytes.subarray(start, start + MAP_PAGE_BYTES));
-    if (this.#writer.lengthBytes >= MIB) await this.#write();
-  }
-
-  holes(firstShard: number, count: number): void {
-    this.#head(firstShard, count, RECORD_HOLES);
-  }
-
-  /** Complete and durable: from here on the change will be applied. */
-  async seal(position: ChainPoint): Promise<void> {
-    await this.#write();
-    await this.#file.sync();
-    await this.#file.write([encodeHeader(REDO_MAGIC, this.#options, position, this.#records, this.#headsCrc)], 0);
-    await this.#file.sync();
-    await this.#file.close();
-  }
-
-  /** Gives the change up; an unsealed redo file is ignored. */
-  async discard(): Promise<void> {
-    await this.#file.close();
-  }
-
-  #head(number: number, sum: number, kind: number): void {
-    const head = new ByteWriter(RECORD_HEAD_BYTES);
-    head.u64(number);
-    head.u32(sum);
-    head.u32(kind);
-    const bytes = head.finish();
-    this.#headsCrc = this.#options.checksums.crc32c(this.#headsCrc, bytes, 0, bytes.length);
-    this.#writer.bytes(bytes);
-    this.#records++;
-  }
-
-  async #write(): Promise<void> {
-    const bytes = this.#writer.finish();
-    this.#writer = new ByteWriter(MIB + 2 * MAP_PAGE_BYTES);
-    await this.#file.write([bytes], this.#at);
-    this.#at += bytes.length;
-  }
-}
-
-interface Head {
-  readonly position: ChainPoint;
-  readonly records: number;
-  readonly headsCrc: number;
-}
-
-interface RedoRecord {
-  readonly number: number;
-  readonly sum: number;
-  readonly kind: number;
-}
-
 function pagePosition(page: number): number {
   const shard = Math.floor(page / SHARD_PAGES);
   return MAP_PAGE_BYTES + shard * SHARD_SLOT_BYTES + MAP_PAGE_BYTES * (1 + (page % SHARD_PAGES));
@@ -313,99 +235,4 @@ function encodeSums(target: Uint8Array, sums: Uint32Array): void {
   sums.forEach((sum, at) => {
     view.setUint32(4 * at, sum, true);
   });
-}
-
-function encodeHeader(
-  magic: string,
-  options: MapFileOptions,
-  position: ChainPoint,
-  records: number,
-  headsCrc: number,
-): Uint8Array {
-  const writer = new ByteWriter(MAP_PAGE_BYTES);
-  writer.bytes(new TextEncoder().encode(magic));
-  writer.u32(VERSION);
-  writer.u32(0);
-  writer.bytes(uuidBytes(options.uuid));
-  writer.u64(records);
-  writer.u32(headsCrc);
-  writer.u32(0);
-  writePoint(writer, position);
-  writer.zeros(MAP_PAGE_BYTES - writer.lengthBytes);
-  const bytes = writer.finish();
-  const crc = options.checksums.crc32c(0, bytes, 0, MAP_PAGE_BYTES);
-  new DataView(bytes.buffer, bytes.byteOffset).setUint32(CRC_AT, crc, true);
-  return bytes;
-}
-
-async function readHeader(file: DiskFile, magic: string, options: MapFileOptions): Promise<Head> {
-  const bytes = new Uint8Array(MAP_PAGE_BYTES);
-  const got = await file.read(bytes, 0, MAP_PAGE_BYTES, 0);
-  const view = new DataView(bytes.buffer);
-  const found = new TextDecoder().decode(bytes.subarray(0, 8));
-  const version = view.getUint32(8, true);
-  if (found === magic && version > VERSION) {
-    throw new GatewayError('format-newer', `${file.path} has format version ${version}; this program reads ${VERSION}`);
-  }
-  // Before anything is made of the numbers: those of a torn page may be none.
-  const crc = view.getUint32(CRC_AT, true);
-  view.setUint32(CRC_AT, 0, true);
-  const sound = got === MAP_PAGE_BYTES && options.checksums.crc32c(0, bytes, 0, MAP_PAGE_BYTES) === crc;
-  if (!sound || found !== magic) throw new MapDoubtError(`${file.path} has no sound header`);
-  const reader = new ByteReader(bytes.subarray(CRC_AT + 4), file.path);
-  const uuid = Buffer.from(reader.bytes(16));
-  const records = reader.u64();
-  const headsCrc = reader.u32();
-  reader.u32();
-  const position = readPoint(reader);
-  if (!uuid.equals(uuidBytes(options.uuid))) throw new MapDoubtError(`${file.path} is another volume’s`);
-  return { position, records, headsCrc };
-}
-
-/** The header of a redo file whose every record is there; undefined for one that was not finished. */
-async function completeRedo(file: DiskFile, options: MapFileOptions): Promise<Head | undefined> {
-  let head: Head;
-  try {
-    head = await readHeader(file, REDO_MAGIC, options);
-  } catch (error) {
-    // A torn or missing header page: the change was never decided. One that cannot be read says nothing.
-    if (!(error instanceof MapDoubtError)) throw error;
-    return undefined;
-  }
-  const { checksums } = options;
-  let crc = 0;
-  await eachRecord(file, head.records, (record, page, bytes) => {
-    crc = checksums.crc32c(crc, bytes, 0, RECORD_HEAD_BYTES);
-    const zero = record.sum === 0 && checksums.isZero(page, 0, page.length);
-    const sound = record.kind === RECORD_HOLES || zero || mapPageSum(checksums, record.number, page, 0) === record.sum;
-    if (!sound) throw new MapDoubtError('a decided change of the map has rotted');
-    return Promise.resolve();
-  });
-  if (crc !== head.headsCrc) throw new MapDoubtError('a decided change of the map has rotted');
-  return head;
-}
-
-async function eachRecord(
-  file: DiskFile,
-  records: number,
-  visit: (record: RedoRecord, page: Uint8Array, head: Uint8Array) => Promise<void>,
-): Promise<void> {
-  const head = new Uint8Array(RECORD_HEAD_BYTES);
-  const page = new Uint8Array(MAP_PAGE_BYTES);
-  let at = MAP_PAGE_BYTES;
-  for (let record = 0; record < records; record++) {
-    if ((await file.read(head, 0, RECORD_HEAD_BYTES, at)) !== RECORD_HEAD_BYTES)
-      throw new MapDoubtError('a redo file is cut');
-    const reader = new ByteReader(head, file.path);
-    const fields = { number: reader.u64(), sum: reader.u32(), kind: reader.u32() };
-    if (fields.kind !== RECORD_PAGE && fields.kind !== RECORD_HOLES)
-      throw new MapDoubtError('a redo record has no known kind');
-    at += RECORD_HEAD_BYTES;
-    if (fields.kind === RECORD_PAGE) {
-      if ((await file.read(page, 0, MAP_PAGE_BYTES, at)) !== MAP_PAGE_BYTES)
-        throw new MapDoubtError('a redo file is cut');
-      at += MAP_PAGE_BYTES;
-    }
-    await visit(fields, page, head);
-  }
 }

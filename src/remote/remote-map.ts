@@ -11,11 +11,11 @@ import { ZERO_LOCATION } from '../engine/block-table.js';
 import type { Overlay } from '../engine/overlay.js';
 import { emptyDelta } from './checkpoint.js';
 import type { MapDelta } from './checkpoint.js';
-import { LINK_BYTES } from './seal.js';
-import type { ChainPoint } from './segment-point.js';
+import { nowhere } from './remote-map-header.js';
 import { deltaOf, overlayOf, PLACE_SEGMENT, shardChanges } from './remote-map-delta.js';
 import type { ShardChange } from './remote-map-delta.js';
-import type { MapChange, MapFile } from './remote-map-file.js';
+import type { MapFile } from './remote-map-file.js';
+import type { MapChange } from './remote-map-redo.js';
 import type { SegmentIndex } from './segment-index.js';
 import type { SegmentMoves } from './segment-moves.js';
 import { MAP_PAGE_BLOCKS, MAP_PAGE_BYTES, MapEntries, SHARD_BLOCKS, SHARD_PAGES } from './shard-map.js';
@@ -291,11 +291,6 @@ export class RemoteMap {
     this.#sorted ??= this.#delta.table.sortedBlocks();
     return this.#sorted;
   }
-}
-
-/** The position of a map that shows no recovery point: no checkpoint has it. */
-function nowhere(fold: number): ChainPoint {
-  return { epoch: 0, number: 0, link: new Uint8Array(LINK_BYTES).fill(0xff), lsn: fold, wallMs: 0 };
 }
 
 function lowerBound(sorted: Uint32Array, value: number): number {

@@ -9,7 +9,7 @@ import type { Clock } from '../ports/clock.js';
 import { BlockFetcher } from './block-fetch.js';
 import { PastReader } from './past-reader.js';
 import type { PastAsk, PastReaderOptions } from './past-reader.js';
-import { MapDoubtError } from './remote-map-file.js';
+import { MapDoubtError } from './remote-map-header.js';
 import { scrubRemote } from './remote-scrub.js';
 import type { FetchFailure, FromReplicator } from './replication-messages.js';
 import { fetchWithin } from './replicator-fetch.js';

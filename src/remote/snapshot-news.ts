@@ -7,7 +7,7 @@ import type { Log } from '../ports/log.js';
 import type { BookKeeper } from './book-keeper.js';
 import type { FromReplicator } from './replication-messages.js';
 import type { RemoteBook } from './remote-map-book.js';
-import { MapDoubtError } from './remote-map-file.js';
+import { MapDoubtError } from './remote-map-header.js';
 import type { Incarnation } from './replicator-incarnation.js';
 import type { Snapshot } from './snapshots.js';
 

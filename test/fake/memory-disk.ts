@@ -11,6 +11,8 @@ class Inode {
   durable = new Uint8Array(0);
   /** Sectors written since the last sync. */
   readonly dirty = new Set<number>();
+  /** Sectors of the medium that cannot be read until they are written. */
+  readonly unreadable = new Set<number>();
 
   resize(length: number): void {
     if (length === this.data.length) return;
@@ -22,7 +24,10 @@ class Inode {
   write(bytes: Uint8Array, position: number): void {
     if (position + bytes.length > this.data.length) this.resize(position + bytes.length);
     this.data.set(bytes, position);
-    for (let s = Math.floor(position / 512); s * 512 < position + bytes.length; s++) this.dirty.add(s);
+    for (let s = Math.floor(position / 512); s * 512 < position + bytes.length; s++) {
+      this.dirty.add(s);
+      if (s * 512 >= position && (s + 1) * 512 <= position + bytes.length) this.unreadable.delete(s);
+    }
   }
 }
 
@@ -92,6 +97,9 @@ export class MemoryDisk implements Disk {
       for (let at = position, i = 0; i < parts.length; at += parts[i]!.length, i++) inode.write(parts[i]!, at);
     };
     const get = (target: Uint8Array, start: number, length: number, position: number): number => {
+      for (const sector of inode.unreadable)
+        if (sector * 512 < position + length && (sector + 1) * 512 > position)
+          throw new GatewayError('disk-failed', `read ${path} at ${position}: input/output error (EIO)`);
       const found = inode.data.subarray(position, position + length);
       target.set(found, start);
       return found.length;
@@ -236,6 +244,11 @@ export class MemoryDisk implements Disk {
       this.entries.set(name, inode);
     }
     this.durableEntries = new Map(this.entries);
+  }
+
+  /** The 512 bytes around a place of a file cannot be read any more. */
+  makeUnreadable(path: string, position: number): void {
+    this.entries.get(path)?.unreadable.add(Math.floor(position / 512));
   }
 
   /** For tests of rot: the bytes of a file, to be changed in place. */

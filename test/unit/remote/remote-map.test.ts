@@ -5,7 +5,8 @@ import { planShards, REWRITE_BLOCKS } from '../../../src/remote/checkpoint-plan.
 import { BookKeeper } from '../../../src/remote/book-keeper.js';
 import { CheckpointWriter } from '../../../src/remote/checkpoint-writer.js';
 import { RemoteBook } from '../../../src/remote/remote-map-book.js';
-import { MapDoubtError, MapFile } from '../../../src/remote/remote-map-file.js';
+import { MapFile } from '../../../src/remote/remote-map-file.js';
+import { MapDoubtError } from '../../../src/remote/remote-map-header.js';
 import type { SegmentKey } from '../../../src/remote/name.js';
 import { chainAt, samePoint } from '../../../src/remote/chain.js';
 import { readChain } from '../../../src/remote/chain-walk.js';
@@ -525,6 +526,11 @@ describe('remote map and checkpoints', () => {
     assert.equal(Buffer.from(header.subarray(0, 8)).toString(), 'KGREMMAP');
     const file = await disk.open('map', { mode: 'write' });
     await file.write([Uint8Array.of(2)], 8);
+    await assert.rejects(MapFile.open(options), MapDoubtError, 'a bit may have flipped');
+    header[8] = 2;
+    header.fill(0, 12, 16);
+    new DataView(header.buffer).setUint32(12, plainChecksums.crc32c(0, header, 0, 4096), true);
+    await file.write([header], 0);
     await assert.rejects(MapFile.open(options), /format version 2/);
   });
 });
