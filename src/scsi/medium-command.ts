@@ -15,6 +15,8 @@ import type { ScsiTask, Step } from './task.js';
 const FUA = 0x08;
 const FUA_NV = 0x02;
 const U32_MAX = 0xffff_ffff;
+/** READ(6) and WRITE(6) say 256 blocks with a length of 0 (SBC-3 5.7). */
+export const BLOCKS_OF_ZERO_6 = 256;
 
 /** Whether [lba, lba + blocks) lies on the medium; `lba` may be inexact above 2^53, where it does not. */
 export function isInRange(unit: UnitContext, lba: number, blocks: number): boolean {

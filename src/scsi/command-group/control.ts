@@ -1,0 +1,32 @@
+/** Commands that change the unit's state, not its medium. */
+import type { Command } from '../command.js';
+import { acceptModeSelect, modeSelect } from '../mode-command.js';
+import { step } from '../task.js';
+import { startStopUnit } from '../unit-command.js';
+import { row } from './row.js';
+
+export const control: readonly Command[] = [
+  row({
+    name: 'MODE SELECT(6)',
+    usage: '15 11 00 00 ff 00',
+    begin: (unit, task, cdb, at) => modeSelect(unit, task, cdb, at, false),
+    accept: (unit, task, bytes, start, end) => acceptModeSelect(unit, task, bytes.subarray(start, end), false),
+  }),
+  row({
+    name: 'MODE SELECT(10)',
+    usage: '55 11 00 00 00 00 00 ff ff 00',
+    begin: (unit, task, cdb, at) => modeSelect(unit, task, cdb, at, true),
+    accept: (unit, task, bytes, start, end) => acceptModeSelect(unit, task, bytes.subarray(start, end), true),
+  }),
+  row({
+    name: 'START STOP UNIT',
+    usage: '1b 01 00 0f f7 00',
+    begin: startStopUnit,
+  }),
+  row({
+    // There is nothing to remove, so preventing it always succeeds.
+    name: 'PREVENT ALLOW MEDIUM REMOVAL',
+    usage: '1e 00 00 00 03 00',
+    begin: () => step.finished,
+  }),
+];

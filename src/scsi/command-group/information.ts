@@ -1,0 +1,63 @@
+/** Commands that learn about the unit. */
+import type { Command } from '../command.js';
+import { inquiry, reportLuns } from '../inquiry.js';
+import { readCapacity10, readCapacity16 } from '../medium-command.js';
+import { modeSense } from '../mode-command.js';
+import { step } from '../task.js';
+import { requestSense } from '../unit-command.js';
+import { row } from './row.js';
+
+export const information: readonly Command[] = [
+  row({
+    name: 'TEST UNIT READY',
+    usage: '00 00 00 00 00 00',
+    inquiry: true,
+    begin: () => step.finished,
+  }),
+  row({
+    name: 'REQUEST SENSE',
+    usage: '03 01 00 00 ff 00',
+    inquiry: true,
+    passesAttention: true,
+    begin: (_unit, task, cdb, at) => requestSense(task, cdb, at),
+  }),
+  row({
+    name: 'INQUIRY',
+    usage: '12 01 ff ff ff 00',
+    inquiry: true,
+    passesAttention: true,
+    begin: inquiry,
+  }),
+  row({
+    name: 'REPORT LUNS',
+    usage: 'a0 00 ff 00 00 00 ff ff ff ff 00 00',
+    inquiry: true,
+    passesAttention: true,
+    begin: (_unit, task, cdb, at) => reportLuns(task, cdb, at),
+  }),
+  row({
+    name: 'READ CAPACITY(10)',
+    usage: '25 00 00 00 00 00 00 00 00 00',
+    inquiry: true,
+    begin: readCapacity10,
+  }),
+  row({
+    name: 'READ CAPACITY(16)',
+    usage: '9e 1f 00 00 00 00 00 00 00 00 ff ff ff ff 00 00',
+    serviceAction: 0x10,
+    inquiry: true,
+    begin: readCapacity16,
+  }),
+  row({
+    name: 'MODE SENSE(6)',
+    usage: '1a 08 ff ff ff 00',
+    inquiry: true,
+    begin: (unit, task, cdb, at) => modeSense(unit, task, cdb, at, false),
+  }),
+  row({
+    name: 'MODE SENSE(10)',
+    usage: '5a 18 ff ff 00 00 00 ff ff 00',
+    inquiry: true,
+    begin: (unit, task, cdb, at) => modeSense(unit, task, cdb, at, true),
+  }),
+];
