@@ -15,6 +15,8 @@ export const limits = {
   batchPayloadBytesMax: MIB,
   batchRecordsMax: 1024,
   heldWriteBytesMax: 32 * MIB,
+  /** Read, changed and written as one: with both ends in the middle of a block it still is one record of any log. */
+  updateBytesMax: 128 * KIB,
   overlayBlocksMax: 1024 * 1024,
   overlayExtentsMax: 65536,
   durableAgeMsMax: 1000,

@@ -124,6 +124,16 @@ export class BlockWrite implements PartialWrite {
     this.checksums.sumBlocks(piece.bytes, at, 1, piece.sums, block - piece.first);
   }
 
+  /** The old content of all blocks is in the one piece: lets `change` work on what the write covers of it. */
+  change(change: (bytes: Uint8Array) => boolean): boolean {
+    const [piece] = this.pieces;
+    assert(piece !== undefined && this.pieces.length === 1, 'an update is one record');
+    const blockStart = this.firstBlock * BLOCK_BYTES;
+    const changed = change(piece.bytes.subarray(this.begin - blockStart, this.end - blockStart));
+    if (changed) this.checksums.sumBlocks(piece.bytes, 0, piece.count, piece.sums, 0);
+    return changed;
+  }
+
   /** Gives the buffers back; nothing may look at the pieces afterwards. */
   release(): void {
     if (this.released) return;

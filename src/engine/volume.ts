@@ -4,6 +4,7 @@
  * Responsible for range checks, admission, making whole blocks of any alignment, and the volume's state. It knows no
  * protocol and no bucket. Hot path: an aligned read or write within one wake-up allocates nothing and awaits nothing.
  */
+import { assert } from '../base/assert.js';
 import { DurabilityLostError, GatewayError } from '../base/errors.js';
 import { limits } from '../base/limits.js';
 import { BLOCK_BYTES, type BlockNumber, type ByteLength, type ByteOffset, type Lsn } from '../base/units.js';
@@ -265,6 +266,22 @@ export class Volume implements BlockDevice {
     return this.open(offset, lengthBytes, false);
   }
 
+  update(
+    offset: ByteOffset,
+    lengthBytes: ByteLength,
+    change: (bytes: Uint8Array) => boolean,
+    forceUnitAccess: boolean,
+    completion: Completion,
+  ): void {
+    assert(lengthBytes <= limits.updateBytesMax, 'an update is one record');
+    this.check(offset, lengthBytes, 'write');
+    const write = this.open(offset, lengthBytes, false);
+    write.forceUnitAccess = forceUnitAccess;
+    write.completion = completion;
+    this.scheduleCommit();
+    this.admission.update(write, change);
+  }
+
   /**
    * Writes a block again as it is at its place in the order of writes: read and merged under its lock, as the ends of any
    * write are, so that no write of a client is lost by it. checksum-mismatch where it has rotted for good.
@@ -298,7 +315,7 @@ export class Volume implements BlockDevice {
     }
   }
 
-  private open(offset: ByteOffset, lengthBytes: ByteLength, rewrites: boolean): PartialWrite {
+  private open(offset: ByteOffset, lengthBytes: ByteLength, rewrites: boolean): BlockWrite {
     const onSubmit = (write: BlockWrite): void => {
       this.scheduleCommit();
       this.admission.write(write);

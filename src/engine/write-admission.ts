@@ -60,6 +60,14 @@ export class WriteAdmission {
     });
   }
 
+  /** Reads what the write covers, under its lock, and appends what `change` makes of it, or nothing. */
+  update(write: BlockWrite, change: (bytes: Uint8Array) => boolean): void {
+    this.locks.whenFree(write, () => {
+      this.log.commit();
+      void this.readAndChange(write, change);
+    });
+  }
+
   /** Appends a trim or zero record over whole blocks once they are free and there is room, or at once where it `mayPass`. */
   record(
     kind: 'trim' | 'zero',
@@ -159,6 +167,24 @@ export class WriteAdmission {
     return true;
   }
 
+  private async readAndChange(write: BlockWrite, change: (bytes: Uint8Array) => boolean): Promise<void> {
+    try {
+      for (const { first, count, bytes } of write.pieces) await this.reader.read(first, count, bytes, 0);
+    } catch (error) {
+      this.over(write, error as GatewayError);
+      return;
+    }
+    if (write.change(change)) this.enqueueWrite(write);
+    else this.over(write, undefined);
+  }
+
+  /** Ends a write of which nothing is in the log. */
+  private over(write: BlockWrite, error: GatewayError | undefined): void {
+    write.release();
+    this.locks.unlock(write);
+    write.completion?.done(error);
+  }
+
   private async mergeSlowly(write: BlockWrite): Promise<void> {
     const old = new Uint8Array(BLOCK_BYTES);
     try {
@@ -167,9 +193,7 @@ export class WriteAdmission {
         write.merge(block, old);
       }
     } catch (error) {
-      write.release();
-      this.locks.unlock(write);
-      write.completion?.done(error as GatewayError);
+      this.over(write, error as GatewayError);
       return;
     }
     this.enqueueWrite(write);

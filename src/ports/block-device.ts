@@ -75,6 +75,20 @@ export interface BlockDevice {
   /** Opens a write of up to 32 MiB whose payload comes in pieces; memory for it is taken now. */
   openWrite(offset: ByteOffset, lengthBytes: ByteLength): PartialWrite;
 
+  /**
+   * Reads up to limits.updateBytesMax, hands them to `change`, and writes what that made of them, as one step: in the order
+   * of writes nothing comes over these bytes between the two, from no connection and no protocol, and a crash leaves all
+   * of it or nothing. `change` works in place and answers whether there is anything to write; it is called once, not from
+   * inside this call, and not at all where the read fails.
+   */
+  update(
+    offset: ByteOffset,
+    lengthBytes: ByteLength,
+    change: (bytes: Uint8Array) => boolean,
+    forceUnitAccess: boolean,
+    completion: Completion,
+  ): void;
+
   /** Deallocates: reads as zero afterwards. */
   trim(offset: ByteOffset, lengthBytes: ByteLength, forceUnitAccess: boolean, completion: Completion): void;
   /** Writes zeros; `mayPunch` false keeps the space allocated (NBD_CMD_FLAG_NO_HOLE). */

@@ -3,17 +3,20 @@
  *
  *   fixed format (70h)                         descriptor format (72h)
  *   0      response code                       0      response code
- *   2      sense key                           1      sense key
+ *   0      VALID (bit 7)                       1      sense key
+ *   2      sense key
+ *   3..6   information
  *   7      additional length (10)              2, 3   ASC, ASCQ
  *   12, 13 ASC, ASCQ                           7      additional length
- *   15..17 sense-key specific: field pointer   8..    descriptor 02h: sense-key specific
+ *   15..17 sense-key specific: field pointer   8..    descriptors: 00h information, 02h sense-key specific
  */
-import { writeU16 } from './big-endian.js';
+import { writeU16, writeU32, writeU64 } from './big-endian.js';
 
 /** SAM-5 5.3.1. */
 export const scsiStatus = {
   good: 0x00,
   checkCondition: 0x02,
+  conditionMet: 0x04,
   busy: 0x08,
   reservationConflict: 0x18,
   taskSetFull: 0x28,
@@ -46,6 +49,8 @@ export interface Sense {
   readonly asc: number;
   readonly ascq: number;
   readonly field?: FieldPointer;
+  /** What the INFORMATION field says: for MISCOMPARE how many bytes were equal (SBC-3 4.18.1); below 2^32. */
+  readonly information?: number;
 }
 
 function check(key: number, asc: number, ascq: number): Sense {
@@ -69,6 +74,7 @@ export const sense = {
   becomingReady: check(notReady, 0x04, 0x01),
   manualInterventionRequired: check(notReady, 0x04, 0x03),
   writeProtected: check(dataProtect, 0x27, 0x00),
+  miscompare: check(senseKey.miscompare, 0x1d, 0x00),
   softwareWriteProtected: check(dataProtect, 0x27, 0x02),
   spaceAllocationFailed: check(dataProtect, 0x27, 0x07),
   accessDenied: check(dataProtect, 0x20, 0x02),
@@ -94,7 +100,13 @@ export function invalidFieldInParameterList(byte: number, bit: number): Sense {
   return { ...sense.invalidFieldInParameterList, field: { inCdb: false, byte, bit } };
 }
 
-export const SENSE_BYTES_MAX = 18;
+/** MISCOMPARE DURING VERIFY OPERATION: `equalBytes` before the first that differs. */
+export function miscompareAt(equalBytes: number): Sense {
+  return { ...sense.miscompare, information: equalBytes };
+}
+
+export const SENSE_BYTES_MAX = 28;
+const FIXED_BYTES = 18;
 const FIXED_ADDITIONAL_BYTES = 10;
 
 /** Writes sense data at `at`, and returns its length. `descriptorFormat`: as the control mode page's D_SENSE asks. */
@@ -106,19 +118,30 @@ export function writeSense(bytes: Uint8Array, at: number, what: Sense, descripto
     bytes[at + 7] = FIXED_ADDITIONAL_BYTES;
     bytes[at + 12] = what.asc;
     bytes[at + 13] = what.ascq;
+    if (what.information !== undefined) {
+      bytes[at] = 0xf0;
+      writeU32(bytes, at + 3, what.information);
+    }
     if (what.field !== undefined) writeFieldPointer(bytes, at + 15, what.field);
-    return SENSE_BYTES_MAX;
+    return FIXED_BYTES;
   }
   bytes[at] = 0x72;
   bytes[at + 1] = what.key;
   bytes[at + 2] = what.asc;
   bytes[at + 3] = what.ascq;
-  if (what.field === undefined) return 8;
-  bytes[at + 7] = 8;
-  bytes[at + 8] = 0x02;
-  bytes[at + 9] = 0x06;
-  writeFieldPointer(bytes, at + 12, what.field);
-  return 16;
+  let end = 8;
+  if (what.information !== undefined) {
+    bytes.set([0x00, 0x0a, 0x80], at + end);
+    writeU64(bytes, at + end + 4, what.information);
+    end += 12;
+  }
+  if (what.field !== undefined) {
+    bytes.set([0x02, 0x06], at + end);
+    writeFieldPointer(bytes, at + end + 4, what.field);
+    end += 8;
+  }
+  bytes[at + 7] = end - 8;
+  return end;
 }
 
 /** SKSV, C/D and BPV are the upper bits of the first of three bytes. */

@@ -183,6 +183,21 @@ export class MemoryDevice implements BlockDevice {
     };
   }
 
+  update(
+    offset: number,
+    lengthBytes: number,
+    change: (bytes: Uint8Array) => boolean,
+    forceUnitAccess: boolean,
+    completion: Completion,
+  ): void {
+    this.#admitWrite('write', offset, lengthBytes);
+    queueMicrotask(() => {
+      if (change(this.image.subarray(offset, offset + lengthBytes)))
+        this.#stage('write', offset, lengthBytes, forceUnitAccess, false, completion);
+      else completion.done(undefined);
+    });
+  }
+
   trim(offset: number, lengthBytes: number, forceUnitAccess: boolean, completion: Completion): void {
     this.#admitWrite('trim', offset, lengthBytes);
     this.image.fill(0, offset, offset + lengthBytes);

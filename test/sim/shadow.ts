@@ -122,6 +122,17 @@ export class Shadow {
     if (forceUnitAccess) this.flushed(ticket.lastLsn, `${describe(ticket)} with FUA`);
   }
 
+  /** Nothing came over the blocks of an update between what it saw and what it wrote. */
+  judgeUpdate(ticket: Ticket, seenLsn: number): void {
+    for (let block = ticket.first; block < ticket.end; block++) {
+      const between = this.versions.get(block)?.find(({ lsn }) => lsn > seenLsn && lsn < ticket.lastLsn);
+      if (between !== undefined)
+        throw new Violation(
+          `${describe(ticket)} saw block ${block} before LSN ${between.lsn}, and was written behind it`,
+        );
+    }
+  }
+
   /** Of two requests that make the same block zero at once, records could not tell which one they belong to. */
   zeroesAlready({ offset, lengthBytes, bytes }: ClientWrite): boolean {
     if (bytes?.some((byte) => byte !== 0) === true) return false;

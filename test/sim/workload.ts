@@ -7,7 +7,7 @@ import type { Volume } from '../../src/engine/volume.js';
 import type { SeededRandom } from '../fake/random.js';
 import type { SimHost } from './host.js';
 import type { Life, Scheduler } from './scheduler.js';
-import { BLOCK, payloadOf, Violation, type ClientWrite } from './shadow.js';
+import { BLOCK, payloadOf, Violation, type ClientWrite, type Ticket } from './shadow.js';
 
 export interface LoadOptions {
   readonly host: SimHost;
@@ -21,6 +21,9 @@ export interface LoadOptions {
   /** Whether a request may fail at all, and how. */
   readonly admits: (error: GatewayError) => boolean;
 }
+
+/** As much as is one record of the smallest log of a simulation. */
+const UPDATE_BYTES_MAX = 8 * BLOCK;
 
 /** Numbers writes over a whole simulation, so that no two are alike. */
 let lastId = 0;
@@ -81,6 +84,7 @@ class Client {
     if (choice < 0.3) return this.flush(device);
     const { offset, lengthBytes } = this.place(device);
     if (choice < 0.42) return this.makeZero(device, offset, lengthBytes);
+    if (choice < 0.48) return this.update(device, offset, Math.min(lengthBytes, UPDATE_BYTES_MAX));
     this.write(device, offset, lengthBytes);
   }
 
@@ -113,6 +117,43 @@ class Client {
       device.write(offset, lengthBytes, padded, 8, fua, completion);
       padded.fill(0xee); // No reference is kept.
     });
+  }
+
+  /** Sees what is there, and writes in its place, or does not: nothing may come between the two. */
+  private update(device: Volume, offset: number, lengthBytes: number): void {
+    const { random } = this;
+    const { shadow } = this.host;
+    const fua = random.fraction() < 0.1;
+    const writes = random.fraction() < 0.8;
+    const bytes = payloadOf(++lastId, offset, lengthBytes);
+    let seenLsn = 0;
+    const change = (old: Uint8Array): boolean => {
+      this.host.guard(() => shadow.judgeRead(offset, old, shadow.appendedLsn));
+      seenLsn = shadow.appendedLsn;
+      if (writes) old.set(bytes);
+      return writes;
+    };
+    if (writes) {
+      this.submit(
+        { kind: 'write', offset, lengthBytes, bytes },
+        fua,
+        (completion) => device.update(offset, lengthBytes, change, fua, completion),
+        undefined,
+        (ticket) => shadow.judgeUpdate(ticket, seenLsn),
+      );
+      return;
+    }
+    this.inFlight++;
+    const completion = this.host.completion((error) => {
+      this.answered();
+      if (error !== undefined) this.refused(error);
+    });
+    try {
+      device.update(offset, lengthBytes, change, fua, completion);
+    } catch (error) {
+      this.answered();
+      this.refused(error);
+    }
   }
 
   private async writeInPieces(device: Volume, offset: number, bytes: Buffer, fua: boolean): Promise<void> {
@@ -163,6 +204,7 @@ class Client {
     fua: boolean,
     hand: (completion: ReturnType<SimHost['completion']>) => void,
     abandon?: () => void,
+    judge?: (ticket: Ticket) => void,
   ): void {
     const { host } = this;
     const { shadow } = host;
@@ -180,6 +222,7 @@ class Client {
       }
       this.options.scheduler.note(write.kind, write.offset);
       shadow.acknowledged(ticket, fua);
+      judge?.(ticket);
     });
     try {
       hand(completion);
