@@ -4,6 +4,7 @@
  *
  * A segment that dies meanwhile may be gone: it counts only if blocks still live in it when all was read.
  */
+import { GatewayError } from '../base/errors.js';
 import { BLOCK_BYTES } from '../base/units.js';
 import type { BlockNumber } from '../base/units.js';
 import type { Checksums } from '../ports/checksum.js';
@@ -101,6 +102,9 @@ async function problemOf(row: SegmentRow, options: RemoteScrubOptions): Promise<
     return problem;
   } catch (error) {
     if (isDamage(error)) return error.message;
+    // The table that names it is of this version, and whoever wrote that had read it.
+    if (error instanceof GatewayError && error.code === 'format-newer')
+      return `${name}: its header says a newer format version than it was sent with`;
     throw error;
   }
 }

@@ -169,6 +169,16 @@ export class ObjectSealer {
     return { ...opened, body };
   }
 
+  /** As openWhole, for one that an object of this version names by its link: if it says to be newer, it was changed. */
+  openNamed(identity: ObjectIdentity, bytes: Uint8Array): OpenedObject & { readonly body: Uint8Array } {
+    try {
+      return this.openWhole(identity, bytes);
+    } catch (error) {
+      if (!(error instanceof GatewayError) || error.code !== 'format-newer') throw error;
+      return damaged(identity, 'its header says a newer format version than what names it');
+    }
+  }
+
   /** Opens frames of an object whose header is known from elsewhere (a segment table), without reading its index. */
   frames(identity: ObjectIdentity, header: ClearHeader): FrameOpener {
     this.#check(identity, header);

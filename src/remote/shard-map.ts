@@ -97,7 +97,7 @@ export function openMapShard(
   bytes: Uint8Array,
 ): MapShard {
   const identity = mapShardIdentity(sealer, reference);
-  const { index, body: entries, link } = sealer.openWhole(identity, bytes);
+  const { index, body: entries, link } = sealer.openNamed(identity, bytes);
   const reader = new ByteReader(index, identity.name);
   const shardIndex = reader.u64();
   const hash = reader.bytes(HASH_BYTES);

@@ -121,7 +121,7 @@ export function openTableShard(
   bytes: Uint8Array,
 ): readonly SegmentRow[] {
   const identity = tableShardIdentity(sealer, reference);
-  const { index, body, link } = sealer.openWhole(identity, bytes);
+  const { index, body, link } = sealer.openNamed(identity, bytes);
   const reader = new ByteReader(index, identity.name);
   const tableIndex = reader.u64();
   const count = reader.u32();

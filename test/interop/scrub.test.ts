@@ -57,6 +57,7 @@ describe('scrub', () => {
   for (const [what, damage] of [
     ['a flipped bit in its payload', (bytes: Buffer) => flip(bytes, bytes.length - 100)],
     ['a flipped bit in its index', (bytes: Buffer) => flip(bytes, 150)],
+    ['a flipped bit in its format version', (bytes: Buffer) => flip(bytes, 9)],
     ['a cut', (bytes: Buffer) => bytes.subarray(0, bytes.length - 5000)],
     ['its loss', () => undefined],
   ] as const) {

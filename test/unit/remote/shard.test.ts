@@ -81,6 +81,9 @@ describe('map shard', () => {
     const { bytes } = sealed;
     const reference = { ...key, shardIndex: 3, link: sealed.link };
     refusesDamage(name, bytes, (changed) => openMapShard(sealer, plainChecksums, reference, changed), 20_011);
+    // A root of this version names it: it is none of a newer one.
+    const newer = Uint8Array.from(bytes, (byte, at) => (at === 8 ? byte ^ 2 : byte));
+    refuses(() => openMapShard(sealer, plainChecksums, reference, newer), name, 'object-damaged');
     const other = { ...reference, part: 3 };
     refuses(() => openMapShard(sealer, plainChecksums, other, bytes), sealer.names.shard(other), 'object-damaged');
   });
@@ -161,6 +164,8 @@ describe('table shard', () => {
     const { bytes, link: sealedLink } = sealTableShard(sealer, key, 1, rows);
     const reference = { ...key, tableIndex: 1, link: sealedLink };
     refusesDamage(name, bytes, (changed) => openTableShard(sealer, reference, changed), 7);
+    const newer = Uint8Array.from(bytes, (byte, at) => (at === 9 ? byte ^ 1 : byte));
+    refuses(() => openTableShard(sealer, reference, newer), name, 'object-damaged');
   });
 
   it('lets a frame be opened without the segment’s index', () => {
