@@ -48,6 +48,8 @@ export const limits = {
   receiveBufferBytes: 256 * KIB,
   lingerMsMax: 2000,
   scsiTransferBytesMax: 32 * MIB,
+  /** Data-Out that commands of one unit gather before they begin. */
+  scsiGatheredBytesMax: 64 * MIB,
   iscsiDataSegmentBytesMax: 256 * KIB,
   iscsiBurstBytesMax: 16 * MIB,
   iscsiFirstBurstBytesMax: 256 * KIB,

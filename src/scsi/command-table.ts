@@ -3,13 +3,21 @@
  * OPERATION CODE.
  */
 import type { Command } from './command.js';
+import { checking } from './command-group/checking.js';
 import { control } from './command-group/control.js';
 import { information } from './command-group/information.js';
 import { provisioning } from './command-group/provisioning.js';
 import { reading } from './command-group/reading.js';
 import { writing } from './command-group/writing.js';
 
-export const commands: readonly Command[] = [...information, ...control, ...reading, ...writing, ...provisioning];
+export const commands: readonly Command[] = [
+  ...information,
+  ...control,
+  ...reading,
+  ...writing,
+  ...checking,
+  ...provisioning,
+];
 
 /** By opcode; an opcode with service actions has several. */
 const byOpcode: readonly (readonly Command[])[] = Array.from({ length: 256 }, (_, opcode) =>

@@ -2,7 +2,7 @@
  * INQUIRY and REPORT LUNS (SPC-4 6.6, 6.33), and the vital product data pages (SPC-4 7.8, SBC-3 6.6).
  */
 import { limits } from '../base/limits.js';
-import { BLOCK_BYTES, LOGICAL_BLOCK_BYTES } from '../base/units.js';
+import { BLOCK_BYTES, LOGICAL_BLOCK_BYTES, MIB } from '../base/units.js';
 import { readU16, readU32, writeText, writeU16, writeU32 } from './big-endian.js';
 import type { UnitContext } from './command.js';
 import { invalidFieldInCdb } from './sense.js';
@@ -134,6 +134,11 @@ export const transferLimits = {
   /** No limit: a trim of any length is one record. */
   unmapMax: 0xffff_ffff,
   unmapDescriptorsMax: 256,
+  /** The field has one byte; it is within limits.updateBytesMax. */
+  compareAndWriteMax: 255,
+  prefetchMax: (64 * MIB) / LOGICAL_BLOCK_BYTES,
+  /** One record of the log, which a crash leaves whole or not at all; in whole blocks of the volume. */
+  atomicMax: limits.updateBytesMax / LOGICAL_BLOCK_BYTES,
   /** Just below 4 GiB, in whole blocks of the volume. */
   writeSameMax: 0x7f_fff8,
 } as const;
@@ -142,14 +147,19 @@ export const transferLimits = {
 function blockLimits(): Uint8Array {
   const body = new Uint8Array(0x3c);
   body[0] = 0x01; // WSNZ: WRITE SAME of zero blocks is refused
+  body[1] = transferLimits.compareAndWriteMax;
   writeU16(body, 2, transferLimits.granularity);
   writeU32(body, 4, transferLimits.transferMax);
   writeU32(body, 8, transferLimits.transferOptimal);
+  writeU32(body, 12, transferLimits.prefetchMax);
   writeU32(body, 16, transferLimits.unmapMax);
   writeU32(body, 20, transferLimits.unmapDescriptorsMax);
   writeU32(body, 24, transferLimits.granularity);
   body[28] = 0x80; // UGAVALID, alignment 0
   writeU32(body, 36, transferLimits.writeSameMax); // the upper half of the field stays zero
+  writeU32(body, 40, transferLimits.atomicMax);
+  writeU32(body, 44, transferLimits.granularity); // atomic alignment
+  writeU32(body, 48, transferLimits.granularity); // atomic transfer length granularity; no atomic boundaries
   return body;
 }
 

@@ -7,7 +7,10 @@
  *
  * Hot path: `begin` of a READ or WRITE allocates nothing.
  */
+import { assert } from '../base/assert.js';
 import { GatewayError } from '../base/errors.js';
+import { limits } from '../base/limits.js';
+import type { ByteLength } from '../base/units.js';
 import type { BlockDevice } from '../ports/block-device.js';
 import type { UnitContext } from './command.js';
 import { findCommand } from './command-table.js';
@@ -26,6 +29,7 @@ export class LogicalUnit implements UnitContext {
   readonly transportVersion: number;
   readonly modes = new ModePages();
   readonly #nexuses = new Set<Nexus>();
+  #gatheredBytes = 0;
 
   constructor(options: { readonly device: BlockDevice; readonly transportVersion: number }) {
     this.device = options.device;
@@ -96,6 +100,18 @@ export class LogicalUnit implements UnitContext {
     } catch (error) {
       return this.refuse(task, error);
     }
+  }
+
+  /** Memory for Data-Out that a command gathers before it begins; false: too much is taken already. Given back by `ungather`. */
+  gather(lengthBytes: ByteLength): boolean {
+    if (this.#gatheredBytes + lengthBytes > limits.scsiGatheredBytesMax) return false;
+    this.#gatheredBytes += lengthBytes;
+    return true;
+  }
+
+  ungather(lengthBytes: ByteLength): void {
+    this.#gatheredBytes -= lengthBytes;
+    assert(this.#gatheredBytes >= 0, 'memory for parameters is given back once');
   }
 
   /** Ends a command with what the device threw; anything but an operational failure is thrown on. */

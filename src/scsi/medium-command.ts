@@ -5,10 +5,11 @@
  * asks for less than FUA and gets as much.
  */
 import { BLOCK_BYTES, LOGICAL_BLOCK_BYTES } from '../base/units.js';
-import { readU32, writeU32, writeU64 } from './big-endian.js';
+import type { Completion } from '../ports/block-device.js';
+import { readU16, readU32, readU64, writeU32, writeU64 } from './big-endian.js';
 import type { UnitContext } from './command.js';
 import { transferLimits } from './inquiry.js';
-import { invalidFieldInCdb, sense } from './sense.js';
+import { invalidFieldInCdb, scsiStatus, sense } from './sense.js';
 import { step } from './task.js';
 import type { ScsiTask, Step } from './task.js';
 
@@ -46,6 +47,40 @@ export function beginWrite(
   task.lengthBytes = blocks * LOGICAL_BLOCK_BYTES;
   task.forceUnitAccess = (flags & (FUA | FUA_NV)) !== 0 || !unit.modes.writeCacheEnabled;
   return blocks === 0 ? step.finished : step.writeMedium;
+}
+
+const IMMED = 0x02;
+
+/**
+ * PRE-FETCH (SBC-3 5.11, 5.12). CONDITION MET: all of it is in the cache, or soon will be; GOOD: more was asked for than
+ * is fetched ahead. A length of 0 goes to the end of the medium.
+ */
+export function prefetch(unit: UnitContext, task: ScsiTask, lba: number, blocks: number, flags: number): Step {
+  if (!isInRange(unit, lba, Math.max(1, blocks))) return task.fail(sense.lbaOutOfRange);
+  const wanted = blocks === 0 ? unit.device.sizeBytes / LOGICAL_BLOCK_BYTES - lba : blocks;
+  const fetched = Math.min(wanted, transferLimits.prefetchMax);
+  if (fetched === wanted) task.status = scsiStatus.conditionMet;
+  const isImmediate = (flags & IMMED) !== 0;
+  const completion = isImmediate ? nobody : task;
+  unit.device.cache(lba * LOGICAL_BLOCK_BYTES, fetched * LOGICAL_BLOCK_BYTES, completion);
+  return isImmediate ? step.finished : step.waiting;
+}
+
+/** Of what was only a hint nobody hears. */
+const nobody: Completion = { done: () => undefined };
+
+/**
+ * WRITE ATOMIC(16) (SBC-4 5.48): all or nothing, whatever happens. Whole blocks of the volume, few enough to be one record
+ * of its log.
+ */
+export function beginWriteAtomic(unit: UnitContext, task: ScsiTask, cdb: Uint8Array, at: number): Step {
+  const lba = readU64(cdb, at + 2);
+  const blocks = readU16(cdb, at + 12);
+  const { atomicMax, granularity } = transferLimits;
+  if (!isInRange(unit, lba, blocks)) return task.fail(sense.lbaOutOfRange);
+  if (blocks > atomicMax || blocks % granularity !== 0) return task.fail(invalidFieldInCdb(12, 7));
+  if (lba % granularity !== 0) return task.fail(invalidFieldInCdb(2, 7));
+  return beginWrite(unit, task, lba, blocks, 12, cdb[at + 1] ?? 0);
 }
 
 /**

@@ -12,6 +12,7 @@ import { isInRange } from './medium-command.js';
 import { invalidFieldInCdb, invalidFieldInParameterList, sense } from './sense.js';
 import { step } from './task.js';
 import type { ScsiTask, Step } from './task.js';
+import { goOn, whenWritable } from './task-turn.js';
 
 const UNMAP_HEADER_BYTES = 8;
 const UNMAP_DESCRIPTOR_BYTES = 16;
@@ -151,31 +152,17 @@ class PatternWrite implements Completion {
 
   done(error: GatewayError | undefined): void {
     if (error !== undefined || this.#position === this.#end) this.#task.done(error);
-    else this.#resume();
+    else goOn(this.#task, () => this.#next());
   }
 
   #next(): void {
-    if (!this.#device.writable) {
-      this.#device.onceWritable(() => this.#resume());
-      return;
-    }
+    whenWritable(this.#device, this.#task, () => this.#writeNext());
+  }
+
+  #writeNext(): void {
     const lengthBytes = Math.min(this.#pattern.length, this.#end - this.#position);
     const offset = this.#position;
     this.#position += lengthBytes;
     this.#device.write(offset, lengthBytes, this.#pattern, 0, this.#task.forceUnitAccess, this);
-  }
-
-  /** Outside of the command's own call: what the device refuses now ends the command from here. */
-  #resume(): void {
-    if (this.#task.aborted) {
-      this.#task.done(undefined);
-      return;
-    }
-    try {
-      this.#next();
-    } catch (error) {
-      if (!(error instanceof GatewayError)) throw error;
-      this.#task.done(error);
-    }
   }
 }

@@ -88,6 +88,8 @@ export const sense = {
   protocolServiceCrcError: check(abortedCommand, 0x47, 0x05),
   /** Not ready for work at all; the initiator tries again. No sense data. */
   busy: { status: scsiStatus.busy, key: 0, asc: 0, ascq: 0 },
+  /** Too much is under way already; the initiator tries again when a command of its own has ended. No sense data. */
+  taskSetFull: { status: scsiStatus.taskSetFull, key: 0, asc: 0, ascq: 0 },
   reservationConflict: { status: scsiStatus.reservationConflict, key: 0, asc: 0, ascq: 0 },
 } as const satisfies Record<string, Sense>;
 

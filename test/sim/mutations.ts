@@ -56,6 +56,17 @@ export const mutations: readonly Mutation[] = [
     ],
   },
   {
+    name: 'let a write come between what an update saw and what it writes',
+    kinds: crashes,
+    patches: [
+      engine(
+        'write-admission',
+        'update(write, change) {\n        this.locks.whenFree(write, () => {',
+        'update(write, change) {\n        ((_, run) => run())(write, () => {',
+      ),
+    ],
+  },
+  {
     name: 'count as durable what was appended while the sync ran',
     kinds: crashes,
     patches: [engine('sync-queue', 'this.durableLsn = captured;', 'this.durableLsn = this.appendedLsn;')],

@@ -418,7 +418,7 @@ export class CommandFlow implements TaskOwner, DataOutHost {
     else this.#sequence.underway--;
     const { stats } = this.#volume.iscsi;
     stats.inflight--;
-    const failed = task.status !== scsiStatus.good;
+    const failed = task.status !== scsiStatus.good && task.status !== scsiStatus.conditionMet;
     stats.record(
       task.op,
       task.movesMedium ? task.wantedBytes : 0,

@@ -110,7 +110,14 @@ export class DataOut {
   /** The command wants a parameter list. */
   startParameters(task: IscsiTask): void {
     const kept = task.stash;
-    task.wantedBytes = Math.min(task.expectedOutBytes, task.parameterBytes);
+    const wantedBytes = Math.min(task.expectedOutBytes, task.parameterBytes);
+    if (task.unit?.gather(wantedBytes) !== true) {
+      task.fail(sense.taskSetFull);
+      this.startDrop(task);
+      return;
+    }
+    task.gatheredBytes = wantedBytes;
+    task.wantedBytes = wantedBytes;
     task.stash = new Uint8Array(task.wantedBytes);
     if (kept !== undefined) task.stash.set(kept.subarray(0, Math.min(task.receivedBytes, task.wantedBytes)));
     task.outState = dataOut.parameters;

@@ -64,6 +64,8 @@ export class IscsiTask extends ScsiTask {
   receivedBytes = 0;
   write: PartialWrite | undefined;
   stash: Uint8Array | undefined;
+  /** Of the unit's memory for what commands gather. */
+  gatheredBytes = 0;
   /** Unsolicited data are still to come. */
   unsolicited = false;
   /** A PDU with data for it has begun and not ended. */
@@ -141,6 +143,8 @@ export class TaskPool {
 
   giveBack(task: IscsiTask): void {
     task.active = false;
+    if (task.gatheredBytes > 0) task.unit?.ungather(task.gatheredBytes);
+    task.gatheredBytes = 0;
     task.stash = undefined;
     task.write = undefined;
     task.lent = undefined;

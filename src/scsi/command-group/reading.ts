@@ -1,7 +1,7 @@
 /** READ in every length (SBC-3 5.8 to 5.11). */
 import { readU16, readU24, readU32, readU64 } from '../big-endian.js';
 import type { Command } from '../command.js';
-import { beginRead, BLOCKS_OF_ZERO_6 } from '../medium-command.js';
+import { beginRead, prefetch, BLOCKS_OF_ZERO_6 } from '../medium-command.js';
 import { row } from './row.js';
 
 export const reading: readonly Command[] = [
@@ -29,5 +29,17 @@ export const reading: readonly Command[] = [
     usage: '88 1a ff ff ff ff ff ff ff ff ff ff ff ff 1f 00',
     op: 'read',
     begin: (unit, task, cdb, at) => beginRead(unit, task, readU64(cdb, at + 2), readU32(cdb, at + 10), 10),
+  }),
+  row({
+    name: 'PRE-FETCH(10)',
+    usage: '34 02 ff ff ff ff 1f ff ff 00',
+    op: 'cache',
+    begin: (unit, task, cdb, at) => prefetch(unit, task, readU32(cdb, at + 2), readU16(cdb, at + 7), cdb[at + 1] ?? 0),
+  }),
+  row({
+    name: 'PRE-FETCH(16)',
+    usage: '90 02 ff ff ff ff ff ff ff ff ff ff ff ff 1f 00',
+    op: 'cache',
+    begin: (unit, task, cdb, at) => prefetch(unit, task, readU64(cdb, at + 2), readU32(cdb, at + 10), cdb[at + 1] ?? 0),
   }),
 ];

@@ -1,7 +1,7 @@
 /** WRITE in every length, SYNCHRONIZE CACHE (SBC-3 5.22, 5.32 to 5.35). */
 import { readU16, readU24, readU32, readU64 } from '../big-endian.js';
 import type { Command } from '../command.js';
-import { beginWrite, BLOCKS_OF_ZERO_6, synchronizeCache } from '../medium-command.js';
+import { beginWrite, beginWriteAtomic, BLOCKS_OF_ZERO_6, synchronizeCache } from '../medium-command.js';
 import { row } from './row.js';
 
 export const writing: readonly Command[] = [
@@ -36,6 +36,13 @@ export const writing: readonly Command[] = [
     changesMedium: true,
     begin: (unit, task, cdb, at) =>
       beginWrite(unit, task, readU64(cdb, at + 2), readU32(cdb, at + 10), 10, cdb[at + 1] ?? 0),
+  }),
+  row({
+    name: 'WRITE ATOMIC(16)',
+    usage: '9c 18 ff ff ff ff ff ff ff ff 00 00 ff ff 1f 00',
+    op: 'write',
+    changesMedium: true,
+    begin: beginWriteAtomic,
   }),
   row({
     name: 'SYNCHRONIZE CACHE(10)',
