@@ -62,7 +62,8 @@ describe('INQUIRY', () => {
         '00000008' +
         '80000000' +
         '00000000007ffff8' +
-        '00'.repeat(20),
+        '000001000000000800000008' +
+        '00'.repeat(8),
     );
     assert.equal(await page(0xb1), '00b1003c' + '0001' + '00'.repeat(58));
     assert.equal(await page(0xb2), '00b20004' + '00e40200');
