@@ -92,7 +92,7 @@ async function reread(gateway: Gateway, choice: ConfigurationChoice, log: Log): 
   log.info('SIGHUP: reading the configuration again');
   notifyServiceManager('RELOADING=1');
   try {
-    gateway.reconfigure(await findConfiguration(choice));
+    await gateway.reconfigure(await findConfiguration(choice));
   } catch (error) {
     log.error(`the configuration was not taken over: ${errorLines(error)}`);
   }

@@ -47,9 +47,15 @@ const HYDRATED_POLL_MS = 500;
 /** What the replicator may find out that makes serving writes wrong. */
 const staleCodes: ReadonlySet<ErrorCode> = new Set<ErrorCode>(['remote-ahead', 'remote-forked']);
 
+/** Who may log in over iSCSI; read again while the gateway runs. */
+export interface IscsiAccess {
+  readonly initiators: readonly string[];
+  readonly chap: ChapSecrets | undefined;
+}
+
 export interface GatewayVolumeOptions {
   readonly configuration: VolumeConfiguration;
-  readonly chap: ChapSecrets | undefined;
+  readonly iscsiAccess: IscsiAccess;
   /** Rooted at the volume's directory. */
   readonly disk: Disk;
   readonly checksums: Checksums;
@@ -85,9 +91,13 @@ export class GatewayVolume implements Drainable {
   #reverting: string | undefined;
   #closed = false;
 
+  /** Of logins from now on. */
+  iscsiAccess: IscsiAccess;
+
   constructor(options: GatewayVolumeOptions) {
     const { configuration, clock, log } = options;
     this.name = configuration.name;
+    this.iscsiAccess = options.iscsiAccess;
     this.#options = options;
     this.#snapshots = new SnapshotLine({
       volume: this.name,
@@ -226,7 +236,8 @@ export class GatewayVolume implements Drainable {
   }
 
   #serve(volume: Volume): void {
-    const { configuration, chap } = this.#options;
+    const { configuration } = this.#options;
+    const access = (): IscsiAccess => this.iscsiAccess;
     this.#served = {
       device: volume,
       description: `Keepgate volume ${this.name}`,
@@ -234,8 +245,12 @@ export class GatewayVolume implements Drainable {
       iscsi: {
         enabled: configuration.iscsiEnabled,
         stats: this.#stats.iscsi,
-        initiators: configuration.initiators,
-        chap,
+        get initiators() {
+          return access().initiators;
+        },
+        get chap() {
+          return access().chap;
+        },
       },
       shared: configuration.access === 'shared',
       attach: (client, control) => this.#access.attach(client, control),

@@ -12,7 +12,7 @@ import { createApi, listenApi } from '../api/server.js';
 import type { ApiServer } from '../api/server.js';
 import { BandwidthGovernor } from '../bandwidth/governor.js';
 import { GatewayError } from '../base/errors.js';
-import type { Configuration, VolumeConfiguration } from '../config/configuration.js';
+import type { ChapConfiguration, Configuration, VolumeConfiguration } from '../config/configuration.js';
 import { formatListenAddress } from '../config/listen-address.js';
 import { formatLimit } from '../config/quantity.js';
 import { IscsiTarget } from '../frontends/iscsi/target.js';
@@ -29,10 +29,10 @@ import type { DiskLock } from '../ports/disk.js';
 import type { Log } from '../ports/log.js';
 import type { ReceiptOutlet } from '../ports/receipt-outlet.js';
 import type { ListenAddress } from '../ports/stream.js';
-import type { ServedVolume, VolumeDirectory } from '../ports/volume-directory.js';
+import type { ChapSecrets, ServedVolume, VolumeDirectory } from '../ports/volume-directory.js';
 import type { MasterKey } from '../remote/key.js';
 import { DrainOperation } from './drain-operation.js';
-import { GatewayVolume } from './gateway-volume.js';
+import { GatewayVolume, type IscsiAccess } from './gateway-volume.js';
 import { loadApiToken, loadChap, loadMasterKey } from './identity.js';
 import { restoreOnline } from './online-restore.js';
 import { ReplicationThread } from './replication-thread.js';
@@ -174,7 +174,7 @@ export class Gateway implements GatewayView, VolumeDirectory {
     await ensureWritableDirectory(directory, 'dataDir');
     return new GatewayVolume({
       configuration: volume,
-      chap: volume.chap === undefined ? undefined : await loadChap(volume.chap),
+      iscsiAccess: { initiators: volume.initiators, chap: await chapOf(volume.chap) },
       disk: this.#ports.openDisk(directory),
       checksums,
       clock,
@@ -233,8 +233,8 @@ export class Gateway implements GatewayView, VolumeDirectory {
         targetPrefix,
         advertise,
         digests,
-        ...(discoveryChap === undefined ? {} : { discoveryChap: await loadChap(discoveryChap) }),
       },
+      discoveryChap: await chapOf(discoveryChap),
     });
   }
 
@@ -401,13 +401,21 @@ export class Gateway implements GatewayView, VolumeDirectory {
 
   // Life
 
-  /** Takes over what can change while running; says what cannot. */
-  reconfigure(fresh: Configuration): void {
+  /**
+   * Takes over what can change while running, with what the secret files say now; says what cannot. Rejects, and nothing
+   * has changed, when one of those files cannot be used. Sessions that are there stay.
+   */
+  async reconfigure(fresh: Configuration): Promise<void> {
     const { configuration, log } = this.#options;
+    const discoveryChap = await chapOf(fresh.iscsi.discoveryChap);
+    const access = new Map<string, IscsiAccess>();
+    for (const { name, initiators, chap } of fresh.volumes) access.set(name, { initiators, chap: await chapOf(chap) });
     this.#bandwidth.setPlan(fresh.bandwidth);
-    for (const key of ['dataDir', 'keyFile', 'nbd', 'iscsi', 'api', 'store', 'volumes'] as const) {
-      const now = key === 'volumes' ? [...configuration.volumes, ...this.#added] : configuration[key];
-      if (JSON.stringify(fresh[key]) !== JSON.stringify(now)) {
+    if (this.#iscsi !== undefined) this.#iscsi.discoveryChap = discoveryChap;
+    for (const volume of this.#volumes) volume.iscsiAccess = access.get(volume.name) ?? volume.iscsiAccess;
+    const fixed = fixedPart({ ...configuration, volumes: [...configuration.volumes, ...this.#added] });
+    for (const [key, value] of Object.entries(fixedPart(fresh))) {
+      if (JSON.stringify(value) !== JSON.stringify(fixed[key])) {
         log.warn(`${key} changed in the configuration; restart the gateway for it`);
       }
     }
@@ -429,4 +437,29 @@ export class Gateway implements GatewayView, VolumeDirectory {
     }
     for (const outcome of closed) if (outcome.status === 'rejected') throw outcome.reason;
   }
+}
+
+/** What takes a restart to change: all but bandwidth, and who may log in. */
+function fixedPart({
+  dataDir,
+  keyFile,
+  nbd,
+  iscsi,
+  api,
+  store,
+  volumes,
+}: Configuration): Readonly<Record<string, unknown>> {
+  return {
+    dataDir,
+    keyFile,
+    nbd,
+    iscsi: { ...iscsi, discoveryChap: undefined },
+    api,
+    store,
+    volumes: volumes.map((volume) => ({ ...volume, initiators: undefined, chap: undefined })),
+  };
+}
+
+async function chapOf(chap: ChapConfiguration | undefined): Promise<ChapSecrets | undefined> {
+  return chap === undefined ? undefined : loadChap(chap);
 }

@@ -47,7 +47,7 @@ async function loadChapSecret(path: string): Promise<Uint8Array> {
   const secret = Buffer.from((await readSecretFile(path, 'CHAP secret')).replace(/\r?\n$/, ''), 'utf8');
   if (secret.length < chapSecretBytesMin || secret.length > chapSecretBytesMax) {
     throw new GatewayError(
-      'key-invalid',
+      'config-invalid',
       `${path}: a CHAP secret has ${chapSecretBytesMin} to ${chapSecretBytesMax} bytes, this one ${secret.length}`,
     );
   }

@@ -1,12 +1,13 @@
 /** The user-space iSCSI clients: libiscsi's tools, and QEMU through libiscsi. The kernel's is in test/guest. */
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
-import { writeFile } from 'node:fs/promises';
+import { mkdtemp, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, it } from 'node:test';
 import { packagedFile, requiredTool } from '../tool/clients.js';
 import { TestGateway, targetPrefix } from '../tool/gateway.js';
-import { run } from '../tool/process.js';
+import { attempt, eventually, run } from '../tool/process.js';
 import { suite } from '../tool/suite.js';
 
 const mebibyte = 1024 * 1024;
@@ -64,3 +65,57 @@ suite(
   },
   () => (packagedFile(driver) === undefined ? `${driver} of Debian's package qemu-block-extra is missing` : undefined),
 );
+
+suite('iSCSI initiators that have to prove who they are', ['iscsi-inq'], () => {
+  const initiator = 'iqn.2026-11.test:prover';
+  const secrets = ['correct-horse-battery', 'another-staple-entirely'] as const;
+  let gateway: TestGateway;
+  let secretFile: string;
+  const volume = (initiators: readonly string[]) => ({
+    name: 'disk',
+    size: '16MiB',
+    buffer: { size: '64MiB' },
+    iscsi: { initiators, chap: { user: 'alice', secretFile } },
+  });
+  const inquire = async (secret: string): Promise<string> => {
+    const url = gateway.iscsiUrl('disk').replace('//', `//alice%${encodeURIComponent(secret)}@`);
+    return (await attempt(requiredTool('iscsi-inq'), ['-i', initiator, url])).status === 0 ? 'served' : 'refused';
+  };
+  before(async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'keepgate-test-'));
+    secretFile = join(folder, 'chap');
+    await writeFile(secretFile, secrets[0], { mode: 0o600 });
+    gateway = await TestGateway.start({ folder, volumes: [volume([])] });
+  });
+  after(async () => {
+    await gateway.dispose();
+  });
+
+  it('are refused with a wrong secret, and log and metric say why', async () => {
+    assert.equal(await inquire(secrets[0]), 'served');
+    assert.equal(await inquire(secrets[1]), 'refused');
+    assert.match(gateway.log(), /the CHAP name or response is wrong.*a login was refused/);
+    assert.equal(await gateway.metric('keepgate_session_rejections_total', 'reason="access-denied"'), 1);
+    for (const secret of secrets) assert(!gateway.log().includes(secret));
+  });
+
+  it('need the new secret after SIGHUP, unless it cannot be used', async () => {
+    await writeFile(secretFile, 'short', { mode: 0o600 });
+    await gateway.reconfigure({});
+    await eventually('the refusal', () => gateway.log().includes('a CHAP secret has 12 to 255 bytes'));
+    assert.equal(await inquire(secrets[0]), 'served');
+    await writeFile(secretFile, secrets[1], { mode: 0o600 });
+    await gateway.reconfigure({});
+    await eventually('the new secret', async () => (await inquire(secrets[1])) === 'served');
+    assert.equal(await inquire(secrets[0]), 'refused');
+  });
+
+  it('have to be on the list, as SIGHUP says it', async () => {
+    await gateway.reconfigure({ volumes: [volume(['iqn.2026-11.test:other'])] });
+    await eventually('the list', async () => (await inquire(secrets[1])) === 'refused');
+    assert.match(gateway.log(), /the initiator is not on the volume/);
+    assert.doesNotMatch(gateway.log(), /volumes changed in the configuration/);
+    await gateway.reconfigure({ volumes: [volume([initiator])] });
+    await eventually('the list again', async () => (await inquire(secrets[1])) === 'served');
+  });
+});

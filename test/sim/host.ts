@@ -132,7 +132,7 @@ export class SimHost {
     this.ended = new Promise((resolve) => life.onDeath(resolve));
     const gateway = new GatewayVolume({
       configuration: { ...defaults, sizeBytes: this.sizeBytes, ...this.options.configuration },
-      chap: undefined,
+      iscsiAccess: { initiators: [], chap: undefined },
       disk: this.disk.attach(life),
       checksums,
       clock: life.clock,

@@ -37,8 +37,8 @@ export interface IscsiTargetOptions {
     /** host:port that SendTargets gives out; empty: the address that the initiator reached. */
     readonly advertise: readonly string[];
     readonly digests: DigestPolicy;
-    readonly discoveryChap?: ChapSecrets;
   };
+  readonly discoveryChap?: ChapSecrets | undefined;
 }
 
 /** One connection, as `keepgate status` and /v1/sessions show it. */
@@ -65,6 +65,9 @@ export class IscsiTarget implements ConnectionHost {
   /** Refused logins and connections by reason (an error code), since the start. */
   readonly rejections = new Map<string, number>();
 
+  /** What discovery sessions from now on prove; undefined: nothing. */
+  discoveryChap: ChapSecrets | undefined;
+
   readonly #options: IscsiTargetOptions;
   readonly #naming: TargetNaming;
   readonly #pool = new PduBufferPool();
@@ -80,6 +83,7 @@ export class IscsiTarget implements ConnectionHost {
 
   constructor(options: IscsiTargetOptions) {
     this.#options = options;
+    this.discoveryChap = options.discoveryChap;
     this.#naming = {
       directory: options.directory,
       targetPrefix: options.options.targetPrefix,
@@ -220,7 +224,7 @@ export class IscsiTarget implements ConnectionHost {
       login: {
         naming: this.#naming,
         digests: options.digests,
-        discoveryChap: options.discoveryChap,
+        discoveryChap: this.discoveryChap,
         random,
         hasSession: (tsih) => this.#sessions.has(tsih),
       },

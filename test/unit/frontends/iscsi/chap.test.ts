@@ -135,11 +135,15 @@ describe('CHAP', () => {
   });
 
   it('guards discovery where that is asked for', async () => {
-    const rig = await createRig({ options: { discoveryChap: { user: 'd', secret: SECRET } } });
-    const response = rig
-      .connect()
-      .loginStep({ InitiatorName: INITIATOR, SessionType: 'Discovery' }, { csg: 1, nsg: 3 });
-    assert.equal(response.header.readUInt16BE(36), 0x0201);
+    const rig = await createRig();
+    const discover = (): number =>
+      rig
+        .connect()
+        .loginStep({ InitiatorName: INITIATOR, SessionType: 'Discovery' }, { csg: 1, nsg: 3 })
+        .header.readUInt16BE(36);
+    assert.equal(discover(), 0);
+    rig.target.discoveryChap = { user: 'd', secret: SECRET };
+    assert.equal(discover(), 0x0201);
   });
 
   it('takes binary values in hexadecimal and base64', () => {
