@@ -8,10 +8,12 @@ import { control } from './command-group/control.js';
 import { information } from './command-group/information.js';
 import { provisioning } from './command-group/provisioning.js';
 import { reading } from './command-group/reading.js';
+import { report } from './command-group/report.js';
 import { writing } from './command-group/writing.js';
 
 export const commands: readonly Command[] = [
   ...information,
+  ...report,
   ...control,
   ...reading,
   ...writing,

@@ -5,7 +5,22 @@ import type { Nexus } from './nexus.js';
 import type { Sense } from './sense.js';
 import type { ScsiTask, Step } from './task.js';
 
+/** How a unit's target port is named over its transport (SPC-4 7.5.1, 7.8.6). */
+export interface TargetPort {
+  /** PROTOCOL IDENTIFIER: 5h, iSCSI. */
+  readonly protocol: number;
+  /** The target's name, and the port's: SCSI name strings. */
+  readonly targetName: string;
+  readonly portName: string;
+  /** What the transport can do to tasks: bytes 0 and 1 of SPC-4 table 275. */
+  readonly taskFunctions: number;
+}
+
 export interface UnitContext {
+  /** The whole command table. */
+  readonly commands: readonly Command[];
+  /** undefined: the unit is reached by no transport that names its ports. */
+  readonly port: TargetPort | undefined;
   readonly device: BlockDevice;
   readonly modes: ModePages;
   /** The transport's version descriptor in standard INQUIRY data (SPC-4 6.6.2). */
@@ -25,6 +40,10 @@ export interface Command {
   readonly serviceAction?: number;
   /** Index into ioOps, for the counters. */
   readonly op: number;
+  /** Whether this unit has the command at all; one that it has not is not reported either. */
+  isSupported(unit: UnitContext): boolean;
+  /** REPORT SUPPORTED OPERATION CODES gives them out; 0: none is named. */
+  readonly timeouts: { readonly nominalSeconds: number; readonly recommendedSeconds: number };
   /** It learns about the unit and touches no data: served to initiators that do not hold the volume as well. */
   readonly inquiry: boolean;
   /** Served although a unit attention is pending, which stays pending (SAM-5 5.14.5). */

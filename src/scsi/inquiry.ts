@@ -4,11 +4,11 @@
 import { limits } from '../base/limits.js';
 import { BLOCK_BYTES, LOGICAL_BLOCK_BYTES, MIB } from '../base/units.js';
 import { readU16, readU32, writeText, writeU16, writeU32 } from './big-endian.js';
-import type { UnitContext } from './command.js';
-import { invalidFieldInCdb } from './sense.js';
+import type { TargetPort, UnitContext } from './command.js';
+import { invalidFieldInCdb, SENSE_BYTES_MAX } from './sense.js';
 import type { ScsiTask, Step } from './task.js';
 import { uuidBytes } from '../base/uuid.js';
-import { nameAuthorityIdentifier, serialNumber } from './unit-identity.js';
+import { nameAuthorityIdentifier, RELATIVE_PORT, serialNumber, TARGET_PORT_GROUP } from './unit-identity.js';
 
 const VENDOR = 'KEEPGATE';
 const PRODUCT = 'VOLUME';
@@ -25,10 +25,12 @@ export const NO_SUCH_UNIT = 0x7f;
  *   2      version: 06h, SPC-4                                              32..35 revision
  *   3      HISUP (bit 4), response data format 2                            58..   version descriptors
  *   4      additional length                                                  SAM-5, SPC-4, SBC-3, the transport's
+ *   5      TPGS (bits 5..4) 01b: REPORT TARGET PORT GROUPS, states change by themselves
  *   7      CMDQUE (bit 1)
  *   8..15  vendor
  */
 const STANDARD_BYTES = 96;
+const TPGS_IMPLICIT = 0x10;
 const SAM_5 = 0x00a0;
 const SPC_4 = 0x0460;
 const SBC_3 = 0x04c0;
@@ -39,6 +41,7 @@ export function standardInquiry(transportVersion: number, peripheral: number): U
   bytes[2] = 0x06;
   bytes[3] = 0x12;
   bytes[4] = STANDARD_BYTES - 5;
+  if (peripheral !== NO_SUCH_UNIT) bytes[5] = TPGS_IMPLICIT;
   bytes[7] = 0x02;
   writeText(bytes, 8, VENDOR, 8);
   writeText(bytes, 16, PRODUCT, 16);
@@ -72,7 +75,8 @@ interface VitalProductDataPage {
 const vitalProductData: readonly VitalProductDataPage[] = [
   { code: 0x00, body: () => Uint8Array.from(vitalProductData, ({ code }) => code) },
   { code: 0x80, body: ({ device }) => text(serialNumber(device.uuid)) },
-  { code: 0x83, body: ({ device }) => designators(device.uuid) },
+  { code: 0x83, body: ({ device, port }) => concatenate([...unitDesignators(device.uuid), ...portDesignators(port)]) },
+  { code: 0x86, body: extendedInquiry },
   { code: 0xb0, body: blockLimits },
   { code: 0xb1, body: blockCharacteristics },
   { code: 0xb2, body: logicalBlockProvisioning },
@@ -91,26 +95,56 @@ function text(value: string): Uint8Array {
  *   type 1, T10 vendor identification: "KEEPGATE" and the serial number
  *   type A, UUID (SPC-5): 10h 00h and the 16 bytes
  */
-function designators(uuid: string): Uint8Array {
+function unitDesignators(uuid: string): Uint8Array[] {
   const vendor = new Uint8Array(8 + serialNumber(uuid).length);
   writeText(vendor, 0, VENDOR, 8);
   writeText(vendor, 8, serialNumber(uuid), vendor.length - 8);
   const identifier = new Uint8Array(18);
   identifier[0] = 0x10;
   identifier.set(uuidBytes(uuid), 2);
-  const binary = 0x1;
-  const ascii = 0x2;
-  return concatenate([
-    designator(binary, 0x3, nameAuthorityIdentifier(uuid)),
-    designator(ascii, 0x1, vendor),
-    designator(binary, 0xa, identifier),
-  ]);
+  return [
+    designator(codeSet.binary, 0x3, nameAuthorityIdentifier(uuid)),
+    designator(codeSet.ascii, 0x1, vendor),
+    designator(codeSet.binary, 0xa, identifier),
+  ];
 }
 
-function designator(codeSet: number, type: number, value: Uint8Array): Uint8Array {
+/**
+ * Designators of the target port (association 01b) and of the target (10b), all with the transport's protocol identifier:
+ *
+ *   type 4, relative target port   type 5, target port group   type 8, SCSI name strings of both
+ */
+function portDesignators(port: TargetPort | undefined): Uint8Array[] {
+  if (port === undefined) return [];
+  const ofPort = { protocol: port.protocol, association: 0x1 };
+  return [
+    designator(codeSet.binary, 0x4, Uint8Array.of(0, 0, 0, RELATIVE_PORT), ofPort),
+    designator(codeSet.binary, 0x5, Uint8Array.of(0, 0, 0, TARGET_PORT_GROUP), ofPort),
+    designator(codeSet.utf8, 0x8, nameString(port.portName), ofPort),
+    designator(codeSet.utf8, 0x8, nameString(port.targetName), { protocol: port.protocol, association: 0x2 }),
+  ];
+}
+
+/** NUL-terminated, and padded with NUL to a multiple of 4 bytes (SPC-4 7.8.6.11). */
+function nameString(name: string): Uint8Array {
+  const encoded = new TextEncoder().encode(name);
+  const bytes = new Uint8Array((Math.floor(encoded.length / 4) + 1) * 4);
+  bytes.set(encoded);
+  return bytes;
+}
+
+const codeSet = { binary: 0x1, ascii: 0x2, utf8: 0x3 } as const;
+const PIV = 0x80;
+
+function designator(
+  set: number,
+  type: number,
+  value: Uint8Array,
+  of?: { readonly protocol: number; readonly association: number },
+): Uint8Array {
   const bytes = new Uint8Array(4 + value.length);
-  bytes[0] = codeSet;
-  bytes[1] = type;
+  bytes[0] = set | ((of?.protocol ?? 0) << 4);
+  bytes[1] = type | (of === undefined ? 0 : PIV | (of.association << 4));
   bytes[3] = value.length;
   bytes.set(value, 4);
   return bytes;
@@ -160,6 +194,18 @@ function blockLimits(): Uint8Array {
   writeU32(body, 40, transferLimits.atomicMax);
   writeU32(body, 44, transferLimits.granularity); // atomic alignment
   writeU32(body, 48, transferLimits.granularity); // atomic transfer length granularity; no atomic boundaries
+  return body;
+}
+
+/**
+ * Extended INQUIRY data (SPC-4 7.8.7), of what follows the header of 4: SIMPSUP (a task has no other attribute that
+ * would mean anything), V_SUP (there is a volatile cache), the most sense data that there are.
+ */
+function extendedInquiry(): Uint8Array {
+  const body = new Uint8Array(0x3c);
+  body[1] = 0x01;
+  body[2] = 0x01;
+  body[9] = SENSE_BYTES_MAX;
   return body;
 }
 

@@ -10,16 +10,17 @@
 import { assert } from '../base/assert.js';
 import { GatewayError } from '../base/errors.js';
 import { limits } from '../base/limits.js';
+import { BLOCK_BYTES, LOGICAL_BLOCK_BYTES } from '../base/units.js';
 import type { ByteLength } from '../base/units.js';
 import type { BlockDevice } from '../ports/block-device.js';
-import type { UnitContext } from './command.js';
-import { findCommand } from './command-table.js';
+import type { TargetPort, UnitContext } from './command.js';
+import { commands, findCommand } from './command-table.js';
 import { errorSense } from './error-sense.js';
 import { NO_SUCH_UNIT, reportLuns, standardInquiry } from './inquiry.js';
 import { readU16 } from './big-endian.js';
 import { ModePages } from './mode-page.js';
 import { Nexus } from './nexus.js';
-import { invalidFieldInCdb, sense, writeSense } from './sense.js';
+import { invalidFieldInCdb, sense, senseKey, writeSense } from './sense.js';
 import type { Sense } from './sense.js';
 import type { ScsiTask, Step } from './task.js';
 import { senseAsData } from './unit-command.js';
@@ -27,13 +28,20 @@ import { senseAsData } from './unit-command.js';
 export class LogicalUnit implements UnitContext {
   readonly device: BlockDevice;
   readonly transportVersion: number;
+  readonly port: TargetPort | undefined;
+  readonly commands = commands;
   readonly modes = new ModePages();
   readonly #nexuses = new Set<Nexus>();
   #gatheredBytes = 0;
 
-  constructor(options: { readonly device: BlockDevice; readonly transportVersion: number }) {
+  constructor(options: {
+    readonly device: BlockDevice;
+    readonly transportVersion: number;
+    readonly port?: TargetPort;
+  }) {
     this.device = options.device;
     this.transportVersion = options.transportVersion;
+    this.port = options.port;
   }
 
   /** For each session of an initiator; `detach` ends it. */
@@ -117,7 +125,7 @@ export class LogicalUnit implements UnitContext {
   /** Ends a command with what the device threw; anything but an operational failure is thrown on. */
   refuse(task: ScsiTask, error: unknown): Step {
     if (!(error instanceof GatewayError)) throw error;
-    return task.fail(errorSense[error.code]);
+    return task.fail(withAddress(errorSense[error.code], error, task));
   }
 
   /** Sense data in the format that the control mode page asks for. */
@@ -148,3 +156,11 @@ export function beginWithoutUnit(task: ScsiTask, transportVersion: number, cdb: 
 }
 
 const opcode = { requestSense: 0x03, inquiry: 0x12, reportLuns: 0xa0 } as const;
+
+/** A MEDIUM ERROR names the first LBA that could not be read, where the failure knows it (SBC-3 4.18.1). */
+function withAddress(what: Sense, error: GatewayError, task: ScsiTask): Sense {
+  const { block } = error.context;
+  if (what.key !== senseKey.mediumError || typeof block !== 'number') return what;
+  const offset = Math.max(block * BLOCK_BYTES, task.offset);
+  return { ...what, information: Math.floor(offset / LOGICAL_BLOCK_BYTES) };
+}

@@ -2,13 +2,11 @@
 import { LOGICAL_BLOCK_BYTES } from '../base/units.js';
 import { readU16, readU24, writeU16, writeU24, writeU32, writeU64 } from './big-endian.js';
 import type { UnitContext } from './command.js';
-import { pageControl } from './mode-page.js';
+import { allPages, allSubpages, pageControl, pageHeaderBytes } from './mode-page.js';
 import { invalidFieldInCdb, invalidFieldInParameterList, sense } from './sense.js';
 import { step } from './task.js';
 import type { ScsiTask, Step } from './task.js';
 
-const ALL_PAGES = 0x3f;
-const ALL_SUBPAGES = 0xff;
 const SHORT_DESCRIPTOR_BYTES = 8;
 const LONG_DESCRIPTOR_BYTES = 16;
 const U32_MAX = 0xffff_ffff;
@@ -24,8 +22,14 @@ const DPOFUA = 0x10;
 export function modeSense(unit: UnitContext, task: ScsiTask, cdb: Uint8Array, at: number, long: boolean): Step {
   const control = (cdb[at + 2] ?? 0) >>> 6;
   if (control === pageControl.saved) return task.fail(sense.savingParametersNotSupported);
-  const pages = selectPages(unit, cdb, at, control);
-  if (pages === undefined) return task.fail(invalidFieldInCdb(2, 5));
+  const code = (cdb[at + 2] ?? 0) & 0x3f;
+  const subpage = cdb[at + 3] ?? 0;
+  if (code === allPages && subpage !== 0 && subpage !== allSubpages) return task.fail(invalidFieldInCdb(3, 7));
+  const pages = unit.modes.select(code, subpage, control);
+  if (pages.length === 0) {
+    const isKnown = unit.modes.select(code, allSubpages, control).length > 0;
+    return task.fail(isKnown ? invalidFieldInCdb(3, 7) : invalidFieldInCdb(2, 5));
+  }
   const noDescriptor = ((cdb[at + 1] ?? 0) & 0x08) !== 0;
   const longLba = long && ((cdb[at + 1] ?? 0) & 0x10) !== 0;
   const descriptor = noDescriptor ? new Uint8Array(0) : blockDescriptor(unit, longLba);
@@ -49,20 +53,6 @@ export function modeSense(unit: UnitContext, task: ScsiTask, cdb: Uint8Array, at
     position += page.length;
   }
   return task.answer(bytes, long ? readU16(cdb, at + 7) : (cdb[at + 4] ?? 0));
-}
-
-function selectPages(unit: UnitContext, cdb: Uint8Array, at: number, control: number): Uint8Array[] | undefined {
-  const code = (cdb[at + 2] ?? 0) & 0x3f;
-  const subpage = cdb[at + 3] ?? 0;
-  if (subpage !== 0 && subpage !== ALL_SUBPAGES) return undefined;
-  const codes = code === ALL_PAGES ? unit.modes.codes() : [code];
-  const pages: Uint8Array[] = [];
-  for (const each of codes) {
-    const page = unit.modes.values(each, control);
-    if (page === undefined) return undefined;
-    pages.push(page);
-  }
-  return pages;
 }
 
 /** SBC-3 6.5.2. */
@@ -106,7 +96,7 @@ export function acceptModeSelect(unit: UnitContext, task: ScsiTask, list: Uint8A
   }
   const pages: Uint8Array[] = [];
   for (let at = headerBytes + descriptorBytes; at < list.length;) {
-    const lengthBytes = at + 1 < list.length ? (list[at + 1] ?? 0) + 2 : Infinity;
+    const lengthBytes = pageBytes(list, at);
     if (lengthBytes > list.length - at) return task.fail(sense.parameterListLengthError);
     const page = list.subarray(at, at + lengthBytes);
     const refused = unit.modes.refusedBit(page);
@@ -115,10 +105,17 @@ export function acceptModeSelect(unit: UnitContext, task: ScsiTask, list: Uint8A
     at += lengthBytes;
   }
   let changed = false;
-  for (const page of pages) changed = unit.modes.select(page) || changed;
+  for (const page of pages) changed = unit.modes.change(page) || changed;
   if (changed) unit.establishForOthers(task.nexus, sense.modeParametersChanged);
   // Writes that were acknowledged from the cache before WCE=0 must be durable when the initiator relies on it.
   if (!changed || unit.modes.writeCacheEnabled) return step.finished;
   unit.device.flush(task);
   return step.waiting;
+}
+
+/** What a page of a parameter list says of its own length; more than there is, where its header is cut. */
+function pageBytes(list: Uint8Array, at: number): number {
+  const headerBytes = pageHeaderBytes(list[at] ?? 0);
+  if (at + headerBytes > list.length) return Infinity;
+  return headerBytes + (headerBytes === 2 ? (list[at + 1] ?? 0) : readU16(list, at + 2));
 }

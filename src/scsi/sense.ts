@@ -49,7 +49,10 @@ export interface Sense {
   readonly asc: number;
   readonly ascq: number;
   readonly field?: FieldPointer;
-  /** What the INFORMATION field says: for MISCOMPARE how many bytes were equal (SBC-3 4.18.1); below 2^32. */
+  /**
+   * What the INFORMATION field says (SBC-3 4.18.1): for MISCOMPARE how many bytes were equal, for a MEDIUM ERROR the LBA.
+   * Left out of the fixed format where it does not fit its four bytes.
+   */
   readonly information?: number;
 }
 
@@ -108,6 +111,7 @@ export function miscompareAt(equalBytes: number): Sense {
 }
 
 export const SENSE_BYTES_MAX = 28;
+const U32_MAX = 0xffff_ffff;
 const FIXED_BYTES = 18;
 const FIXED_ADDITIONAL_BYTES = 10;
 
@@ -120,7 +124,7 @@ export function writeSense(bytes: Uint8Array, at: number, what: Sense, descripto
     bytes[at + 7] = FIXED_ADDITIONAL_BYTES;
     bytes[at + 12] = what.asc;
     bytes[at + 13] = what.ascq;
-    if (what.information !== undefined) {
+    if (what.information !== undefined && what.information <= U32_MAX) {
       bytes[at] = 0xf0;
       writeU32(bytes, at + 3, what.information);
     }

@@ -1,6 +1,10 @@
 /** What a unit is called, derived from the volume's uuid (36 characters) alone: the same on every path to it. */
 import { uuidBytes } from '../base/uuid.js';
 
+/** There is one target port, whatever the number of addresses that lead to it, in a group of its own. */
+export const RELATIVE_PORT = 1;
+export const TARGET_PORT_GROUP = 1;
+
 /** Unit serial number: the uuid's 32 hexadecimal digits. */
 export function serialNumber(uuid: string): string {
   return uuid.replaceAll('-', '');

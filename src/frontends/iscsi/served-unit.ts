@@ -6,7 +6,7 @@ import type { ServedVolume } from '../../ports/volume-directory.js';
 import { LogicalUnit } from '../../scsi/logical-unit.js';
 import type { Nexus } from '../../scsi/nexus.js';
 import { sense } from '../../scsi/sense.js';
-import { ISCSI_VERSION_DESCRIPTOR } from './wire.js';
+import { ISCSI_PROTOCOL, ISCSI_VERSION_DESCRIPTOR, PORTAL_GROUP, TASK_FUNCTIONS } from './wire.js';
 
 export interface UnitMember {
   readonly nexus: Nexus;
@@ -20,9 +20,20 @@ export class ServedUnit {
   readonly unit: LogicalUnit;
   readonly #members = new Set<UnitMember>();
 
-  constructor(volume: ServedVolume) {
+  /** `targetName`: the iSCSI name that leads to the volume. */
+  constructor(volume: ServedVolume, targetName: string) {
     this.volume = volume;
-    this.unit = new LogicalUnit({ device: volume.device, transportVersion: ISCSI_VERSION_DESCRIPTOR });
+    this.unit = new LogicalUnit({
+      device: volume.device,
+      transportVersion: ISCSI_VERSION_DESCRIPTOR,
+      port: {
+        protocol: ISCSI_PROTOCOL,
+        targetName,
+        // RFC 7143 3.4.2: a target port is a portal group of a target.
+        portName: `${targetName},t,0x${PORTAL_GROUP.toString(16).padStart(4, '0')}`,
+        taskFunctions: TASK_FUNCTIONS,
+      },
+    });
   }
 
   join(member: UnitMember): void {

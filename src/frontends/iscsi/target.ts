@@ -18,6 +18,7 @@ import type { AdmittedLogin, ConnectionHost } from './connection.js';
 import type { Login } from './login.js';
 import type { DigestPolicy } from './parameter.js';
 import { PduBufferPool } from './pdu-buffer.js';
+import { targetName } from './send-targets.js';
 import type { TargetNaming } from './send-targets.js';
 import { ServedUnit } from './served-unit.js';
 import { Session } from './session.js';
@@ -255,7 +256,7 @@ export class IscsiTarget implements ConnectionHost {
     const { name } = volume.device;
     const known = this.#units.get(name);
     if (known?.volume === volume) return known;
-    const made = new ServedUnit(volume);
+    const made = new ServedUnit(volume, targetName(this.#naming, volume));
     this.#units.set(name, made);
     return made;
   }

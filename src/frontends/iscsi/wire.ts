@@ -162,6 +162,12 @@ export const rejectReason = {
 /** Version descriptor in INQUIRY data: iSCSI (SPC-4 table 144). */
 export const ISCSI_VERSION_DESCRIPTOR = 0x0960;
 
+/** PROTOCOL IDENTIFIER of iSCSI (SPC-4 table 502). */
+export const ISCSI_PROTOCOL = 0x5;
+
+/** What REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS says of task-management.ts: ATS, ATSS, CTSS, LURS, TRS. */
+export const TASK_FUNCTIONS = 0xda00;
+
 /** The only portal group: every listener leads to every volume. */
 export const PORTAL_GROUP = 1;
 

@@ -1,6 +1,8 @@
 /** Commands that learn about the unit. */
 import type { Command } from '../command.js';
+import { readDefectData } from '../defect-command.js';
 import { inquiry, reportLuns } from '../inquiry.js';
+import { logSense } from '../log-command.js';
 import { readCapacity10, readCapacity16 } from '../medium-command.js';
 import { modeSense } from '../mode-command.js';
 import { step } from '../task.js';
@@ -59,5 +61,23 @@ export const information: readonly Command[] = [
     usage: '5a 18 ff ff 00 00 00 ff ff 00',
     inquiry: true,
     begin: (unit, task, cdb, at) => modeSense(unit, task, cdb, at, true),
+  }),
+  row({
+    name: 'LOG SENSE',
+    usage: '4d 00 ff ff 00 ff ff ff ff 00',
+    inquiry: true,
+    begin: (_unit, task, cdb, at) => logSense(task, cdb, at),
+  }),
+  row({
+    name: 'READ DEFECT DATA(10)',
+    usage: '37 00 1f 00 00 00 00 ff ff 00',
+    inquiry: true,
+    begin: (_unit, task, cdb, at) => readDefectData(task, cdb, at, false),
+  }),
+  row({
+    name: 'READ DEFECT DATA(12)',
+    usage: 'b7 1f ff ff ff ff ff ff ff ff 00 00',
+    inquiry: true,
+    begin: (_unit, task, cdb, at) => readDefectData(task, cdb, at, true),
   }),
 ];

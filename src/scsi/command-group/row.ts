@@ -9,16 +9,25 @@ import { ioOps } from '../../base/io-stats.js';
 import type { IoOp } from '../../base/io-stats.js';
 import type { Command } from '../command.js';
 
-type Row = Omit<Command, 'usage' | 'inquiry' | 'passesAttention' | 'changesMedium' | 'op'> & {
+/** Fields that most rows leave to their default. */
+type Optional = 'inquiry' | 'passesAttention' | 'changesMedium' | 'isSupported' | 'timeouts';
+
+type Row = Omit<Command, 'usage' | 'op' | Optional> & {
   readonly usage: string;
   readonly op?: IoOp;
-} & Partial<Pick<Command, 'inquiry' | 'passesAttention' | 'changesMedium'>>;
+} & Partial<Pick<Command, Optional>>;
+
+/** A command that looks at the unit alone, and one that may wait: for the disk, for space on it, for a restart. */
+const quick = { nominalSeconds: 1, recommendedSeconds: 60 };
+const patient = { nominalSeconds: 30, recommendedSeconds: 600 };
 
 export function row(given: Row): Command {
   return {
     inquiry: false,
     passesAttention: false,
     changesMedium: false,
+    isSupported: () => true,
+    timeouts: given.inquiry === true ? quick : patient,
     ...given,
     op: ioOps.indexOf(given.op ?? 'other'),
     usage: Uint8Array.from(given.usage.split(' '), (digits) => parseInt(digits, 16)),

@@ -16,7 +16,7 @@ describe('INQUIRY', () => {
     const { data } = await host.run([0x12, 0, 0, 0, 255, 0]);
     const expected =
       '00000612' +
-      '5b000002' +
+      '5b100002' +
       hex('KEEPGATE') +
       hex('VOLUME          ') +
       hex('0001') +
@@ -37,16 +37,41 @@ describe('INQUIRY', () => {
 
   it('refuses a page code without EVPD, and pages that there are not', async () => {
     assert.equal((await host.run([0x12, 0, 0x80, 0, 255, 0])).sense, '5/24/00@2.7');
-    assert.equal((await host.run([0x12, 1, 0x86, 0, 255, 0])).sense, '5/24/00@2.7');
+    assert.equal((await host.run([0x12, 1, 0x87, 0, 255, 0])).sense, '5/24/00@2.7');
   });
 
   it('identifies the volume by its uuid', async () => {
-    assert.equal(await page(0x00), '00000006' + '008083b0b1b2');
+    assert.equal(await page(0x00), '00000007' + '00808386b0b1b2');
     assert.equal(await page(0x80), '00800020' + hex(UUID));
     const naa = '01030008' + '37060504' + '03020100';
     const vendor = '02010028' + hex(`KEEPGATE${UUID}`);
     const uuid = '010a0012' + '1000' + UUID;
     assert.equal(await page(0x83), '0083004e' + naa + vendor + uuid);
+  });
+
+  it('names the target port, its group and the target, where the transport does (SPC-4 7.8.6)', async () => {
+    const port = { protocol: 5, targetName: 'iqn.a:b', portName: 'iqn.a:b,t,0x0001', taskFunctions: 0 };
+    const device = new MemoryDevice({ sizeBytes: 4096 });
+    const named = new ScsiHost(new LogicalUnit({ device, transportVersion: 0, port }));
+    const { data } = await named.run([0x12, 1, 0x83, 0, 255, 0]);
+    assert.equal(
+      data.toString('hex', 4 + 0x4e),
+      '51940004' +
+        '00000001' +
+        '51950004' +
+        '00000001' +
+        '53980014' +
+        hex('iqn.a:b,t,0x0001') +
+        '00000000' +
+        '53a80008' +
+        hex('iqn.a:b') +
+        '00',
+    );
+    assert.equal(data.readUInt16BE(2), data.length - 4);
+  });
+
+  it('tells of the volatile cache and the length of sense data (SPC-4 7.8.7)', async () => {
+    assert.equal(await page(0x86), '0086003c' + '000101' + '00'.repeat(6) + '1c' + '00'.repeat(50));
   });
 
   it('tells limits, medium and provisioning', async () => {

@@ -7,6 +7,7 @@ import { ScsiHost } from '../../fake/scsi-task.js';
 
 const CACHING = '0812' + '04' + '00'.repeat(17);
 const CONTROL = '0a0a' + '0210' + '00000000' + 'ffff' + '0000';
+const CONTROL_EXTENSION = '4a01' + '001c' + '01' + '00'.repeat(27);
 const EXCEPTIONS = '1c0a' + '08' + '00'.repeat(9);
 
 async function host(): Promise<{ host: ScsiHost; unit: LogicalUnit; device: MemoryDevice }> {
@@ -26,7 +27,10 @@ describe('MODE SENSE', () => {
     assert.equal(await data([0x1a, 0, 0x08, 0, 255, 0]), '1f001008' + descriptor + CACHING);
     assert.equal(await data([0x1a, 8, 0x08, 0, 255, 0]), '17001000' + CACHING);
     assert.equal(await data([0x1a, 8, 0x3f, 0, 255, 0]), '2f001000' + CACHING + CONTROL + EXCEPTIONS);
-    assert.equal(await data([0x1a, 8, 0x3f, 0xff, 255, 0]), '2f001000' + CACHING + CONTROL + EXCEPTIONS);
+    const all = CACHING + CONTROL + CONTROL_EXTENSION + EXCEPTIONS;
+    assert.equal(await data([0x1a, 8, 0x3f, 0xff, 255, 0]), '4f001000' + all);
+    assert.equal(await data([0x1a, 8, 0x0a, 0xff, 255, 0]), '2f001000' + CONTROL + CONTROL_EXTENSION);
+    assert.equal(await data([0x1a, 8, 0x0a, 0x01, 255, 0]), '23001000' + CONTROL_EXTENSION);
     assert.equal(await data([0x1a, 8, 0x3f, 0, 4, 0]), '2f001000', 'cut');
   });
 
@@ -50,6 +54,10 @@ describe('MODE SENSE', () => {
     assert.equal(await page(0x88), CACHING);
     assert.equal(await page(0xc8), '5/39/00');
     assert.equal(await page(0x02), '5/24/00@2.5');
+    const subpage = async (code: number, of: number): Promise<string | undefined> =>
+      (await made.run([0x1a, 8, code, of, 255, 0])).sense;
+    assert.equal(await subpage(0x0a, 0x02), '5/24/00@3.7', 'no such subpage');
+    assert.equal(await subpage(0x3f, 0x01), '5/24/00@3.7', 'all pages have no subpage 01h');
   });
 });
 
@@ -96,6 +104,10 @@ describe('MODE SELECT', () => {
       ['unknown page', list('0206' + '00'.repeat(6)), '5/26/00@4.5'],
       ['page length', list('0811' + '04' + '00'.repeat(17)), '5/26/00@5.1'],
       ['cut page', list('0812' + '04'), '5/1a/00'],
+      ['IALUAE of a subpage', list(CONTROL_EXTENSION.replace('001c01', '001c00')), '5/26/00@8.0'],
+      ['unknown subpage', list('4a02' + '0000'), '5/26/00@4.5'],
+      ['cut subpage header', list('4a01' + '00'), '5/1a/00'],
+      ['cut subpage', list('4a01' + '001c'), '5/1a/00'],
       ['one byte of a page', list('08'), '5/1a/00'],
       ['cut header', Buffer.from('000000', 'hex'), '5/1a/00'],
       ['descriptor length', Buffer.from('00000007' + '00'.repeat(7), 'hex'), '5/26/00@3.7'],
@@ -108,6 +120,8 @@ describe('MODE SELECT', () => {
     }
     assert.equal((await made.run([0x15, 0x00, 0, 0, 0, 0])).sense, '5/24/00@1.4', 'PF=0');
     assert.equal((await made.run([0x15, 0x11, 0, 0, 0, 0])).sense, '5/24/00@1.0', 'SP=1');
+    const same = list(CONTROL_EXTENSION);
+    assert.equal((await made.run(select6(same), same)).sense, undefined, 'what is so already may be said');
     assert.equal((await made.run([0x15, 0x10, 0, 0, 0, 0])).sense, undefined, 'an empty list is no error');
   });
 });

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { errorCodes } from '../../../src/base/errors.js';
-import type { ErrorCode } from '../../../src/base/errors.js';
+import { errorCodes, GatewayError } from '../../../src/base/errors.js';
+import type { ErrorCode, ErrorContext } from '../../../src/base/errors.js';
 import { errorSense } from '../../../src/scsi/error-sense.js';
 import {
   invalidFieldInCdb,
@@ -10,6 +10,9 @@ import {
   SENSE_BYTES_MAX,
   writeSense,
 } from '../../../src/scsi/sense.js';
+import { LogicalUnit } from '../../../src/scsi/logical-unit.js';
+import { MemoryDevice } from '../../fake/memory-device.js';
+import { ScsiHost } from '../../fake/scsi-task.js';
 import type { Sense } from '../../../src/scsi/sense.js';
 
 function encode(what: Sense, descriptorFormat: boolean): string {
@@ -31,6 +34,23 @@ describe('sense data', () => {
       '70000500000000' + '0a00000000' + '260000' + '8f0102',
     );
     assert.equal(encode(invalidFieldInCdb(7, 3), true), '7205240000000008' + '02060000' + 'cb000700');
+  });
+
+  it('name the LBA of a medium error that knows its block, where the format has room for it (SBC-3 4.18.1)', async () => {
+    const device = new MemoryDevice({ sizeBytes: 1024 * 1024 });
+    const unit = new LogicalUnit({ device, transportVersion: 0 });
+    const host = await new ScsiHost(unit).ready();
+    const { task } = await host.run([0x28, 0, 0, 0, 0, 0x12, 0, 0, 16, 0]);
+    const told = (context: ErrorContext): number | undefined => {
+      unit.refuse(task, new GatewayError('checksum-mismatch', 'rotten', { context }));
+      return task.sense?.information;
+    };
+    assert.equal(told({ block: 3 }), 24, 'the first of the block');
+    assert.equal(told({ block: 2 }), 18, 'not before what was asked for');
+    assert.equal(told({}), undefined);
+    const far = { ...sense.unrecoveredReadError, information: 2 ** 32 };
+    assert.equal(encode(far, false), '70000300000000' + '0a00000000' + '110000000000');
+    assert.equal(encode(far, true), '720311000000000c' + '000a8000' + '0000000100000000');
   });
 
   it('exist for every error code', () => {
