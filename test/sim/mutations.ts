@@ -273,6 +273,18 @@ export const mutations: readonly Mutation[] = [
     ],
   },
   {
+    name: 'take a segment that is missing for one that died',
+    kinds: [0, 1, 3, 10, 11],
+    patches: [remote('remote-scrub', 'return `${name}: it is missing`;', 'return undefined;')],
+  },
+  {
+    name: 'scrub the bucket without reading its payload',
+    kinds: [0, 1, 3, 10, 11],
+    patches: [
+      remote('remote-scrub', 'sumProblem(head, await readPayload(store, sealer, head, request), options)', 'undefined'),
+    ],
+  },
+  {
     name: 'heal a block that is pending from an older recovery point',
     kinds: [0, 1, 3],
     patches: [

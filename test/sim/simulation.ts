@@ -12,6 +12,7 @@ import { bucketPort, restoreLazily } from './hydration-bucket.js';
 import { playHydration } from './hydration.js';
 import { LostOwner } from './lost-owner.js';
 import { drawProfile, type Profile } from './profile.js';
+import { healDamage } from './remote-damage.js';
 import { restoreFrom, type RestoredDisk } from './restore.js';
 import { Life, Scheduler } from './scheduler.js';
 import { BLOCK, Shadow, Violation } from './shadow.js';
@@ -21,6 +22,10 @@ import { resetIds, runLoad } from './workload.js';
 const MIB = 1024 * 1024;
 /** Virtual time in which a healthy gateway must have drained and opened. */
 const patienceMs = 3_600_000;
+
+/** Share of the rounds, and of the ends, at which the bucket loses a segment, where nothing else is wrong with it. */
+const healShare = 0.02;
+const healShareAtEnd = 0.25;
 
 /** Operations of the disk before and after which crashes tell most. */
 const turningPoints: readonly { readonly operation: DiskOperation; readonly path: string }[] = [
@@ -90,6 +95,10 @@ class Simulation {
   private commonLsn = 0;
   /** That there ever was: a snapshot may be older than whoever is left. */
   private readonly everyHost: SimHost[] = [];
+  /** So often was a segment of it damaged. */
+  private damages = 0;
+  /** LSN up to which snapshots and checkpoints may need a segment that was damaged; undefined: none ever was. */
+  private damagedLsn: number | undefined;
   /** LSNs of what the bucket gave back, while there was one owner. */
   private readonly recoveryPoints = new Set<number>();
   /** LSN of every snapshot that was acknowledged; no name is given twice. */
@@ -247,6 +256,7 @@ class Simulation {
     if (random.fraction() < 0.2) this.maybeRead();
     if (random.fraction() < 0.15) await this.maybeDrain(host);
     if (random.fraction() < 0.1) await this.maybeScrub(host);
+    await this.maybeHeal(healShare);
     if (random.fraction() < 0.3) await this.scheduler.sleep(random.below(9000));
     if (this.profile.twoOwners && this.hosts.length < 3 && random.fraction() < 0.25) await this.addOwner(host);
   }
@@ -491,7 +501,7 @@ class Simulation {
       const world = new Scheduler();
       const copy = bucket.copy(world);
       // Two of the three that are kept.
-      if (random.fraction() < 0.3) copy.damageCheckpoints(1 + random.below(2));
+      if (this.damagedLsn === undefined && random.fraction() < 0.3) copy.damageCheckpoints(1 + random.below(2));
       let restored: RestoredDisk;
       try {
         restored = await world.drive(restoreFrom(copy, world, random, takeOver));
@@ -505,7 +515,8 @@ class Simulation {
       const { snapshots } = restored;
       if (new Set(snapshots.map((snapshot) => snapshot.name)).size < snapshots.length)
         throw new Violation(`a snapshot is there twice: ${snapshots.map((snapshot) => snapshot.name).join(', ')}`);
-      const { name } = snapshots[random.below(Math.max(1, snapshots.length))] ?? {};
+      const whole = snapshots.filter(({ point }) => point.lsn > (this.damagedLsn ?? -1));
+      const { name } = whole[random.below(Math.max(1, whole.length))] ?? {};
       if (name === undefined) return restored;
       this.judgeSnapshot(name, await world.drive(restoreFrom(copy, world, random.fork(), false, 0, name)));
       this.restores++;
@@ -638,6 +649,7 @@ class Simulation {
   /** `keepgate scrub`, while all goes on: in a history without rot it finds nothing. */
   private async maybeScrub(host: SimHost): Promise<void> {
     const { gateway, life } = host;
+    const { damages } = this;
     if (gateway === undefined || !host.alive || host.device === undefined) return;
     const gone = new Promise<void>((resolve) => life?.onDeath(resolve));
     host.shadow.rewrites = true;
@@ -646,7 +658,7 @@ class Simulation {
       .then(
         ({ found }) => {
           const wrong = found.filter((line) => !line.startsWith('the bucket was not read'));
-          if (!host.alive || wrong.length === 0 || this.profile.keeps !== 'all') return;
+          if (!host.alive || wrong.length === 0 || this.profile.keeps !== 'all' || damages < this.damages) return;
           host.violation ??= new Violation(`a scrub of ${host.name} found ${wrong.join('; ')}`);
         },
         (error: unknown) => {
@@ -718,10 +730,49 @@ class Simulation {
     for (const host of this.hosts) await this.waitUntilFilled(host);
     const restored = await this.judgeBucket();
     if (restored !== undefined && profile.hydrates) await this.hydrate(restored);
+    await this.maybeHeal(healShareAtEnd);
     for (const host of [...this.hosts]) {
       await this.crash(host, this.random.fraction() < 0.5 ? 'kill' : 'power');
       this.check();
     }
+  }
+
+  /** The bucket loses a segment; what lived in it is sent again, and is all there then. */
+  private async maybeHeal(share: number): Promise<void> {
+    const { bucket, random, profile } = this;
+    const [host] = this.hosts;
+    if (bucket === undefined || host === undefined || this.contested || profile.keeps !== 'all') return;
+    if (random.fraction() >= share || !host.alive || host.device === undefined) return;
+    profile.calmDisk([host.disk]);
+    profile.calmStore(bucket);
+    const { ending } = this;
+    this.ending = true;
+    await this.heal(host, bucket);
+    this.ending = ending;
+  }
+
+  private async heal(host: SimHost, bucket: SimBucket): Promise<void> {
+    const { random, scheduler } = this;
+    // What reads on since before would meet the damage.
+    await Promise.race([this.reading, scheduler.sleep(patienceMs)]);
+    this.check();
+    if (!host.alive || !(await this.drainAtLast(host))) return;
+    this.damages++;
+    const healed = await healDamage({
+      host,
+      bucket,
+      scheduler,
+      random: random.fork(),
+      load: () => this.someLoad(host),
+      bringBack: () => this.bringBack(host),
+      check: () => this.check(),
+    });
+    if (healed === undefined) return;
+    scheduler.note(`healed ${healed}`);
+    this.damagedLsn = host.shadow.appendedLsn;
+    await this.scheduler.sleep(5000);
+    if (this.hosts[0]?.alive !== true) await this.bringBack(host);
+    if (!(await this.drainAtLast(host))) throw new Violation(`${host.name} does not drain after it healed its bucket`);
   }
 
   private async waitUntilFilled(host: SimHost): Promise<void> {
