@@ -6,7 +6,7 @@
 import { UNLIMITED } from '../ports/bandwidth.js';
 import type { RateLimit } from '../ports/bandwidth.js';
 import type { Clock } from '../ports/clock.js';
-import type { Pace } from '../ports/pace.js';
+import type { Pace, PacedBody } from '../ports/pace.js';
 import { AutoRate } from './auto-rate.js';
 import { TokenBucket } from './token-bucket.js';
 
@@ -24,17 +24,21 @@ export class BandwidthBudget implements Pace {
   readonly #wire: TokenBucket;
   readonly #clock: Clock;
   readonly #onRate: (bytesPerSecond: number) => void;
+  readonly #answers: boolean;
   #auto: AutoRate | undefined;
-  #requests = 0;
+  #bodies = 0;
 
   constructor(options: {
     readonly clock: Clock;
     readonly limit: RateLimit;
+    /** Bodies that were sent are answered, and `auto` is told (PacedBody.answered). Default: no. */
+    readonly answers?: boolean;
     /** Told of every rate that `auto` finds. */
     readonly onRate: (bytesPerSecond: number) => void;
   }) {
-    const { clock, limit, onRate } = options;
+    const { clock, limit, onRate, answers = false } = options;
     this.#clock = clock;
+    this.#answers = answers;
     this.#onRate = onRate;
     this.admission = new TokenBucket({ clock, bytesPerSecond: UNLIMITED });
     this.#wire = new TokenBucket({ clock, bytesPerSecond: UNLIMITED, burstBytes: wireBurst });
@@ -58,6 +62,7 @@ export class BandwidthBudget implements Pace {
     if (this.#auto !== undefined) return;
     const auto = new AutoRate({
       clock: this.#clock,
+      answers: this.#answers,
       onRate: (bytesPerSecond) => {
         if (this.#auto !== auto) return;
         this.#setRate(bytesPerSecond);
@@ -69,13 +74,28 @@ export class BandwidthBudget implements Pace {
     this.#onRate(auto.bytesPerSecond);
   }
 
-  begin(): string {
-    return `request ${++this.#requests}`;
-  }
-
-  pass(request: string, bytes: number, signal?: AbortSignal): Promise<void> | undefined {
-    this.#auto?.sent(bytes);
-    return this.#wire.take(bytes, signal === undefined ? { lane: request } : { lane: request, signal });
+  begin(): PacedBody {
+    const lane = `body ${++this.#bodies}`;
+    // What another `auto` has been told of is not for this one.
+    const auto = this.#auto;
+    const given = { bytes: 0, givenMs: this.#clock.nowMs(), givenBytes: 0 };
+    const passed = (bytes: number): void => {
+      this.#auto?.sent(bytes);
+      given.bytes += bytes;
+      given.givenMs = this.#clock.nowMs();
+      given.givenBytes = auto?.givenBytes ?? 0;
+    };
+    return {
+      pass: (bytes, signal) => {
+        const wait = this.#wire.take(bytes, signal === undefined ? { lane } : { lane, signal });
+        if (wait !== undefined) return wait.then(() => passed(bytes));
+        passed(bytes);
+        return undefined;
+      },
+      answered: () => {
+        if (auto === this.#auto) auto?.answered(given);
+      },
+    };
   }
 
   sample(kind: string, delayMs: number): void {

@@ -34,6 +34,7 @@ function run(port: MessagePort, data: ReplicationThreadData): void {
     new BandwidthBudget({
       clock,
       limit: limitFor(data, data.limits[direction]),
+      answers: direction === 'upload',
       onRate: (bytesPerSecond) => port.postMessage({ direction, bytesPerSecond } satisfies FromReplicationThread),
     });
   const paces = { upload: budget('upload'), download: budget('download') };

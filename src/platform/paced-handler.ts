@@ -1,13 +1,13 @@
 /**
  * The SDK's HTTP transport with bodies spread over time. Works below signing: the signature covers the whole body, and
- * only the sending is spread. Reports how long an answer took after the last byte was sent ('answer' for uploads) or
- * after the request was ('answer' for downloads): the queue on the way, and the store's own time.
+ * only the sending is spread. Reports when an upload was answered, and how long the answer to a download took after the
+ * request ('answer'): the queue on the way, and the store's own time.
  */
 import { Readable } from 'node:stream';
 import { NodeHttpHandler } from '@smithy/node-http-handler';
 import type { NodeHttpHandlerOptions } from '@smithy/node-http-handler';
 import type { ConnectionDelay } from './connection-delay.js';
-import type { Pace, Paces } from '../ports/pace.js';
+import type { Pace, PacedBody, Paces } from '../ports/pace.js';
 
 const PIECE_BYTES_MAX = 16 * 1024;
 const PIECE_BYTES_MIN = 64;
@@ -42,14 +42,14 @@ export class PacedHandler extends NodeHttpHandler {
   }
 
   async #put(request: Request, body: Uint8Array, pace: Pace, options: Options): Promise<Answer> {
-    let sentMs = performance.now();
     let stream: Readable | undefined;
     const unwatch = this.#connections.watch(pace);
+    const paced = pace.begin();
     if (pace.bytesPerSecond !== Infinity) {
-      stream = Readable.from(
-        pieces(body, pace, options?.abortSignal as AbortSignal | undefined, () => (sentMs = performance.now())),
-        { objectMode: false, highWaterMark: PIECE_BYTES_MAX },
-      );
+      stream = Readable.from(pieces(body, pace, paced, options?.abortSignal as AbortSignal | undefined), {
+        objectMode: false,
+        highWaterMark: PIECE_BYTES_MAX,
+      });
       // It ends early when the request does, which says why.
       stream.on('error', () => undefined);
     }
@@ -58,7 +58,7 @@ export class PacedHandler extends NodeHttpHandler {
       const answer = await super.handle(stream === undefined ? request : withBody(request, stream), options);
       const { statusCode } = answer.response;
       if (statusCode === 503 || statusCode === 429) pace.refused();
-      else if (stream !== undefined) pace.sample('answer', performance.now() - sentMs);
+      else if (stream !== undefined && statusCode < 300) paced.answered();
       return answer;
     } catch (error) {
       if (options?.abortSignal?.aborted !== true) pace.refused();
@@ -79,17 +79,15 @@ function withBody(request: Request, body: Readable): Request {
 async function* pieces(
   body: Uint8Array,
   pace: Pace,
+  paced: PacedBody,
   signal: AbortSignal | undefined,
-  onSent: () => void,
 ): AsyncGenerator<Uint8Array, void, undefined> {
-  const name = pace.begin();
   for (let at = 0; at < body.length;) {
     // Several in a second, so that a slow body never looks like a silent connection.
     const pieceBytes = Math.min(PIECE_BYTES_MAX, Math.max(PIECE_BYTES_MIN, Math.floor(pace.bytesPerSecond / 4)));
     const piece = body.subarray(at, at + pieceBytes);
     at += piece.length;
-    await pace.pass(name, piece.length, signal);
-    onSent();
+    await paced.pass(piece.length, signal);
     yield piece;
   }
 }
@@ -97,6 +95,6 @@ async function* pieces(
 /** Waits for a piece of a body that is read: reading slowly makes the sender slow. */
 export function paceReading(pace: Pace | undefined): (bytes: number) => Promise<void> | undefined {
   if (pace === undefined) return () => undefined;
-  const name = pace.begin();
-  return (bytes) => pace.pass(name, bytes);
+  const paced = pace.begin();
+  return (bytes) => paced.pass(bytes);
 }

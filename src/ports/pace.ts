@@ -4,14 +4,19 @@ export interface Pace {
   readonly bytesPerSecond: number;
   /** True while samples of delay are of use. */
   readonly listens: boolean;
-  /** A name for one body; bodies take turns. */
-  begin(): string;
-  /** Before each piece of at most 64 KiB. undefined: at once; else wait for it. */
-  pass(request: string, bytes: number, signal?: AbortSignal): Promise<void> | undefined;
+  /** Bodies take turns. */
+  begin(): PacedBody;
   /** A delay that was seen; what it means is said by its kind. */
   sample(kind: string, delayMs: number): void;
   /** The store asked to be spared, or did not answer. */
   refused(): void;
+}
+
+export interface PacedBody {
+  /** Before each piece of at most 64 KiB. undefined: at once; else wait for it. */
+  pass(bytes: number, signal?: AbortSignal): Promise<void> | undefined;
+  /** Its last piece was passed, and now the answer came that says that it has arrived. */
+  answered(): void;
 }
 
 export interface Paces {
