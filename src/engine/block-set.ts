@@ -93,25 +93,16 @@ export class BlockSet {
     }
   }
 
-  clone(): BlockSet {
-    const copy = new BlockSet();
-    copy.addAll(this);
-    return copy;
-  }
-
   clear(): void {
     this.groups.clear();
   }
 
-  /** How many blocks below `end` are in it. */
-  countBelow(end: BlockNumber): number {
+  /** How many blocks below `end` are in it, or in `also`. */
+  countBelow(end: BlockNumber, also?: BlockSet): number {
     let count = 0;
-    for (const [number, words] of this.groups) {
-      const left = end - number * BLOCKS_PER_GROUP;
-      if (left <= 0) continue;
-      if (words === full) count += Math.min(left, BLOCKS_PER_GROUP);
-      else for (let at = 0; at < WORDS; at++) count += ones((words[at] ?? 0) & maskBelow(left - 32 * at));
-    }
+    for (const [number, words] of this.groups) count += countGroup(end, number, words, also?.groups.get(number));
+    for (const [number, words] of also?.groups ?? [])
+      if (!this.groups.has(number)) count += countGroup(end, number, words, undefined);
     return count;
   }
 
@@ -140,6 +131,16 @@ export class BlockSet {
       }
     }
   }
+}
+
+/** The blocks below `end` of a group that are in either. */
+function countGroup(end: BlockNumber, number: number, words: Uint32Array, also: Uint32Array | undefined): number {
+  const left = end - number * BLOCKS_PER_GROUP;
+  if (left <= 0) return 0;
+  if (words === full || also === full) return Math.min(left, BLOCKS_PER_GROUP);
+  let count = 0;
+  for (let at = 0; at < WORDS; at++) count += ones(((words[at] ?? 0) | (also?.[at] ?? 0)) & maskBelow(left - 32 * at));
+  return count;
 }
 
 function maskBelow(bits: number): number {

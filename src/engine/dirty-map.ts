@@ -76,10 +76,7 @@ export class DirtyMap {
   }
 
   countBelow(end: BlockNumber): number {
-    if (this.frozen === undefined) return this.bits.countBelow(end);
-    const all = this.bits.clone();
-    all.addAll(this.frozen);
-    return all.countBelow(end);
+    return this.bits.countBelow(end, this.frozen);
   }
 
   /**

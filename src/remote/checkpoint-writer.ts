@@ -17,6 +17,7 @@ import type { Clock, Timer } from '../ports/clock.js';
 import type { Log } from '../ports/log.js';
 import type { ObjectStore, StoreRequest } from '../ports/object-store.js';
 import type { Random } from '../ports/random.js';
+import { BackgroundWork } from './background-work.js';
 import { isAtSnapshot } from './book-keeper.js';
 import type { BookKeeper } from './book-keeper.js';
 import { keyText } from './chain.js';
@@ -27,7 +28,6 @@ import { keptOf } from './kept-checkpoints.js';
 import type { KeptCheckpoint } from './kept-checkpoints.js';
 import type { ShardKey } from './name.js';
 import type { RemoteBook } from './remote-map-book.js';
-import { MapDoubtError } from './remote-map-header.js';
 import type { MapChange } from './remote-map-redo.js';
 import type { ReceiptKeeper } from './receipt-keeper.js';
 import type { Incarnation } from './replicator-incarnation.js';
@@ -85,15 +85,20 @@ export class CheckpointWriter {
   #lastMs: number;
   #drained = false;
   #demanded = false;
-  #running: Promise<void> | undefined;
-  #again = false;
+  readonly #work: BackgroundWork;
   #timer: Timer | undefined;
   /** Of the next shard: a running number of this epoch. */
   #part = 0;
 
   constructor(options: CheckpointWriterOptions) {
-    const { store, clock, random, incarnation } = options;
+    const { store, clock, random, incarnation, failed } = options;
     this.#options = options;
+    this.#work = new BackgroundWork({
+      incarnation,
+      step: () => this.#useBook(),
+      refused: (error) => this.#refused(error),
+      failed,
+    });
     this.#store = new RetryingStore(store, { clock, random });
     this.#request = { signal: incarnation.signal };
     this.#lastMs = clock.nowMs();
@@ -103,66 +108,49 @@ export class CheckpointWriter {
     this.#options.keeper.committed(group);
     this.#segments += group.segments.length;
     for (const { index } of group.segments) this.#bytes += index.payloadBlocks * BLOCK_BYTES;
-    this.#wake();
+    this.#work.wake();
   }
 
   /** Somebody waited until all was replicated: a good moment, if there is enough to say. */
   drained(): void {
     this.#drained = true;
-    this.#wake();
+    this.#work.wake();
   }
 
   /** An earlier life may have left a snapshot without its root, and nothing may be committed for long. */
   begin(): void {
-    this.#wake();
+    this.#work.wake();
   }
 
   /** Writes one as soon as there is anything that the newest does not show. */
   demand(): void {
     this.#demanded = true;
-    this.#wake();
+    this.#work.wake();
   }
 
   /** Resolves when nothing of it runs any more; after the incarnation stopped. */
   async ended(): Promise<void> {
     this.#timer?.cancel();
-    await this.#running;
+    await this.#work.ended();
   }
 
-  #wake(): void {
-    this.#again = true;
-    this.#running ??= this.#work().finally(() => {
-      this.#running = undefined;
-    });
+  async #useBook(): Promise<void> {
+    // Taken before the book catches up: what was demanded behind a group includes that group.
+    const wanted = { drained: this.#drained, demanded: this.#demanded };
+    this.#drained = this.#demanded = false;
+    await this.#options.keeper.use((book) => this.#step(book, wanted), true);
   }
 
-  async #work(): Promise<void> {
-    const { incarnation, log, failed } = this.#options;
-    const stopped = (): boolean => incarnation.stopped;
-    while (this.#again && !stopped()) {
-      this.#again = false;
-      try {
-        // Taken before the book catches up: what was demanded behind a group includes that group.
-        const wanted = { drained: this.#drained, demanded: this.#demanded };
-        this.#drained = this.#demanded = false;
-        await this.#options.keeper.use((book) => this.#step(book, wanted), true);
-      } catch (error) {
-        if (stopped()) return;
-        if (!(error instanceof GatewayError) && !(error instanceof MapDoubtError)) {
-          failed(error);
-          return;
-        }
-        log.warn(`a checkpoint is left out: ${error.message}`);
-        this.#countAnew();
-        this.#tryAgain();
-      }
-    }
+  #refused(error: Error): void {
+    this.#options.log.warn(`a checkpoint is left out: ${error.message}`);
+    this.#countAnew();
+    this.#tryAgain();
   }
 
   /** Whatever failed may have been the root of a snapshot, and an idle volume commits nothing that would wake us. */
   #tryAgain(): void {
     this.#timer?.cancel();
-    this.#timer = this.#options.clock.after(AGAIN_MS, () => this.#wake());
+    this.#timer = this.#options.clock.after(AGAIN_MS, () => this.#work.wake());
   }
 
   async #step(book: RemoteBook, wanted: { readonly drained: boolean; readonly demanded: boolean }): Promise<void> {
@@ -171,7 +159,7 @@ export class CheckpointWriter {
     const { position } = book;
     const atSnapshot = isAtSnapshot(book);
     // The book is not at its head, and whatever else is due comes behind.
-    this.#again ||= atSnapshot;
+    if (atSnapshot) this.#work.wake();
     const due =
       atSnapshot ||
       wanted.demanded ||

@@ -22,6 +22,7 @@ import type { Clock } from '../ports/clock.js';
 import type { Disk } from '../ports/disk.js';
 import type { Log } from '../ports/log.js';
 import type { ObjectStore, StoreRequest } from '../ports/object-store.js';
+import { BackgroundWork } from './background-work.js';
 import type { BookKeeper } from './book-keeper.js';
 import { DeadList } from './dead-list.js';
 import { exclusiveBytes, unneeded } from './deletion-rule.js';
@@ -29,7 +30,6 @@ import type { DeadObject, KeptSpan } from './deletion-rule.js';
 import { KeptCheckpoints } from './kept-checkpoints.js';
 import type { KeptCheckpoint } from './kept-checkpoints.js';
 import { PinWatch } from './pin-watch.js';
-import { MapDoubtError } from './remote-map-header.js';
 import type { TalliedStore } from './remote-tally.js';
 import type { Incarnation } from './replicator-incarnation.js';
 import type { ObjectSealer } from './seal.js';
@@ -90,14 +90,19 @@ export class Deletion {
   /** The first such segment, and when it was sent. */
   #proof: { readonly number: number; readonly sentMs: number } | undefined;
   #proved = false;
-  #again = false;
   /** The store lets nobody delete: said once, and not tried again in this life. */
   #forbidden = false;
-  #running: Promise<void> | undefined;
+  readonly #work: BackgroundWork;
 
   constructor(options: DeletionOptions) {
     this.#options = options;
     this.#request = { signal: options.incarnation.signal };
+    this.#work = new BackgroundWork({
+      incarnation: options.incarnation,
+      step: () => this.#step(),
+      refused: (error) => this.#refused(error),
+      failed: options.failed,
+    });
   }
 
   /** The store lets nobody delete. */
@@ -109,7 +114,7 @@ export class Deletion {
   checkpointed(checkpoint: KeptCheckpoint, emptied: readonly number[]): void {
     this.#written.push(checkpoint);
     this.#emptied.push(...emptied);
-    this.#wake();
+    this.#work.wake();
   }
 
   /** A segment goes on its way. */
@@ -121,39 +126,22 @@ export class Deletion {
   /** Everything up to this segment of the own epoch is committed. */
   committed(number: number): void {
     if (this.#proof !== undefined && number >= this.#proof.number) this.#proved = true;
-    if (this.#dead !== undefined && this.#dead.size > 0) this.#wake();
+    if (this.#dead !== undefined && this.#dead.size > 0) this.#work.wake();
   }
 
   /** Resolves when nothing of it runs any more; after the incarnation stopped. */
   async ended(): Promise<void> {
-    await this.#running;
+    await this.#work.ended();
   }
 
-  #wake(): void {
-    this.#again = true;
-    this.#running ??= this.#work().finally(() => {
-      this.#running = undefined;
-    });
-  }
-
-  async #work(): Promise<void> {
-    const { incarnation, log, failed } = this.#options;
-    const stopped = (): boolean => incarnation.stopped;
-    while (this.#again && !stopped() && !this.#forbidden) {
-      this.#again = false;
-      try {
-        await this.#step();
-      } catch (error) {
-        if (stopped()) return;
-        if (!(error instanceof GatewayError) && !(error instanceof MapDoubtError)) return failed(error);
-        this.#forgetProof();
-        this.#forbidden = error instanceof GatewayError && error.code === 'store-forbidden';
-        log.warn(`${this.#forbidden ? DELETES_FORBIDDEN : 'deletion is put off'}: ${error.message}`);
-      }
-    }
+  #refused(error: Error): void {
+    this.#forgetProof();
+    this.#forbidden = error instanceof GatewayError && error.code === 'store-forbidden';
+    this.#options.log.warn(`${this.#forbidden ? DELETES_FORBIDDEN : 'deletion is put off'}: ${error.message}`);
   }
 
   async #step(): Promise<void> {
+    if (this.#forbidden) return;
     const { disk, clock, sealer, log } = this.#options;
     const known = this.#written.length > 0;
     if (this.#dead === undefined) {

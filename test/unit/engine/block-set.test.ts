@@ -32,7 +32,18 @@ describe('a set of blocks', () => {
       assert.deepEqual([...bitmap.within(from, end)], inside);
       const until = random.below(end);
       assert.equal(bitmap.countBelow(until), [...model].filter((block) => block < until).length);
-      const copy = bitmap.clone();
+      const copy = new BlockSet();
+      copy.addAll(bitmap);
+      const other = new BlockSet();
+      for (const first of [random.below(end), random.below(end)]) {
+        const count = Math.min(end - first, random.fraction() < 0.5 ? 3 : 5000);
+        other.add(first, count);
+        for (let block = first; block < first + count; block++) model.add(block);
+      }
+      const either = [...model].filter((block) => block < until).length;
+      assert.equal(bitmap.countBelow(until, other), either);
+      assert.equal(other.countBelow(until, bitmap), either);
+      copy.addAll(other);
       bitmap.add(0, end);
       assert.deepEqual([...copy.within(0, end)].length, model.size);
       assert.equal(bitmap.countBelow(end), end);
