@@ -1,4 +1,5 @@
 /** What the API shows and does; the gateway implements it. */
+import type { ByteLength } from '../base/units.js';
 import type { BandwidthChange, BandwidthReports } from '../ports/bandwidth.js';
 import type { MeteredVolume } from '../metrics/source.js';
 
@@ -74,6 +75,8 @@ export interface GatewayView {
   restore(request: RestoreRequest): Operation;
   /** A receipt of the newest recovery point as text. @throws GatewayError not-found, not-supported, disk-full */
   receipt(volume: string): Promise<string>;
+  /** Grows a volume while it is served; durable once it resolves. @throws GatewayError not-found, size-invalid, read-only */
+  resize(volume: string, sizeBytes: ByteLength): Promise<void>;
   /** Oldest first. @throws GatewayError not-found, not-supported, store-unreachable */
   snapshots(volume: string): readonly SnapshotReport[];
   /** Everything acknowledged before this call is in it; resolves once it is durable here. Without a name: the time. */

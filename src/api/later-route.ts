@@ -4,7 +4,6 @@ import { GatewayError } from '../base/errors.js';
 
 const laterRoutes: readonly (readonly [HTTPMethods, string, string])[] = [
   ['POST', '/v1/volumes', 'adding volumes while running; add it to the configuration and restart'],
-  ['PATCH', '/v1/volumes/:name', 'changing a volume while running; change the configuration and restart'],
   ['DELETE', '/v1/volumes/:name', 'removing volumes while running; remove it from the configuration and restart'],
   ['DELETE', '/v1/sessions/:id', 'ending sessions; detach the volume on its client'],
   ['GET', '/v1/events', 'events; poll GET /v1/volumes'],

@@ -1,6 +1,10 @@
 /** Volumes, their operations and their sessions. */
 import type { FastifyInstance, FastifyReply } from 'fastify';
 import { GatewayError } from '../base/errors.js';
+import type { ByteLength } from '../base/units.js';
+import { WrongValue } from '../config/problem.js';
+import { parseSize } from '../config/quantity.js';
+import type { MeteredVolume } from '../metrics/source.js';
 import type { GatewayView, Operation, SessionReport } from './gateway-view.js';
 import { reportVolume, volumeSchema } from './volume-report.js';
 
@@ -63,10 +67,24 @@ export function addVolumeRoutes(app: FastifyInstance, gateway: GatewayView): voi
   app.get<{ Params: { name: string } }>(
     '/v1/volumes/:name',
     { schema: { summary: 'One volume', tags: ['volumes'], params: named('name'), response: { 200: volumeSchema } } },
-    ({ params }) => {
-      const found = gateway.volumes().find(({ status }) => status.name === params.name);
-      if (found === undefined) throw new GatewayError('not-found', `there is no volume "${params.name}"`);
-      return reportVolume(found);
+    ({ params }) => reportVolume(volumeNamed(gateway, params.name)),
+  );
+
+  app.patch<{ Params: { name: string } }>(
+    '/v1/volumes/:name',
+    {
+      schema: {
+        summary: 'Grow a volume; who is attached goes on',
+        description: 'The body is {"size": "200GiB"}. A volume never shrinks.',
+        tags: ['volumes'],
+        security: [{ token: [] }],
+        params: named('name'),
+        response: { 200: volumeSchema },
+      },
+    },
+    async ({ params, body }) => {
+      await gateway.resize(params.name, sizeOf(body));
+      return reportVolume(volumeNamed(gateway, params.name));
     },
   );
 
@@ -156,6 +174,26 @@ export function addVolumeRoutes(app: FastifyInstance, gateway: GatewayView): voi
         })),
       ),
   );
+}
+
+function volumeNamed(gateway: GatewayView, name: string): MeteredVolume {
+  const found = gateway.volumes().find(({ status }) => status.name === name);
+  if (found === undefined) throw new GatewayError('not-found', `there is no volume "${name}"`);
+  return found;
+}
+
+/** Fastify would make something else of a wrong type. */
+function sizeOf(body: unknown): ByteLength {
+  const { size, ...others } = typeof body === 'object' && body !== null ? (body as { size?: unknown }) : {};
+  const [wrong] = Object.keys(others);
+  if (size === undefined || wrong !== undefined)
+    throw new GatewayError('invalid-request', `${wrong ?? 'the body'}: write {"size": "200GiB"}`);
+  try {
+    return parseSize(size);
+  } catch (error) {
+    if (!(error instanceof WrongValue)) throw error;
+    throw new GatewayError('invalid-request', `size: ${error.message}`);
+  }
 }
 
 /** The answer to what goes on after it. */

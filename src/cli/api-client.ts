@@ -42,11 +42,15 @@ export class ApiClient {
     return this.#ask('POST', path, json);
   }
 
+  patch(path: string, json: object): Promise<unknown> {
+    return this.#ask('PATCH', path, json);
+  }
+
   delete(path: string): Promise<unknown> {
     return this.#ask('DELETE', path);
   }
 
-  async #ask(method: 'GET' | 'POST' | 'DELETE', path: string, json?: object): Promise<unknown> {
+  async #ask(method: 'GET' | 'POST' | 'PATCH' | 'DELETE', path: string, json?: object): Promise<unknown> {
     const answer = await sendRequest({
       address: this.#address,
       method,

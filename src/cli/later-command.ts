@@ -4,7 +4,6 @@ import { GatewayError } from '../base/errors.js';
 
 const laterCommands: readonly (readonly [string, string, string])[] = [
   ['nbd-watch', 'reconnect a kernel NBD client after a gateway restart', 'attach over iSCSI, which survives a restart'],
-  ['resize', 'grow a volume while attached', 'raise the size in the configuration and restart the gateway'],
   ['volume', 'add and remove volumes while running', 'change the configuration and restart the gateway'],
   ['completion', 'shell completion', 'see `keepgate help`'],
 ];

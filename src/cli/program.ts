@@ -65,6 +65,7 @@ export function createProgram(options: ProgramOptions): Command {
     .exitOverride();
   addServe(program, options);
   addClientCommands(program, options);
+  addResizeCommand(program, options);
   addSnapshotCommands(program, options);
   addTrustCommands(program, options);
   addLocalCommands(program, options);
@@ -192,6 +193,21 @@ function addTrustCommands(program: Command, { terminal, exit }: ProgramOptions):
       exit(
         await operate({ path, title, done, json, client: await connect(flags), terminal, clock: new SystemClock() }),
       );
+    });
+}
+
+/** Growing a running gateway's volumes. */
+function addResizeCommand(program: Command, { terminal, exit }: ProgramOptions): void {
+  program
+    .command('resize <volume> <size>')
+    .description('grow a volume, attached or not; the file system on it grows on its client')
+    .option(...configOption)
+    .option(...apiOption)
+    .option('--json', 'as JSON')
+    .action(async (volume: string, size: string, flags: ClientFlags) => {
+      const { resizeVolume } = await import('./resize.js');
+      const client = await ApiClient.open(await findConfiguration(flags), flags.api);
+      exit(await resizeVolume({ volume, size, client, terminal, json: flags.json === true }));
     });
 }
 

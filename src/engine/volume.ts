@@ -52,6 +52,7 @@ export class Volume implements BlockDevice {
   private commitScheduled = false;
   private writeProtected: boolean;
   private closed = false;
+  private resizing: Promise<void> = Promise.resolve();
   private fatal: Error | undefined;
   private readonly refusal: WriteRefusal;
   private checksumErrors = 0;
@@ -144,7 +145,8 @@ export class Volume implements BlockDevice {
     const parts = await openVolumeParts(options);
     const volume = new Volume(options, parts);
     try {
-      if (options.minimumSizeBytes > volume.sizeBytes) await volume.resize(options.minimumSizeBytes);
+      if (options.minimumSizeBytes > volume.sizeBytes && !volume.readOnly)
+        await volume.resize(options.minimumSizeBytes);
     } catch (error) {
       await volume.close().catch(() => undefined);
       throw error;
@@ -424,12 +426,21 @@ export class Volume implements BlockDevice {
 
   // Life
 
-  /** Grows the volume. The size is a record, so that a recovery point knows it. */
-  async resize(sizeBytes: ByteLength): Promise<void> {
+  /** Grows the volume, durably once it resolves. The size is a record, so that a recovery point knows it. */
+  resize(sizeBytes: ByteLength): Promise<void> {
+    // One after another: of two at once the smaller one could cut off what the other one added.
+    const resized = this.resizing.then(() => this.grow(sizeBytes));
+    this.resizing = resized.catch(() => undefined);
+    return resized;
+  }
+
+  private async grow(sizeBytes: ByteLength): Promise<void> {
+    if (this.closed) throw new GatewayError('volume-closed', `volume ${this.name} is closing`);
+    if (this.writeProtected) throw new GatewayError('read-only', `volume ${this.name} is read-only`);
     if (sizeBytes % BLOCK_BYTES !== 0 || sizeBytes < this.sizeBytes || sizeBytes > limits.volumeBytesMax) {
       throw new GatewayError(
         'size-invalid',
-        `volume ${this.name} has ${this.sizeBytes} bytes and cannot get ${sizeBytes}`,
+        `volume ${this.name} has ${this.sizeBytes} bytes and cannot get ${sizeBytes}: a volume only grows, by whole blocks of ${BLOCK_BYTES}, to ${limits.volumeBytesMax} at most`,
       );
     }
     if (sizeBytes === this.sizeBytes) return;

@@ -10,7 +10,7 @@ import type { SnapshotReport } from '../api/gateway-view.js';
 import { DurabilityLostError, GatewayError } from '../base/errors.js';
 import type { ErrorCode } from '../base/errors.js';
 import { IoStats } from '../base/io-stats.js';
-import { BLOCK_BYTES, type Lsn } from '../base/units.js';
+import { BLOCK_BYTES, type ByteLength, type Lsn } from '../base/units.js';
 import type { VolumeConfiguration } from '../config/configuration.js';
 import { createVolume, readIdentity } from '../engine/volume-directory-format.js';
 import type { VolumeIdentity } from '../engine/volume-directory-format.js';
@@ -322,6 +322,14 @@ export class GatewayVolume implements Drainable {
 
   get replicates(): boolean {
     return this.#line?.started === true;
+  }
+
+  /** Grows it, durably; who is attached sees it as his protocol lets him. @throws GatewayError size-invalid, read-only */
+  async resize(sizeBytes: ByteLength): Promise<void> {
+    if (this.#volume === undefined || this.#served === undefined)
+      throw new GatewayError('volume-closed', `volume ${this.name} is not open`);
+    await this.#volume.resize(sizeBytes);
+    this.#options.log.info('volume grown', { volume: this.name, sizeBytes });
   }
 
   async forceFlush(): Promise<Lsn> {

@@ -12,6 +12,7 @@ import { createApi, listenApi } from '../api/server.js';
 import type { ApiServer } from '../api/server.js';
 import { BandwidthGovernor } from '../bandwidth/governor.js';
 import { GatewayError } from '../base/errors.js';
+import type { ByteLength } from '../base/units.js';
 import type { ChapConfiguration, Configuration, VolumeConfiguration } from '../config/configuration.js';
 import { formatListenAddress } from '../config/listen-address.js';
 import { formatLimit } from '../config/quantity.js';
@@ -362,6 +363,10 @@ export class Gateway implements GatewayView, VolumeDirectory {
 
   snapshots(name: string): readonly SnapshotReport[] {
     return this.#volumeNamed(name).snapshots();
+  }
+
+  async resize(name: string, sizeBytes: ByteLength): Promise<void> {
+    await this.#volumeNamed(name).resize(sizeBytes);
   }
 
   async createSnapshot(name: string, snapshot: string | undefined): Promise<SnapshotReport> {

@@ -5,7 +5,7 @@ import type { ListenAddress } from '../ports/stream.js';
 
 export interface HttpRequest {
   readonly address: ListenAddress;
-  readonly method: 'GET' | 'POST' | 'DELETE';
+  readonly method: 'GET' | 'POST' | 'PATCH' | 'DELETE';
   readonly path: string;
   /** The body. */
   readonly json?: object | undefined;

@@ -12,14 +12,36 @@ detach() { nbd-client -d /dev/nbd0; }
 `;
 }
 
+export interface IscsiSettings {
+  /** Of the node record: node.session.… and node.conn[0].… */
+  readonly record?: Readonly<Record<string, string>>;
+}
+
+/** Both sides prove themselves, by SHA-256 alone. */
+export function chapRecord(secret: string, mutualSecret: string): Readonly<Record<string, string>> {
+  return {
+    'node.session.auth.authmethod': 'CHAP',
+    'node.session.auth.chap_algs': 'SHA256',
+    'node.session.auth.username': 'guest',
+    'node.session.auth.password': secret,
+    'node.session.auth.username_in': 'gate',
+    'node.session.auth.password_in': mutualSecret,
+  };
+}
+
 /** The node record is made by hand: discovery would give the address that the gateway has on the host. */
-export function attachIscsi(gateway: TestGateway, volume: string): string {
+export function attachIscsi(gateway: TestGateway, volume: string, { record = {} }: IscsiSettings = {}): string {
   const portal = `${host}:${gateway.iscsiPort}`;
   const node = `iscsiadm -m node -T ${targetPrefix}:${volume} -p ${portal}`;
+  const updates = Object.entries(record).map(
+    ([name, value]) => `${node} -o update -n '${name}' -v '${value}' || return 1`,
+  );
   return `
 iscsid -c /etc/iscsi/iscsid.conf || exit 90
 attach() {
-  ${node} -o new >/dev/null && ${node} --login || return 1
+  ${node} -o new >/dev/null || return 1
+  ${updates.join('\n  ')}
+  ${node} --login || return 1
   i=0; while [ $i -lt 100 ] && [ ! -b /dev/sda ]; do sleep 0.1; i=$((i+1)); done
   [ -b /dev/sda ] && disk=/dev/sda
 }

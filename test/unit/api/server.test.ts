@@ -95,6 +95,12 @@ class FakeGateway implements GatewayView {
   takeOver(name: string): Operation {
     return { ...this.drain(name), kind: 'takeover' };
   }
+  readonly sizes: number[] = [];
+  resize(_: string, sizeBytes: number): Promise<void> {
+    if (sizeBytes < 4096) return Promise.reject(new GatewayError('size-invalid', 'a volume only grows'));
+    this.sizes.push(sizeBytes);
+    return Promise.resolve();
+  }
   readonly restores: RestoreRequest[] = [];
   restore(request: RestoreRequest): Operation {
     this.restores.push(request);
@@ -290,6 +296,28 @@ describe('the API on loopback', () => {
       assert.equal(answer.json<{ code: string }>().code, 'not-supported');
     });
   }
+
+  it('grows a volume, with the token, to a size that is one', async () => {
+    const patch = (payload: unknown, headers: Record<string, string> = { authorization }) =>
+      app.inject({
+        method: 'PATCH',
+        url: '/v1/volumes/disk0',
+        headers: { host: 'localhost', 'content-type': 'application/json', ...headers },
+        payload: JSON.stringify(payload),
+      });
+    assert.equal((await patch({ size: '1GiB' }, {})).statusCode, 401);
+    const grown = await patch({ size: '1GiB' });
+    assert.equal(grown.statusCode, 200);
+    assert.equal(grown.json<{ name: string }>().name, 'disk0');
+    assert.equal((await patch({ size: 8192 })).statusCode, 200);
+    assert.deepEqual(gateway.sizes, [1024 ** 3, 8192]);
+    for (const wrong of [{}, { size: true }, { size: 'large' }, { size: '1GiB', nbd: false }, [], 7]) {
+      const refused = await patch(wrong);
+      assert.equal(refused.statusCode, 400, JSON.stringify(wrong));
+      assert.equal(refused.json<{ code: string }>().code, 'invalid-request');
+    }
+    assert.equal((await patch({ size: 1 })).json<{ code: string }>().code, 'size-invalid');
+  });
 
   it('takes, lists and deletes snapshots, and changes none without the token', async () => {
     const url = '/v1/volumes/disk0/snapshots';

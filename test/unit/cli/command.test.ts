@@ -62,7 +62,6 @@ describe('the command', () => {
 
   for (const args of [
     ['nbd-watch', '/dev/nbd0', 'nbd://x'],
-    ['resize', 'demo', '2GiB'],
     ['volume', 'add', 'x'],
     ['completion', 'bash'],
   ]) {

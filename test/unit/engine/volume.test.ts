@@ -106,6 +106,21 @@ describe('volume', () => {
     await assert.rejects(h.volume.resize(MIB), { code: 'size-invalid' });
   });
 
+  it('asked to grow twice at once never gets smaller, and a read-only one does not grow', async () => {
+    const h = new VolumeHarness(10);
+    await h.create();
+    const larger = h.volume.resize(8 * MIB);
+    const smaller = h.volume.resize(4 * MIB);
+    await assert.rejects(smaller, { code: 'size-invalid' });
+    await larger;
+    await h.write(7 * MIB, stamp(4096, 1));
+    h.disk.kill();
+    await h.open();
+    assert.equal(h.volume.sizeBytes, 8 * MIB);
+    h.volume.setWritable(false);
+    await assert.rejects(h.volume.resize(16 * MIB), { code: 'read-only' });
+  });
+
   it('refuses what is out of range or read-only by an exception, without a completion', async () => {
     const h = new VolumeHarness(9);
     await h.create();

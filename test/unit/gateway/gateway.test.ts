@@ -73,6 +73,21 @@ describe('a gateway', () => {
     assert.equal(none.status, 2);
   });
 
+  it('grows a volume while it is attached, for good', async () => {
+    const grown = await gateway.command(['resize', 'local', '24MiB']);
+    assert.match(grown.stdout, /^local has 24 MiB\n/);
+    assert.equal(grown.status, 0);
+    assert.equal((await report('local')).sizeBytes, 24 * 1024 * kib);
+    const shrunk = await gateway.command(['resize', 'local', '16MiB']);
+    assert.match(
+      shrunk.stderr,
+      /^keepgate: volume local has 25165824 bytes and cannot get 16777216: a volume only grows/,
+    );
+    assert.equal(shrunk.status, 2);
+    const none = await gateway.command(['resize', 'local', 'huge']);
+    assert.match(none.stderr, /^keepgate: size: "huge" is not a size/);
+  });
+
   it('shows its volumes as a table and as JSON', async () => {
     const table = await gateway.command(['status']);
     assert.match(table.stdout, /disk0 +online +16 MiB /);
