@@ -789,6 +789,8 @@ class Simulation {
   private async drainAtLast(host: SimHost): Promise<boolean> {
     const { gateway } = host;
     if (gateway === undefined) return false;
+    // Others may be taken meanwhile.
+    const snapshots = [...host.shadow.snapshots.keys()];
     const drained = gateway
       .forceFlush()
       .then((lsn) => gateway.replicateTo(lsn))
@@ -813,7 +815,7 @@ class Simulation {
     if (!(await Promise.race([drained, tooLong]))) return false;
     const restored = await this.judgeBucket();
     const there = new Set(restored?.snapshots.map(({ name }) => name));
-    const missing = [...host.shadow.snapshots.keys()].filter((name) => !there.has(name));
+    const missing = snapshots.filter((name) => !there.has(name) && host.shadow.snapshots.has(name));
     if (missing.length > 0 && !this.contested && !this.profile.rots)
       throw new Violation(`the drained bucket lacks the snapshots ${missing.join(', ')}`);
     const now = await this.readAll(host);
