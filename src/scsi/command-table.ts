@@ -5,6 +5,7 @@
 import type { Command } from './command.js';
 import { checking } from './command-group/checking.js';
 import { control } from './command-group/control.js';
+import { copying } from './command-group/copying.js';
 import { information } from './command-group/information.js';
 import { provisioning } from './command-group/provisioning.js';
 import { reading } from './command-group/reading.js';
@@ -19,6 +20,7 @@ export const commands: readonly Command[] = [
   ...writing,
   ...checking,
   ...provisioning,
+  ...copying,
 ];
 
 /** By opcode; an opcode with service actions has several. */

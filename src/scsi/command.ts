@@ -1,5 +1,6 @@
 /** What a row of the command table says, and what the commands may use of their unit. */
 import type { BlockDevice } from '../ports/block-device.js';
+import type { CopyResults } from './copy-results.js';
 import type { ModePages } from './mode-page.js';
 import type { Nexus } from './nexus.js';
 import type { Sense } from './sense.js';
@@ -23,8 +24,11 @@ export interface UnitContext {
   readonly port: TargetPort | undefined;
   readonly device: BlockDevice;
   readonly modes: ModePages;
+  readonly copies: CopyResults;
   /** The transport's version descriptor in standard INQUIRY data (SPC-4 6.6.2). */
   readonly transportVersion: number;
+  /** Sense data in the format that the control mode page asks for; returns their length. */
+  writeSense(bytes: Uint8Array, at: number, what: Sense): number;
   /** Tells every nexus but one that something changed. */
   establishForOthers(nexus: Nexus | undefined, what: Sense): void;
 }

@@ -4,13 +4,13 @@
 import { limits } from '../base/limits.js';
 import { BLOCK_BYTES, LOGICAL_BLOCK_BYTES, MIB } from '../base/units.js';
 import { readU16, readU32, writeText, writeU16, writeU32 } from './big-endian.js';
-import type { TargetPort, UnitContext } from './command.js';
+import type { UnitContext } from './command.js';
+import { thirdPartyCopy } from './copy-command.js';
 import { invalidFieldInCdb, SENSE_BYTES_MAX } from './sense.js';
 import type { ScsiTask, Step } from './task.js';
-import { uuidBytes } from '../base/uuid.js';
-import { nameAuthorityIdentifier, RELATIVE_PORT, serialNumber, TARGET_PORT_GROUP } from './unit-identity.js';
+import { portDesignators, unitDesignators } from './unit-designator.js';
+import { serialNumber, VENDOR } from './unit-identity.js';
 
-const VENDOR = 'KEEPGATE';
 const PRODUCT = 'VOLUME';
 const REVISION = '0001';
 const EVPD = 0x01;
@@ -25,12 +25,13 @@ export const NO_SUCH_UNIT = 0x7f;
  *   2      version: 06h, SPC-4                                              32..35 revision
  *   3      HISUP (bit 4), response data format 2                            58..   version descriptors
  *   4      additional length                                                  SAM-5, SPC-4, SBC-3, the transport's
- *   5      TPGS (bits 5..4) 01b: REPORT TARGET PORT GROUPS, states change by themselves
+ *   5      TPGS (bits 5..4) 01b: REPORT TARGET PORT GROUPS, states change by themselves; 3PC (bit 3)
  *   7      CMDQUE (bit 1)
  *   8..15  vendor
  */
 const STANDARD_BYTES = 96;
 const TPGS_IMPLICIT = 0x10;
+const THIRD_PARTY_COPY = 0x08;
 const SAM_5 = 0x00a0;
 const SPC_4 = 0x0460;
 const SBC_3 = 0x04c0;
@@ -41,7 +42,7 @@ export function standardInquiry(transportVersion: number, peripheral: number): U
   bytes[2] = 0x06;
   bytes[3] = 0x12;
   bytes[4] = STANDARD_BYTES - 5;
-  if (peripheral !== NO_SUCH_UNIT) bytes[5] = TPGS_IMPLICIT;
+  if (peripheral !== NO_SUCH_UNIT) bytes[5] = TPGS_IMPLICIT | THIRD_PARTY_COPY;
   bytes[7] = 0x02;
   writeText(bytes, 8, VENDOR, 8);
   writeText(bytes, 16, PRODUCT, 16);
@@ -77,6 +78,7 @@ const vitalProductData: readonly VitalProductDataPage[] = [
   { code: 0x80, body: ({ device }) => text(serialNumber(device.uuid)) },
   { code: 0x83, body: ({ device, port }) => concatenate([...unitDesignators(device.uuid), ...portDesignators(port)]) },
   { code: 0x86, body: extendedInquiry },
+  { code: 0x8f, body: thirdPartyCopy },
   { code: 0xb0, body: blockLimits },
   { code: 0xb1, body: blockCharacteristics },
   { code: 0xb2, body: logicalBlockProvisioning },
@@ -85,68 +87,6 @@ const vitalProductData: readonly VitalProductDataPage[] = [
 function text(value: string): Uint8Array {
   const bytes = new Uint8Array(value.length);
   writeText(bytes, 0, value, value.length);
-  return bytes;
-}
-
-/**
- * Device identification (SPC-4 7.8.6): designators of the logical unit, all made of the volume's uuid.
- *
- *   type 3, NAA, locally assigned: 3h and 60 bits     there is no registered company number to be used
- *   type 1, T10 vendor identification: "KEEPGATE" and the serial number
- *   type A, UUID (SPC-5): 10h 00h and the 16 bytes
- */
-function unitDesignators(uuid: string): Uint8Array[] {
-  const vendor = new Uint8Array(8 + serialNumber(uuid).length);
-  writeText(vendor, 0, VENDOR, 8);
-  writeText(vendor, 8, serialNumber(uuid), vendor.length - 8);
-  const identifier = new Uint8Array(18);
-  identifier[0] = 0x10;
-  identifier.set(uuidBytes(uuid), 2);
-  return [
-    designator(codeSet.binary, 0x3, nameAuthorityIdentifier(uuid)),
-    designator(codeSet.ascii, 0x1, vendor),
-    designator(codeSet.binary, 0xa, identifier),
-  ];
-}
-
-/**
- * Designators of the target port (association 01b) and of the target (10b), all with the transport's protocol identifier:
- *
- *   type 4, relative target port   type 5, target port group   type 8, SCSI name strings of both
- */
-function portDesignators(port: TargetPort | undefined): Uint8Array[] {
-  if (port === undefined) return [];
-  const ofPort = { protocol: port.protocol, association: 0x1 };
-  return [
-    designator(codeSet.binary, 0x4, Uint8Array.of(0, 0, 0, RELATIVE_PORT), ofPort),
-    designator(codeSet.binary, 0x5, Uint8Array.of(0, 0, 0, TARGET_PORT_GROUP), ofPort),
-    designator(codeSet.utf8, 0x8, nameString(port.portName), ofPort),
-    designator(codeSet.utf8, 0x8, nameString(port.targetName), { protocol: port.protocol, association: 0x2 }),
-  ];
-}
-
-/** NUL-terminated, and padded with NUL to a multiple of 4 bytes (SPC-4 7.8.6.11). */
-function nameString(name: string): Uint8Array {
-  const encoded = new TextEncoder().encode(name);
-  const bytes = new Uint8Array((Math.floor(encoded.length / 4) + 1) * 4);
-  bytes.set(encoded);
-  return bytes;
-}
-
-const codeSet = { binary: 0x1, ascii: 0x2, utf8: 0x3 } as const;
-const PIV = 0x80;
-
-function designator(
-  set: number,
-  type: number,
-  value: Uint8Array,
-  of?: { readonly protocol: number; readonly association: number },
-): Uint8Array {
-  const bytes = new Uint8Array(4 + value.length);
-  bytes[0] = set | ((of?.protocol ?? 0) << 4);
-  bytes[1] = type | (of === undefined ? 0 : PIV | (of.association << 4));
-  bytes[3] = value.length;
-  bytes.set(value, 4);
   return bytes;
 }
 

@@ -15,6 +15,7 @@ import type { ByteLength } from '../base/units.js';
 import type { BlockDevice } from '../ports/block-device.js';
 import type { TargetPort, UnitContext } from './command.js';
 import { commands, findCommand } from './command-table.js';
+import { CopyResults } from './copy-results.js';
 import { errorSense } from './error-sense.js';
 import { NO_SUCH_UNIT, reportLuns, standardInquiry } from './inquiry.js';
 import { readU16 } from './big-endian.js';
@@ -31,6 +32,7 @@ export class LogicalUnit implements UnitContext {
   readonly port: TargetPort | undefined;
   readonly commands = commands;
   readonly modes = new ModePages();
+  readonly copies = new CopyResults();
   readonly #nexuses = new Set<Nexus>();
   #gatheredBytes = 0;
 
@@ -62,6 +64,7 @@ export class LogicalUnit implements UnitContext {
   /** `what`: logicalUnitReset or targetReset (SAM-5 6.3.3, 6.3.2); the transport has aborted the tasks. */
   reset(what: Sense): void {
     this.modes.reset();
+    this.copies.reset();
     this.establishForOthers(undefined, what);
   }
 

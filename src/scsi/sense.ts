@@ -6,9 +6,11 @@
  *   0      VALID (bit 7)                       1      sense key
  *   2      sense key
  *   3..6   information
+ *   8..11  command-specific information
  *   7      additional length (10)              2, 3   ASC, ASCQ
  *   12, 13 ASC, ASCQ                           7      additional length
- *   15..17 sense-key specific: field pointer   8..    descriptors: 00h information, 02h sense-key specific
+ *   15..17 sense-key specific: field pointer   8..    descriptors: 00h information, 01h command-specific,
+ *                                                    02h sense-key specific
  */
 import { writeU16, writeU32, writeU64 } from './big-endian.js';
 
@@ -32,6 +34,7 @@ export const senseKey = {
   illegalRequest: 0x5,
   unitAttention: 0x6,
   dataProtect: 0x7,
+  copyAborted: 0xa,
   abortedCommand: 0xb,
   miscompare: 0xe,
 } as const;
@@ -54,6 +57,8 @@ export interface Sense {
    * Left out of the fixed format where it does not fit its four bytes.
    */
   readonly information?: number;
+  /** COMMAND-SPECIFIC INFORMATION: of COPY ABORTED, the segment (SPC-4 6.3). */
+  readonly commandInformation?: number;
 }
 
 function check(key: number, asc: number, ascq: number): Sense {
@@ -67,12 +72,19 @@ export const sense = {
   none: check(senseKey.noSense, 0x00, 0x00),
   unrecoveredReadError: check(mediumError, 0x11, 0x00),
   internalTargetFailure: check(hardwareError, 0x44, 0x00),
+  operationInProgress: check(illegalRequest, 0x00, 0x16),
+  copyAborted: check(senseKey.copyAborted, 0x00, 0x00),
+  unreachableCopyTarget: check(senseKey.copyAborted, 0x08, 0x04),
   parameterListLengthError: check(illegalRequest, 0x1a, 0x00),
   invalidOperationCode: check(illegalRequest, 0x20, 0x00),
   lbaOutOfRange: check(illegalRequest, 0x21, 0x00),
   invalidFieldInCdb: check(illegalRequest, 0x24, 0x00),
   logicalUnitNotSupported: check(illegalRequest, 0x25, 0x00),
   invalidFieldInParameterList: check(illegalRequest, 0x26, 0x00),
+  tooManyTargetDescriptors: check(illegalRequest, 0x26, 0x06),
+  unsupportedTargetDescriptor: check(illegalRequest, 0x26, 0x07),
+  tooManySegmentDescriptors: check(illegalRequest, 0x26, 0x08),
+  unsupportedSegmentDescriptor: check(illegalRequest, 0x26, 0x09),
   savingParametersNotSupported: check(illegalRequest, 0x39, 0x00),
   becomingReady: check(notReady, 0x04, 0x01),
   manualInterventionRequired: check(notReady, 0x04, 0x03),
@@ -110,7 +122,7 @@ export function miscompareAt(equalBytes: number): Sense {
   return { ...sense.miscompare, information: equalBytes };
 }
 
-export const SENSE_BYTES_MAX = 28;
+export const SENSE_BYTES_MAX = 40;
 const U32_MAX = 0xffff_ffff;
 const FIXED_BYTES = 18;
 const FIXED_ADDITIONAL_BYTES = 10;
@@ -128,6 +140,7 @@ export function writeSense(bytes: Uint8Array, at: number, what: Sense, descripto
       bytes[at] = 0xf0;
       writeU32(bytes, at + 3, what.information);
     }
+    writeU32(bytes, at + 8, what.commandInformation ?? 0);
     if (what.field !== undefined) writeFieldPointer(bytes, at + 15, what.field);
     return FIXED_BYTES;
   }
@@ -139,6 +152,11 @@ export function writeSense(bytes: Uint8Array, at: number, what: Sense, descripto
   if (what.information !== undefined) {
     bytes.set([0x00, 0x0a, 0x80], at + end);
     writeU64(bytes, at + end + 4, what.information);
+    end += 12;
+  }
+  if (what.commandInformation !== undefined) {
+    bytes.set([0x01, 0x0a], at + end);
+    writeU64(bytes, at + end + 4, what.commandInformation);
     end += 12;
   }
   if (what.field !== undefined) {

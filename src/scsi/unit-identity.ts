@@ -1,6 +1,9 @@
 /** What a unit is called, derived from the volume's uuid (36 characters) alone: the same on every path to it. */
 import { uuidBytes } from '../base/uuid.js';
 
+/** T10 VENDOR IDENTIFICATION. */
+export const VENDOR = 'KEEPGATE';
+
 /** There is one target port, whatever the number of addresses that lead to it, in a group of its own. */
 export const RELATIVE_PORT = 1;
 export const TARGET_PORT_GROUP = 1;

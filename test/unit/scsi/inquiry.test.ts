@@ -16,7 +16,7 @@ describe('INQUIRY', () => {
     const { data } = await host.run([0x12, 0, 0, 0, 255, 0]);
     const expected =
       '00000612' +
-      '5b100002' +
+      '5b180002' +
       hex('KEEPGATE') +
       hex('VOLUME          ') +
       hex('0001') +
@@ -41,7 +41,7 @@ describe('INQUIRY', () => {
   });
 
   it('identifies the volume by its uuid', async () => {
-    assert.equal(await page(0x00), '00000007' + '00808386b0b1b2');
+    assert.equal(await page(0x00), '00000008' + '008083868fb0b1b2');
     assert.equal(await page(0x80), '00800020' + hex(UUID));
     const naa = '01030008' + '37060504' + '03020100';
     const vendor = '02010028' + hex(`KEEPGATE${UUID}`);
@@ -71,7 +71,7 @@ describe('INQUIRY', () => {
   });
 
   it('tells of the volatile cache and the length of sense data (SPC-4 7.8.7)', async () => {
-    assert.equal(await page(0x86), '0086003c' + '000101' + '00'.repeat(6) + '1c' + '00'.repeat(50));
+    assert.equal(await page(0x86), '0086003c' + '000101' + '00'.repeat(6) + '28' + '00'.repeat(50));
   });
 
   it('tells limits, medium and provisioning', async () => {
