@@ -6,14 +6,16 @@
 import { GatewayError, type ErrorCode } from '../../src/base/errors.js';
 import { SeededRandom } from '../fake/random.js';
 import type { HydrationPort } from '../../src/gateway/hydration-line.js';
-import { SimDisk, type DiskOperation } from './disk.js';
+import { atSomeMoment, recoveryPoints, turningPoints } from './crash-moment.js';
+import { SimDisk } from './disk.js';
 import { SimHost } from './host.js';
+import { BucketJudge, isSame } from './bucket-judge.js';
 import { bucketPort, restoreLazily } from './hydration-bucket.js';
 import { playHydration } from './hydration.js';
 import { LostOwner } from './lost-owner.js';
 import { drawProfile, type Profile } from './profile.js';
 import { healDamage } from './remote-damage.js';
-import { restoreFrom, type RestoredDisk } from './restore.js';
+import type { RestoredDisk } from './restore.js';
 import { Life, Scheduler } from './scheduler.js';
 import { BLOCK, Shadow, Violation } from './shadow.js';
 import { SimBucket } from './store.js';
@@ -26,30 +28,6 @@ const patienceMs = 3_600_000;
 /** Share of the rounds, and of the ends, at which the bucket loses a segment, where nothing else is wrong with it. */
 const healShare = 0.02;
 const healShareAtEnd = 0.25;
-
-/** Operations of the disk before and after which crashes tell most. */
-const turningPoints: readonly { readonly operation: DiskOperation; readonly path: string }[] = [
-  { operation: 'sync', path: 'log/0' },
-  { operation: 'write', path: 'super.' },
-  { operation: 'sync', path: 'super.' },
-  { operation: 'write', path: 'sums' },
-  // In this file a torn sector takes blocks along that were not written: twice as often.
-  { operation: 'sync', path: 'sums' },
-  { operation: 'sync', path: 'sums' },
-  { operation: 'sync', path: 'image' },
-  { operation: 'rename', path: 'log/0' },
-  { operation: 'syncDirectory', path: 'log' },
-  { operation: 'write', path: 'map' },
-];
-
-const recoveryPoints: typeof turningPoints = [
-  { operation: 'write', path: 'log/0' },
-  { operation: 'sync', path: 'log/0' },
-  { operation: 'sync', path: 'log/copy' },
-  { operation: 'write', path: 'super.' },
-  { operation: 'sync', path: 'super.' },
-  { operation: 'sync', path: 'super.' },
-];
 
 export interface SimulationResult {
   readonly seed: number;
@@ -77,32 +55,15 @@ class Simulation {
   private readonly bucket: SimBucket | undefined;
   private readonly lostOwner: LostOwner | undefined;
   private readonly hosts: SimHost[] = [];
+  private readonly judge: BucketJudge;
   private operations = 0;
   private crashes = 0;
   private ending = false;
   /** There was more than one owner; what an earlier one had sent may arrive after it is gone. */
   private contested: boolean;
-  private restores = 0;
   private takeOvers = 0;
-  /** A restore that reads while its owner goes on. */
-  private reading: Promise<void> | undefined;
-  private readerViolation: Error | undefined;
-  /** Recovery point of the last restore: the next one may not be older. */
-  private restoredLsn = 0;
-  /** Whose history the bucket may show: of several owners one remains. */
-  private lineages: SimHost[] = [];
-  /** LSN up to which all lineages are the same. */
-  private commonLsn = 0;
-  /** That there ever was: a snapshot may be older than whoever is left. */
-  private readonly everyHost: SimHost[] = [];
   /** So often was a segment of it damaged. */
   private damages = 0;
-  /** LSN up to which snapshots and checkpoints may need a segment that was damaged; undefined: none ever was. */
-  private damagedLsn: number | undefined;
-  /** LSNs of what the bucket gave back, while there was one owner. */
-  private readonly recoveryPoints = new Set<number>();
-  /** LSN of every snapshot that was acknowledged; no name is given twice. */
-  private readonly snapshotLsns = new Map<string, number>();
   private snapshots = 0;
 
   constructor(
@@ -113,6 +74,8 @@ class Simulation {
     this.profile = drawProfile(seed, this.random.fork(), this.scheduler);
     this.contested = this.profile.twoOwners;
     this.bucket = this.profile.replicated ? new SimBucket(this.scheduler, this.random.fork()) : undefined;
+    const { bucket, scheduler, random, profile } = this;
+    this.judge = new BucketJudge({ bucket, scheduler, random, profile, isContested: () => this.contested });
     this.lostOwner = this.bucket && new LostOwner(this.bucket, this.scheduler);
   }
 
@@ -145,7 +108,7 @@ class Simulation {
       profile: profile.name,
       operations: this.operations,
       crashes: this.crashes,
-      restores: this.restores,
+      restores: this.judge.restores,
       takeOvers: this.takeOvers,
       events: scheduler.events,
       digest: scheduler.digest,
@@ -165,8 +128,8 @@ class Simulation {
       ...more,
     });
     this.hosts.push(host);
-    this.lineages.push(host);
-    this.everyHost.push(host);
+    this.judge.lineages.push(host);
+    this.judge.everyHost.push(host);
     this.profile.troubleDisk([host.disk]);
     return host;
   }
@@ -252,8 +215,8 @@ class Simulation {
     }
     await Promise.race([load, this.scheduler.sleep(patienceMs)]);
     await Promise.all(others);
-    if (random.fraction() < 0.3) await this.judgeBucket();
-    if (random.fraction() < 0.2) this.maybeRead();
+    if (random.fraction() < 0.3) await this.judge.restore();
+    if (random.fraction() < 0.2) this.judge.read();
     if (random.fraction() < 0.15) await this.maybeDrain(host);
     if (random.fraction() < 0.1) await this.maybeScrub(host);
     await this.maybeHeal(healShare);
@@ -261,25 +224,12 @@ class Simulation {
     if (this.profile.twoOwners && this.hosts.length < 3 && random.fraction() < 0.25) await this.addOwner(host);
   }
 
-  /** At a random moment within so many milliseconds, or where the order of things matters, soon after. */
+  /** At some moment (crash-moment.ts), unless all troubles have ended by then. */
   private sometime(host: SimHost, withinMs: number, run: () => void, points = turningPoints): void {
     const { random, scheduler } = this;
-    let done = false;
-    const once = (): void => {
-      if (!done && !this.ending) run();
-      done = true;
-    };
-    if (random.fraction() < (points === recoveryPoints ? 0.8 : 0.5)) {
-      const { operation, path } = points[random.below(points.length)] ?? { operation: 'sync', path: '' };
-      let passes = random.below(3);
-      host.disk.atNext(
-        (found, where) => found === operation && where.startsWith(path) && passes-- === 0,
-        () => scheduler.at(random.fraction() < 0.5 ? 0 : random.below(10), once),
-      );
-      scheduler.at(20 * withinMs, once);
-      return;
-    }
-    scheduler.at(random.below(withinMs), once);
+    atSomeMoment({ disk: host.disk, random, scheduler, withinMs, points }, () => {
+      if (!this.ending) run();
+    });
   }
 
   private async someLoad(host: SimHost): Promise<void> {
@@ -305,7 +255,7 @@ class Simulation {
     else if (choice < 0.75) await this.crash(host, 'power');
     else if (choice < 0.82) await this.crash(host, 'stop');
     else if (choice < 0.88) host.disk.dropCache();
-    else if (choice < 0.94) await this.judgeBucket();
+    else if (choice < 0.94) await this.judge.restore();
     else if (this.bucket !== undefined && this.profile.twoOwners) {
       const { life } = host;
       life?.pause();
@@ -399,8 +349,7 @@ class Simulation {
     this.hosts.splice(this.hosts.indexOf(host), 1);
     if (this.hosts.length > 0) return;
     if (this.bucket === undefined || this.bucket.keys('').length === 0) {
-      this.lineages = [];
-      this.restoredLsn = 0;
+      this.judge.forget();
       this.bucket?.clear();
       return this.startFresh(this.newHost(`${host.name}'`, {}));
     }
@@ -410,11 +359,10 @@ class Simulation {
   private async takeOver(name: string, made: (host: SimHost) => void = () => undefined): Promise<void> {
     this.contested = true;
     this.lostOwner?.forget();
-    const restored = await this.judgeBucket(true);
+    const restored = await this.judge.restore(true);
     if (restored === undefined) {
       // Nothing was ever committed.
-      this.lineages = [];
-      this.restoredLsn = 0;
+      this.judge.forget();
       this.bucket?.clear();
       return this.startFresh(this.newHost(name, {}));
     }
@@ -427,7 +375,7 @@ class Simulation {
       pathOf: (file) => disk.pathOf(file),
       astray: this.profile.rots,
     });
-    this.commonLsn = recoveryPoint.lsn;
+    this.judge.commonLsn = recoveryPoint.lsn;
     const broken = (violation: Violation): void => void (host.violation ??= violation);
     const hydration = (life: Life): HydrationPort =>
       bucketPort({ bucket: this.bucket!, disk, life, random: this.random.fork(), isAway: () => host.cutOff, broken });
@@ -457,14 +405,14 @@ class Simulation {
   /** A second machine that believes itself the owner: a clone of this one, or a restore that takes over. */
   private async addOwner(host: SimHost): Promise<void> {
     if (this.bucket === undefined) return;
-    if (this.everyHost.length === 1 && this.random.fraction() < 0.5) return this.loseNewOwner(host);
+    if (this.judge.everyHost.length === 1 && this.random.fraction() < 0.5) return this.loseNewOwner(host);
     // A clone of what is still filling would have its pins in common with the other one.
     if (this.random.fraction() < 0.5 || host.owed !== undefined) return this.takeOver(`${host.name}+`);
     host.powerLoss();
     this.crashes++;
     const disk = host.disk.clone();
     const shadow = host.shadow.clone((file) => disk.pathOf(file));
-    this.commonLsn = Math.max(this.commonLsn, host.shadow.durableLsn);
+    this.judge.commonLsn = Math.max(this.judge.commonLsn, host.shadow.durableLsn);
     this.lostOwner?.forget();
     const clone = this.newHost(`${host.name}*`, { disk, shadow, sizeBytes: host.sizeBytes });
     await this.bringBack(clone);
@@ -492,38 +440,6 @@ class Simulation {
     life?.resume();
   }
 
-  /** Restores the bucket as it is now, in a world of its own, and judges the outcome. */
-  private async judgeBucket(takeOver = false): Promise<RestoredDisk | undefined> {
-    const { bucket, scheduler } = this;
-    if (bucket === undefined) return undefined;
-    const random = this.random.fork();
-    return scheduler.aside(async () => {
-      const world = new Scheduler();
-      const copy = bucket.copy(world);
-      // Two of the three that are kept.
-      if (this.damagedLsn === undefined && random.fraction() < 0.3) copy.damageCheckpoints(1 + random.below(2));
-      let restored: RestoredDisk;
-      try {
-        restored = await world.drive(restoreFrom(copy, world, random, takeOver));
-      } catch (error) {
-        // Before the volume object is there, there is nothing to restore.
-        if (error instanceof GatewayError && error.code === 'not-found' && this.restoredLsn === 0) return undefined;
-        throw new Violation(`the bucket cannot be restored: ${String((error as Error).stack)}`);
-      }
-      this.restores++;
-      this.judgeRestored(restored);
-      const { snapshots } = restored;
-      if (new Set(snapshots.map((snapshot) => snapshot.name)).size < snapshots.length)
-        throw new Violation(`a snapshot is there twice: ${snapshots.map((snapshot) => snapshot.name).join(', ')}`);
-      const whole = snapshots.filter(({ point }) => point.lsn > (this.damagedLsn ?? -1));
-      const { name } = whole[random.below(Math.max(1, whole.length))] ?? {};
-      if (name === undefined) return restored;
-      this.judgeSnapshot(name, await world.drive(restoreFrom(copy, world, random.fork(), false, 0, name)));
-      this.restores++;
-      return restored;
-    });
-  }
-
   /** The same restore once more, in a world of its own, served before its content is there. */
   private async hydrate(restored: RestoredDisk): Promise<void> {
     const { scheduler, seed } = this;
@@ -538,54 +454,6 @@ class Simulation {
     this.operations += played.operations;
     this.crashes += played.crashes;
     scheduler.note(`hydrated ${world.digest}`, played.operations);
-  }
-
-  /** Restores from the living bucket, slowly, while its owner goes on, compacts and deletes. */
-  private maybeRead(): void {
-    const { bucket, scheduler, random, restoredLsn, lineages } = this;
-    if (bucket === undefined || this.reading !== undefined || restoredLsn === 0) return;
-    const { generation } = bucket;
-    const slowMs = [0, 300, 3000][random.below(3)] ?? 0;
-    this.reading = restoreFrom(bucket, scheduler, random.fork(), false, 1 + slowMs)
-      .then((restored) => {
-        if (bucket.generation !== generation) return;
-        this.restores++;
-        if (restored.recoveryPoint.lsn < restoredLsn)
-          throw new Violation(`a reader got LSN ${restored.recoveryPoint.lsn} after ${restoredLsn}`);
-        this.admitting(restored, [...new Set([...lineages, ...this.lineages])]);
-      })
-      .catch((error: unknown) => {
-        if (bucket.generation !== generation) return;
-        this.readerViolation ??= new Violation(`a slow restore failed: ${String((error as Error).stack)}`);
-      })
-      .finally(() => (this.reading = undefined));
-  }
-
-  private judgeRestored(restored: RestoredDisk): void {
-    const { lsn } = restored.recoveryPoint;
-    if (lsn < this.restoredLsn) throw new Violation(`the bucket went back from LSN ${this.restoredLsn} to ${lsn}`);
-    this.restoredLsn = lsn;
-    if (!this.contested) this.recoveryPoints.add(lsn);
-    const admitting = this.admitting(restored, this.lineages);
-    if (lsn > this.commonLsn) this.lineages = admitting;
-  }
-
-  /** Whose history a restore may be. */
-  private admitting({ contents, recoveryPoint, lost }: RestoredDisk, lineages: readonly SimHost[]): SimHost[] {
-    const { lsn } = recoveryPoint;
-    if (lost.size > 0 && !this.profile.rots) throw new Violation(`${lost.size} blocks are lost in the bucket`);
-    const problems: Error[] = [];
-    const admitting = lineages.filter((host) => {
-      try {
-        host.shadow.judgeRestore(contents, lsn, lost);
-        return true;
-      } catch (error) {
-        problems.push(error as Error);
-        return false;
-      }
-    });
-    if (admitting.length === 0) throw problems[0] ?? new Violation('the bucket belongs to nobody');
-    return admitting;
   }
 
   /** `keepgate snapshot create`, and now and then `delete`, in the middle of the load. */
@@ -608,31 +476,8 @@ class Simulation {
     const { promisedLsn } = shadow;
     gateway.createSnapshot(name).then(({ lsn }) => {
       if (life.alive) host.guard(() => shadow.snapshotTaken(name, lsn, promisedLsn));
-      this.snapshotLsns.set(name, lsn);
+      this.judge.snapshotLsns.set(name, lsn);
     }, refused);
-  }
-
-  /** A snapshot is exactly the state at its record, however long ago that was; a late one the first recovery point behind. */
-  private judgeSnapshot(name: string, { contents, recoveryPoint, lost }: RestoredDisk): void {
-    const { lsn } = recoveryPoint;
-    const acknowledged = this.snapshotLsns.get(name) ?? lsn;
-    const mayBeLate = this.profile.configuration.whenFull === 'track' && lsn > acknowledged;
-    if (lsn !== acknowledged && !mayBeLate)
-      throw new Violation(`snapshot ${name} is LSN ${acknowledged}, the bucket says ${lsn}`);
-    for (const point of this.contested ? [] : this.recoveryPoints)
-      if (point >= acknowledged && point < lsn)
-        throw new Violation(`snapshot ${name} of LSN ${acknowledged} is LSN ${lsn}, and ${point} came first`);
-    const problems: Error[] = [];
-    for (const { shadow } of this.everyHost) {
-      try {
-        return shadow.judgeRestore(contents, lsn, lost);
-      } catch (error) {
-        problems.push(error as Error);
-      }
-    }
-    throw new Violation(
-      `snapshot ${name}: ${problems.map(({ message }) => message).join('; ') || 'it belongs to nobody'}`,
-    );
   }
 
   private async maybeDrain(host: SimHost): Promise<void> {
@@ -722,13 +567,13 @@ class Simulation {
       if ((await this.drainAtLast(host)) || ((await this.tookOver(host)) && (await this.drainAtLast(host)))) owners++;
       this.check();
     }
-    await Promise.race([this.reading, this.scheduler.sleep(patienceMs)]);
-    if (this.reading !== undefined) throw new Violation('a restore does not come to its end');
+    await Promise.race([this.judge.reading, this.scheduler.sleep(patienceMs)]);
+    if (this.judge.reading !== undefined) throw new Violation('a restore does not come to its end');
     this.check();
     if (bucket !== undefined && owners === 0 && !this.contested && !profile.rots)
       throw new Violation('nobody could drain at the end');
     for (const host of this.hosts) await this.waitUntilFilled(host);
-    const restored = await this.judgeBucket();
+    const restored = await this.judge.restore();
     if (restored !== undefined && profile.hydrates) await this.hydrate(restored);
     await this.maybeHeal(healShareAtEnd);
     for (const host of [...this.hosts]) {
@@ -754,7 +599,7 @@ class Simulation {
   private async heal(host: SimHost, bucket: SimBucket): Promise<void> {
     const { random, scheduler } = this;
     // What reads on since before would meet the damage.
-    await Promise.race([this.reading, scheduler.sleep(patienceMs)]);
+    await Promise.race([this.judge.reading, scheduler.sleep(patienceMs)]);
     this.check();
     if (!host.alive || !(await this.drainAtLast(host))) return;
     this.damages++;
@@ -769,7 +614,7 @@ class Simulation {
     });
     if (healed === undefined) return;
     scheduler.note(`healed ${healed}`);
-    this.damagedLsn = host.shadow.appendedLsn;
+    this.judge.damagedLsn = host.shadow.appendedLsn;
     await this.scheduler.sleep(5000);
     if (this.hosts[0]?.alive !== true) await this.bringBack(host);
     if (!(await this.drainAtLast(host))) throw new Violation(`${host.name} does not drain after it healed its bucket`);
@@ -813,25 +658,15 @@ class Simulation {
       );
     });
     if (!(await Promise.race([drained, tooLong]))) return false;
-    const restored = await this.judgeBucket();
+    const restored = await this.judge.restore();
     const there = new Set(restored?.snapshots.map(({ name }) => name));
     const missing = snapshots.filter((name) => !there.has(name) && host.shadow.snapshots.has(name));
     if (missing.length > 0 && !this.contested && !this.profile.rots)
       throw new Violation(`the drained bucket lacks the snapshots ${missing.join(', ')}`);
     const now = await this.readAll(host);
     if (now === undefined) return false;
-    if (restored === undefined || !this.isSame(restored, now))
+    if (restored === undefined || !isSame(restored, now))
       throw new Violation(`the drained bucket is not what ${host.name} holds`);
-    return true;
-  }
-
-  private isSame({ contents, lost }: RestoredDisk, now: Awaited<ReturnType<SimHost['readAll']>>): boolean {
-    if (contents.length !== now.contents.length) return false;
-    for (let block = 0; block * BLOCK < contents.length; block++) {
-      if (lost.has(block) || now.unreadable.has(block)) continue;
-      const [from, to] = [block * BLOCK, (block + 1) * BLOCK];
-      if (Buffer.compare(contents.subarray(from, to), now.contents.subarray(from, to)) !== 0) return false;
-    }
     return true;
   }
 
@@ -850,7 +685,7 @@ class Simulation {
   }
 
   private check(): void {
-    if (this.readerViolation !== undefined) throw this.readerViolation;
+    if (this.judge.violation !== undefined) throw this.judge.violation;
     if (this.bucket?.violation !== undefined) throw this.bucket.violation;
     for (const { violation } of this.hosts) if (violation !== undefined) throw violation;
   }
