@@ -73,6 +73,8 @@ export const limits = {
   /** A reader renews its pin that often; an owner forgets one that it saw unchanged for so long of its running time. */
   pinRenewMs: 3_600_000,
   pinStaleMs: 86_400_000,
+  /** How long one that was interrupted tries to take its pin back. */
+  pinReleaseMsMax: 3000,
   // process
   shutdownMsMax: 10_000,
   memoryBytesTarget: 256 * MIB,

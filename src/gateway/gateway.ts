@@ -80,7 +80,8 @@ export class Gateway implements GatewayView, VolumeDirectory {
   #api: ApiServer | undefined;
   /** Volumes that were restored since the start. */
   readonly #added: VolumeConfiguration[] = [];
-  #restoring = false;
+  /** The restore that runs; settles with its end. */
+  #restoring: Promise<unknown> | undefined;
   readonly #stopping = new AbortController();
   #listening = false;
 
@@ -313,10 +314,15 @@ export class Gateway implements GatewayView, VolumeDirectory {
   }
 
   restore(request: RestoreRequest): Operation {
-    if (this.#restoring) throw new GatewayError('invalid-request', 'another restore runs; begin this one after it');
-    this.#restoring = true;
-    const work = (progress: (doneBytes: number, totalBytes: number) => void): Promise<string> =>
-      this.#restore(request, progress).finally(() => (this.#restoring = false));
+    if (this.#restoring !== undefined) {
+      throw new GatewayError('invalid-request', 'another restore runs; begin this one after it');
+    }
+    if (this.#stopping.signal.aborted) throw new GatewayError('volume-closed', 'the gateway is stopping');
+    const work = (progress: (doneBytes: number, totalBytes: number) => void): Promise<string> => {
+      const running = this.#restore(request, progress).finally(() => (this.#restoring = undefined));
+      this.#restoring = running;
+      return running;
+    };
     return this.#begin({ kind: 'restore', volume: request.as ?? request.volume, work });
   }
 
@@ -426,12 +432,15 @@ export class Gateway implements GatewayView, VolumeDirectory {
     }
   }
 
-  /** Everything acknowledged is durable once this resolved. Never waits for the store. */
+  /**
+   * Everything acknowledged is durable once this resolved. Never waits for the store, but to take a pin back for a moment.
+   * A restore that has not come to serve its volume leaves nothing; behind that, the next start goes on with it.
+   */
   async stop(): Promise<void> {
     this.#listening = false;
     this.#stopping.abort();
     this.#bandwidth.close();
-    await Promise.all([this.#nbd.close(), this.#iscsi?.close()]);
+    await Promise.all([this.#nbd.close(), this.#iscsi?.close(), this.#restoring?.catch(() => undefined)]);
     const closed = await Promise.allSettled(this.#volumes.map((volume) => volume.close()));
     await this.#thread?.end();
     await this.#api?.close();

@@ -84,10 +84,19 @@ export class Pin {
     await this.#restate();
   }
 
-  /** Resolves when the pin is gone, or could not be removed. */
+  /** Resolves when the pin is gone, or could not be removed: soon, where the reader was interrupted. */
   async release(): Promise<void> {
     await this.handOver();
-    for (const id of this.#standing) await this.#remove(id);
+    const { request, clock } = this.#options;
+    if (request.signal?.aborted !== true) {
+      for (const id of this.#standing) await this.#remove(id, request);
+      return;
+    }
+    // What the reader asked for has ended; that nobody reads any more is still to be said.
+    const late = new AbortController();
+    const timer = clock.after(limits.pinReleaseMsMax, () => late.abort());
+    for (const id of this.#standing) await this.#remove(id, { signal: late.signal });
+    timer.cancel();
   }
 
   /** Leaves the pin to the reader's next life, which is given these ids. */
@@ -129,24 +138,28 @@ export class Pin {
     if (refusal?.code !== 'store-forbidden') this.#standing = [...before, id];
     if (refusal !== undefined) return;
     for (const old of before) {
-      if (await this.#remove(old)) this.#standing = this.#standing.filter((standing) => standing !== old);
+      if (await this.#remove(old, request)) this.#standing = this.#standing.filter((standing) => standing !== old);
     }
     if (before.length > 0) await this.#attempt('noted as pinned', async () => record?.(this.#standing));
   }
 
   /** False: it may stand still. */
-  async #remove(id: string): Promise<boolean> {
-    const { store, sealer, request } = this.#options;
-    return (await this.#attempt('unpinned', () => store.delete(sealer.names.pin(id), request))) === undefined;
+  async #remove(id: string, request: StoreRequest): Promise<boolean> {
+    const { store, sealer } = this.#options;
+    return (await this.#attempt('unpinned', () => store.delete(sealer.names.pin(id), request), request)) === undefined;
   }
 
   /** Why not: the store does not let us, or fails. */
-  async #attempt(what: string, act: () => Promise<unknown>): Promise<GatewayError | undefined> {
+  async #attempt(
+    what: string,
+    act: () => Promise<unknown>,
+    request = this.#options.request,
+  ): Promise<GatewayError | undefined> {
     try {
       await act();
       return undefined;
     } catch (error) {
-      const { request, log } = this.#options;
+      const { log } = this.#options;
       if (request.signal?.aborted === true) return new GatewayError('volume-closed', 'it was given up');
       if (!(error instanceof GatewayError)) throw error;
       log.warn(`the volume could not be ${what} while it is read: ${error.message}`);

@@ -39,8 +39,8 @@ export async function restoreInstant(options: InstantRestoreOptions): Promise<Om
   const request: StoreRequest = signal === undefined ? {} : { signal };
   const found = await findRemoteVolume(store, { volume: wanted, masters, random, request });
   const { sealer, volume } = found;
-  const pin = await Pin.put({ store, sealer, clock, random, log, reader, request });
   const cache = await ShardCache.open(options.scratch, options.checksums);
+  const pin = await Pin.put({ store, sealer, clock, random, log, reader, request });
   try {
     const { receipt, acceptLoss, snapshot, checksums } = options;
     const sources = { store, found, request, cache, checksums, random, log };

@@ -50,6 +50,24 @@ describe('pin', () => {
     assert.deepEqual(store.keys(), []);
   });
 
+  it('is taken back when the reader is interrupted, but not waited for long', async () => {
+    for (const slow of [false, true]) {
+      const { store, pin, clock } = rig();
+      const interrupted = new AbortController();
+      const read = withPin({ ...pin, request: { signal: interrupted.signal } }, () => {
+        store.fault = () =>
+          slow ? { delay: new Promise((resolve) => clock.after(limits.pinReleaseMsMax + 1, resolve)) } : undefined;
+        interrupted.abort();
+        return Promise.reject(new Error('interrupted'));
+      });
+      const ended = assert.rejects(read, /interrupted/);
+      await ticks(5);
+      clock.advance(limits.pinReleaseMsMax + 1);
+      await ended;
+      assert.equal(store.keys().length, slow ? 1 : 0);
+    }
+  });
+
   it('is done without where it may not be written', async () => {
     const { store, pin, log } = rig();
     store.fault = () => ({ failBefore: 'store-forbidden' });
