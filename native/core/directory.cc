@@ -143,7 +143,7 @@ int64_t ListDirectory(const std::string& path, std::vector<std::string>* names) 
 }
 
 int64_t MakeDirectories(const std::string& path) {
-  if (mkdir(path.c_str(), kDirectoryMode) == 0) return 0;
+  if (mkdir(path.c_str(), kDirectoryMode) == 0) return SyncDirectory(ParentOf(path));
   if (errno == EEXIST) {
     struct stat status;
     if (stat(path.c_str(), &status) != 0) return -errno;
@@ -153,7 +153,8 @@ int64_t MakeDirectories(const std::string& path) {
   const std::string parent = ParentOf(path);
   if (parent == path) return -ENOENT;
   if (const int64_t error = MakeDirectories(parent); error < 0) return error;
-  return mkdir(path.c_str(), kDirectoryMode) == 0 || errno == EEXIST ? 0 : -errno;
+  if (mkdir(path.c_str(), kDirectoryMode) != 0 && errno != EEXIST) return -errno;
+  return SyncDirectory(parent);
 }
 
 int64_t Rename(const std::string& from, const std::string& to) {

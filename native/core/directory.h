@@ -21,6 +21,7 @@ int64_t OpenLock(const std::string& path, int64_t* holder);
 
 int64_t Exists(const std::string& path);  // 1 or 0
 int64_t ListDirectory(const std::string& path, std::vector<std::string>* names);
+// Each one that it makes is durable in its parent.
 int64_t MakeDirectories(const std::string& path);
 int64_t Rename(const std::string& from, const std::string& to);
 // A file or an empty directory.

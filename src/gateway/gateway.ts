@@ -134,6 +134,7 @@ export class Gateway implements GatewayView, VolumeDirectory {
       : undefined;
     const token = await loadApiToken(configuration.api.tokenFile, this.#ports.random);
     if (configuration.store !== undefined) this.#runThread(firstStart);
+    await ensureWritableDirectory(join(dataDir, 'volumes'), 'dataDir');
     for (const volume of configuration.volumes) this.#volumes.push(await this.#createVolume(volume, master));
     const api = await this.#startApi(token);
     await this.#openVolumes();

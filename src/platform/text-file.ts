@@ -1,6 +1,7 @@
 /** Small text files outside a volume: the configuration, run.json, what `init` writes, and the machine's own files. */
 import { constants } from 'node:fs';
 import { access, chmod, mkdir, open, readdir, readFile, rename, rm, stat, statfs } from 'node:fs/promises';
+import { dirname, resolve } from 'node:path';
 import { GatewayError } from '../base/errors.js';
 import { fileError } from './disk-error.js';
 
@@ -62,11 +63,19 @@ export async function removeTree(path: string): Promise<void> {
   await rm(path, { recursive: true, force: true });
 }
 
-/** Makes the directory when it is missing. @throws GatewayError directory-unwritable, in one line */
+/**
+ * Makes the directory when it is missing, durably with those above it that it makes: what is acknowledged in it must not
+ * go with its name. One that is there was perhaps made by a process that was killed, so its own name is made durable in
+ * any case. @throws GatewayError directory-unwritable, disk-full, disk-failed, in one line
+ */
 export async function ensureWritableDirectory(path: string, setting: string): Promise<void> {
   try {
-    await mkdir(path, { recursive: true, mode: 0o700 });
+    const made = await mkdir(path, { recursive: true, mode: 0o700 });
     await access(path, constants.W_OK | constants.X_OK);
+    const top = dirname(resolve(made ?? path));
+    let parent = dirname(resolve(path));
+    await syncDirectory(parent);
+    for (; parent !== top; parent = dirname(parent)) await syncDirectory(dirname(parent));
   } catch (error) {
     const code = errnoOf(error);
     if (code === 'ENOSPC' || code === 'EDQUOT' || code === 'EIO') throw fileError(path, 'cannot be made', error);
@@ -105,6 +114,22 @@ export async function restrictToOwner(path: string): Promise<void> {
 export async function freeSpace(path: string): Promise<number> {
   const { bavail, bsize } = await statfs(path);
   return bavail * bsize;
+}
+
+/** One that this user cannot open is another's, and keeps what it holds as far as that one sees to it. */
+async function syncDirectory(path: string): Promise<void> {
+  const directory = await open(path, constants.O_RDONLY | constants.O_DIRECTORY).catch((error: unknown) => {
+    if (errnoOf(error) === 'EACCES') return undefined;
+    throw error;
+  });
+  try {
+    await directory?.sync();
+  } catch (error) {
+    // A file system without anything to sync for a directory.
+    if (errnoOf(error) !== 'EINVAL') throw error;
+  } finally {
+    await directory?.close();
+  }
 }
 
 function errnoOf(error: unknown): string | undefined {

@@ -61,7 +61,7 @@ export interface Disk {
   exists(path: string): Promise<boolean>;
   /** Names in a directory, sorted; empty when it does not exist. */
   list(path: string): Promise<string[]>;
-  /** Creates a directory and its parents; fine when it exists. */
+  /** Creates a directory and its parents, durably; fine when it exists. */
   makeDirectory(path: string): Promise<void>;
   rename(from: string, to: string): Promise<void>;
   remove(path: string): Promise<void>;

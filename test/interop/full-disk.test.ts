@@ -6,7 +6,7 @@
 import assert from 'node:assert/strict';
 import { mkdir, mkdtemp, open, rm, stat, truncate } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { it } from 'node:test';
 import { IscsiClient, ScsiStatusError } from '../crash/iscsi-client.js';
 import { NbdClient, NbdRequestError } from '../crash/nbd-client.js';
@@ -255,6 +255,31 @@ suite('a failing disk', ['cc'], () => {
       }
     });
   }
+});
+
+suite('the directory of a new volume', ['cc'], () => {
+  it('is served only once its name, and those of the directories above it, are durable', async () => {
+    const disk = await FaultyDisk.make();
+    const folder = await mkdtemp(join(tmpdir(), 'keepgate-made-'));
+    const start = (): Promise<TestGateway> => TestGateway.start({ volumes: [volume], folder, env: disk.env });
+    try {
+      for (const [path, says] of [
+        // Where the data directory's name stands; where that of all volumes does, made before or now; the volume's.
+        [`${basename(folder)}$`, /keepgate: \S+\/data cannot be made: i\/o error \(EIO\)/],
+        ['/data/volumes$', /keepgate: \S+\/data\/volumes\/disk cannot be made: i\/o error \(EIO\)/],
+        ['/data$', /keepgate: \S+\/data\/volumes cannot be made: i\/o error \(EIO\)/],
+      ] as const) {
+        disk.set([{ errno: 'EIO', call: 'sync', path }]);
+        await assert.rejects(start(), says, path);
+      }
+      disk.set([]);
+      const gateway = await start();
+      await gateway.dispose();
+    } finally {
+      await disk.dispose();
+      await rm(folder, { recursive: true, force: true });
+    }
+  });
 });
 
 /** True when both were acknowledged. */

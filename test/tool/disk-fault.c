@@ -3,6 +3,8 @@
  * in a small file that is mapped, so that a test changes them while the process runs; no rule costs one comparison.
  *
  *   ERRNO CALL PART_OF_PATH\n ...     CALL: open read write allocate sync mkdir, or any
+ *
+ * A PART_OF_PATH that ends with $ is the end of a path.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -31,6 +33,13 @@ __attribute__((constructor)) static void map_rules(void) {
   close(fd);
 }
 
+static int holds(const char *path, char *part) {
+  size_t wanted = strlen(part), length = strlen(path);
+  if (wanted == 0 || part[wanted - 1] != '$') return strstr(path, part) != NULL;
+  wanted -= 1;
+  return length >= wanted && strncmp(path + length - wanted, part, wanted) == 0;
+}
+
 /* The errno that the rules give to this call, or 0. */
 static int fault(const char *call, const char *path) {
   char copy[RULES_BYTES];
@@ -41,7 +50,7 @@ static int fault(const char *call, const char *path) {
     int number = 0;
     char which[16], part[256];
     if (sscanf(line, "%d %15s %255s", &number, which, part) != 3) continue;
-    if ((strcmp(which, call) == 0 || strcmp(which, "any") == 0) && strstr(path, part) != NULL) return number;
+    if ((strcmp(which, call) == 0 || strcmp(which, "any") == 0) && holds(path, part)) return number;
   }
   return 0;
 }

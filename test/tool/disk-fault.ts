@@ -15,7 +15,7 @@ const rulesBytes = 4096;
 export interface FaultRule {
   readonly errno: 'ENOSPC' | 'EIO';
   readonly call: 'open' | 'read' | 'write' | 'allocate' | 'sync' | 'mkdir' | 'any';
-  /** A part of the file's path, without spaces. */
+  /** A part of the file's path, without spaces; its end, where it ends with $. */
   readonly path: string;
 }
 
