@@ -37,6 +37,7 @@ import { GatewayVolume, type IscsiAccess } from './gateway-volume.js';
 import { loadApiToken, loadChap, loadMasterKey } from './identity.js';
 import { restoreOnline } from './online-restore.js';
 import { ReplicationThread } from './replication-thread.js';
+import { clearDraft } from './restore-draft.js';
 import { storeAt } from './restore-location.js';
 import { removeRunFile, writeRunFile } from './run-file.js';
 import type { RunFile } from './run-file.js';
@@ -128,6 +129,7 @@ export class Gateway implements GatewayView, VolumeDirectory {
       if (!(error instanceof GatewayError) || error.code !== 'volume-locked') throw error;
       throw new GatewayError('volume-locked', `${dataDir} is in use by another gateway`, { cause: error });
     });
+    await clearDraft(dataDir);
     const replicating = configuration.volumes.some(({ replicate }) => replicate);
     const master = replicating
       ? await loadMasterKey(configuration.keyFile, demonstration, this.#ports.random)

@@ -1,6 +1,6 @@
 /**
- * Restores a volume into a data directory: makes DATADIR/volumes/NAME, and leaves nothing behind when it fails, so that it
- * can simply be tried again. Instant: the history is proved, and the content comes while the volume is served. Full:
+ * Restores a volume into a data directory: makes DATADIR/volumes/NAME, whole or not at all, and leaves nothing behind when
+ * it fails; what it leaves when it is killed is taken back by the next one (restore-draft.ts). So it can simply be tried again. Instant: the history is proved, and the content comes while the volume is served. Full:
  * everything is fetched first.
  */
 import { setMaxListeners } from 'node:events';
@@ -10,7 +10,6 @@ import { GatewayError } from '../base/errors.js';
 import { createHydrating } from '../engine/hydration-open.js';
 import { RestoreSink } from '../engine/restore-sink.js';
 import { ensureWritableDirectory, exists, removeTree } from '../platform/text-file.js';
-import type { Disk } from '../ports/disk.js';
 import type { Log } from '../ports/log.js';
 import type { ObjectStore } from '../ports/object-store.js';
 import type { MasterKey } from '../remote/key.js';
@@ -18,10 +17,8 @@ import type { Receipt } from '../remote/receipt.js';
 import { restoreInstant } from '../remote/restore-instant.js';
 import { restoreFull } from '../remote/restore.js';
 import type { Restored } from '../remote/restore.js';
+import { RestoreDraft } from './restore-draft.js';
 import type { SystemPorts } from './system-ports.js';
-
-/** Removed with all that is in it, so no name that somebody else would give, whatever directory is named. */
-const SCRATCH_DIRECTORY = '.keepgate-restoring';
 
 export interface RestoreVolumeOptions {
   readonly dataDir: string;
@@ -71,12 +68,10 @@ export async function restoreInto(options: RestoreVolumeOptions): Promise<Restor
   const { checksums, clock, random } = ports;
   // Each request under way listens to it.
   setMaxListeners(0, signal);
-  const scratch = join(dataDir, SCRATCH_DIRECTORY);
-  /** Set once this restore, and nobody before it, has made the directory. */
-  let made: string | undefined;
   let sink: RestoreSink | undefined;
-  await removeTree(scratch);
-  await ensureWritableDirectory(scratch, '--data-dir');
+  /** Set once the volume has taken its place. */
+  let placed: string | undefined;
+  const draft = await RestoreDraft.begin(dataDir, ports);
   const common = {
     store,
     masters: [master],
@@ -86,54 +81,61 @@ export async function restoreInto(options: RestoreVolumeOptions): Promise<Restor
     ...(receipt === undefined ? {} : { receipt }),
     acceptLoss: options.acceptLoss,
     reader: hostname(),
+    notes: draft,
     checksums,
     clock,
     random,
     log,
     signal,
-    scratch: ports.openDisk(scratch),
+    scratch: draft.scratch,
   };
-  const makeDirectory = async (name: string): Promise<Disk> => {
+  const place = async (name: string): Promise<void> => {
     const directory = join(dataDir, 'volumes', name);
-    if (await exists(directory)) {
-      const whole = await exists(join(directory, 'volume.json'));
-      const left = whole ? '' : ' It holds no whole volume: a restore that was killed leaves one like it.';
-      throw new GatewayError(
-        'volume-exists',
-        `${directory} exists; nothing was overwritten.${left} Move it away, or use --as NAME`,
-      );
-    }
-    await ensureWritableDirectory(directory, '--data-dir');
-    made = directory;
-    return ports.openDisk(directory);
+    await requireFree(directory, name);
+    placed = directory;
+    await draft.place(directory);
   };
   try {
     if (content === 'full') {
-      return await restoreFull({
+      const restored = await restoreFull({
         ...common,
         takeOver: options.takeOver,
         progress: ({ doneBytes, totalBytes }) => progress(doneBytes, totalBytes),
         openTarget: async ({ uuid, name, sizeBytes }) => {
-          const disk = await makeDirectory(name);
+          await requireFree(join(dataDir, 'volumes', name), name);
+          const disk = await draft.volume();
           sink = await RestoreSink.create({ disk, checksums, random, clock, name, uuid, sizeBytes });
           return { sink };
         },
       });
+      await place(restored.name);
+      return restored;
     }
     return await restoreInstant({
       ...common,
       takeOver: options.takeOver,
       location: content.location,
       create: async (volume) => {
-        await createHydrating({ ...volume, disk: await makeDirectory(volume.name), checksums, random });
+        await requireFree(join(dataDir, 'volumes', volume.name), volume.name);
+        await createHydrating({ ...volume, disk: await draft.volume(), checksums, random });
+        await place(volume.name);
       },
     });
   } catch (error) {
     // It may have been closed already, by its own end.
     await sink?.close().catch(() => undefined);
-    if (made !== undefined) await removeTree(made);
+    if (placed !== undefined) await removeTree(placed);
     throw error;
   } finally {
-    await removeTree(scratch);
+    await draft.remove();
   }
+}
+
+/** Says what to do with what is in the way. */
+async function requireFree(directory: string, name: string): Promise<void> {
+  if (!(await exists(directory))) return;
+  const instead = (await exists(join(directory, 'volume.json')))
+    ? `It holds a whole volume: serve it as { name: ${name}, … } among the configuration's volumes, or restore beside it with --as NAME`
+    : 'It holds no whole volume. Move it away, or use --as NAME';
+  throw new GatewayError('volume-exists', `${directory} exists; nothing was overwritten. ${instead}`);
 }

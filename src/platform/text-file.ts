@@ -63,6 +63,17 @@ export async function removeTree(path: string): Promise<void> {
   await rm(path, { recursive: true, force: true });
 }
 
+/** Gives a directory another name, where there is none yet, durably. @throws GatewayError disk-full, disk-failed */
+export async function moveDirectory(from: string, to: string): Promise<void> {
+  try {
+    await rename(from, to);
+    await syncDirectory(dirname(resolve(to)));
+    await syncDirectory(dirname(resolve(from)));
+  } catch (error) {
+    throw fileError(to, 'cannot be made', error);
+  }
+}
+
 /**
  * Makes the directory when it is missing, durably with those above it that it makes: what is acknowledged in it must not
  * go with its name. One that is there was perhaps made by a process that was killed, so its own name is made durable in

@@ -45,6 +45,21 @@ export interface PinOptions {
   readonly record?: (ids: readonly string[]) => Promise<void>;
 }
 
+/** Where a restore notes its pins, so that a later one takes back what it leaves. Of the volume with that uuid. */
+export interface PinNotes {
+  readonly inherited: (uuid: string) => readonly string[];
+  readonly note: (uuid: string, ids: readonly string[]) => Promise<void>;
+}
+
+/** Options of a pin on `sealer`'s volume that is noted so. */
+export function notedIn(
+  notes: PinNotes | undefined,
+  { names }: ObjectSealer,
+): Pick<PinOptions, 'inherited' | 'record'> {
+  if (notes === undefined) return {};
+  return { inherited: notes.inherited(names.uuid), record: (ids) => notes.note(names.uuid, ids) };
+}
+
 export interface PinContent {
   readonly wallMs: number;
   readonly floor: number;
@@ -178,11 +193,12 @@ export async function withPin<Result>(options: PinOptions, read: (pin: Pin) => P
   }
 }
 
-export interface PinnedReadOptions extends Omit<PinOptions, 'sealer' | 'request'> {
+export interface PinnedReadOptions extends Omit<PinOptions, 'sealer' | 'request' | 'inherited' | 'record'> {
   readonly masters: readonly MasterKey[];
   /** Name or uuid. */
   readonly volume: string;
   readonly signal?: AbortSignal;
+  readonly notes?: PinNotes;
 }
 
 /** Finds a volume and runs `read` under a pin on it. Throws as findRemoteVolume does. */
@@ -193,7 +209,8 @@ export async function readPinned<Result>(
   const { store, masters, random, volume, clock, log, reader } = options;
   const request: StoreRequest = options.signal === undefined ? {} : { signal: options.signal };
   const found = await findRemoteVolume(store, { volume, masters, random, request });
-  const pin = { store, sealer: found.sealer, clock, random, log, reader, request };
+  const { sealer } = found;
+  const pin = { store, sealer, clock, random, log, reader, request, ...notedIn(options.notes, sealer) };
   return withPin(pin, (held) => read(found, request, held));
 }
 

@@ -8,7 +8,7 @@ import type { RestoreSource } from '../ports/hydration.js';
 import type { StoreRequest } from '../ports/object-store.js';
 import type { ReplicationState } from '../ports/replication.js';
 import { openNewest } from './frozen-open.js';
-import { Pin } from './pin.js';
+import { notedIn, Pin } from './pin.js';
 import { findRemoteVolume } from './remote-list.js';
 import { refuseSnapshot } from './restore.js';
 import type { Restored, RestoreOptions } from './restore.js';
@@ -40,7 +40,8 @@ export async function restoreInstant(options: InstantRestoreOptions): Promise<Om
   const found = await findRemoteVolume(store, { volume: wanted, masters, random, request });
   const { sealer, volume } = found;
   const cache = await ShardCache.open(options.scratch, options.checksums);
-  const pin = await Pin.put({ store, sealer, clock, random, log, reader, request });
+  const noted = notedIn(options.notes, sealer);
+  const pin = await Pin.put({ store, sealer, clock, random, log, reader, request, ...noted });
   try {
     const { receipt, acceptLoss, snapshot, checksums } = options;
     const sources = { store, found, request, cache, checksums, random, log };

@@ -18,7 +18,7 @@ import { emptyDelta } from './checkpoint.js';
 import type { MasterKey } from './key.js';
 import type { Receipt } from './receipt.js';
 import { readPinned } from './pin.js';
-import type { Pin } from './pin.js';
+import type { Pin, PinNotes } from './pin.js';
 import { RemoteBook } from './remote-map-book.js';
 import { MAP_FILE } from './remote-map-file.js';
 import type { FoundVolume } from './remote-list.js';
@@ -65,6 +65,8 @@ export interface RestoreOptions {
   readonly snapshot?: string;
   /** Who restores, for the pin (a host name). */
   readonly reader: string;
+  /** Where the pin is noted. */
+  readonly notes?: PinNotes;
   readonly checksums: Checksums;
   readonly clock: Clock;
   readonly random: Random;

@@ -229,56 +229,50 @@ export const failpointsInOrderlyEnd: readonly Failpoint[] = [
   },
 ];
 
-export interface RestoreFailpoint extends Failpoint {
-  /** What is left of the volume's directory: nothing that counts, or a part that stands in the way. */
-  readonly directory: 'none' | 'begun';
-}
-
 /** Reached inside `keepgate restore`. */
-export const failpointsInRestore: readonly RestoreFailpoint[] = [
+export const failpointsInRestore: readonly Failpoint[] = [
   {
     name: 'the history is proved, and no directory is made',
     file: 'remote/restore.js',
     before: 'const target = await this.#options.openTarget({ uuid, name, sizeBytes });',
-    directory: 'none',
   },
   {
     name: 'the directory is made, and empty',
     file: 'gateway/restore-volume.js',
-    after: 'made = directory;',
-    directory: 'none',
+    after: 'const disk = await draft.volume();',
   },
   {
     name: 'some blocks are fetched',
     file: 'remote/restore-fetch.js',
     after: 'await sink.write(firstBlock, payload, at * BLOCK_BYTES, blockCount, sums, at);',
     passagesMax: 200,
-    directory: 'begun',
   },
   {
     name: 'all blocks are there, and no superblock',
     file: 'engine/restore-sink.js',
     after: 'await Promise.all([this.image.sync(), this.sums.sync()]);',
-    directory: 'begun',
   },
   {
     name: 'one superblock is there',
     file: 'engine/superblock.js',
     before: 'await file.sync();',
     passagesMax: 2,
-    directory: 'begun',
   },
   {
     name: 'the superblocks are there, and volume.json is not',
     file: 'engine/volume-directory-format.js',
     before: "await disk.syncDirectory('.');",
-    directory: 'begun',
+  },
+  {
+    name: 'the volume is whole, and not in its place',
+    file: 'gateway/restore-volume.js',
+    before: 'await place(restored.name);',
   },
 ];
 
-/** The directory is whole, and the restore has not said so. */
+/** The directory is in its place, and the restore has not said so. */
 export const failpointAfterRestore: Failpoint = {
-  name: 'volume.json is there',
-  file: 'remote/restore.js',
-  before: 'return { uuid, name, sizeBytes, recoveryPoint: point, snapshots, detached: !takeOver, loss, lostBlocks };',
+  name: 'the volume is there',
+  file: 'gateway/restore-volume.js',
+  before: 'return restored;',
 };

@@ -115,13 +115,16 @@ describe('restore', () => {
   it('refuses a directory that has the volume, another key, and a name that is not there', async () => {
     const dataDir = join(folder, 'copy', 'data');
     const again = await restore(dataDir, '--as', 'copy0');
-    assert.match(again.stderr, /^keepgate: .*copy0 exists; nothing was overwritten\. Move it away/);
+    assert.match(
+      again.stderr,
+      /^keepgate: .*copy0 exists; nothing was overwritten\. It holds a whole volume: serve it as \{ name: copy0, /,
+    );
     assert.equal(again.status, 2);
     const half = join(folder, 'half', 'volumes', 'copy0');
     await mkdir(half, { recursive: true });
     await writeFile(join(half, 'image'), '');
     const killed = await restore(join(folder, 'half'), '--as', 'copy0');
-    assert.match(killed.stderr, /a restore that was killed leaves one like it\. Move it away/);
+    assert.match(killed.stderr, /It holds no whole volume\. Move it away, or use --as NAME/);
     assert.deepEqual(await readdir(half), ['image']);
     const key = join(folder, 'other.key');
     await attempt(process.execPath, [keepgatePath, 'key', 'generate', key]);
