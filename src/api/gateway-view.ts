@@ -24,6 +24,8 @@ export interface RestoreRequest {
   readonly from: string;
   /** Default: its own name. */
   readonly as?: string;
+  /** Continue the volume itself, from the gateway's own store. */
+  readonly takeOver?: boolean;
   readonly snapshot?: string;
   /** As text. */
   readonly receipt?: string;

@@ -8,6 +8,7 @@ const fields = {
   volume: 'string',
   from: 'string',
   as: 'string',
+  takeOver: 'boolean',
   snapshot: 'string',
   receipt: 'object',
   acceptLoss: 'boolean',
@@ -52,7 +53,7 @@ export function addRestoreRoutes(app: FastifyInstance, gateway: GatewayView): vo
     {
       schema: {
         summary:
-          'Restore a volume as a detached copy that is served before its content is there. Body: {"volume": …, "from": "s3://BUCKET/PREFIX"}, and as, snapshot, receipt, acceptLoss, full (done once everything is here), keyFile, endpoint, region, forcePathStyle',
+          'Restore a volume as a detached copy that is served before its content is there. Body: {"volume": …, "from": "s3://BUCKET/PREFIX"}, and as, takeOver (continue the volume itself, which lies in this gateway’s store), snapshot, receipt, acceptLoss, full (done once everything is here), keyFile, endpoint, region, forcePathStyle',
         tags: ['volumes'],
         security: [{ token: [] }],
         response: { 202: operationSchema },

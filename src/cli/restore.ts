@@ -66,16 +66,10 @@ export async function restore(options: RestoreOptions): Promise<ExitCode> {
 /** Into the data directory of a gateway that runs. */
 async function restoreByGateway(options: RestoreOptions, configuration: Configuration): Promise<ExitCode> {
   const { volume, flags, terminal, clock } = options;
-  if (flags.takeOver === true) {
-    throw new GatewayError(
-      'volume-locked',
-      `${configuration.dataDir} is in use by a gateway; stop it to take a volume over`,
-    );
-  }
   const receipt = flags.receipt === undefined ? undefined : await readReceiptText(flags.receipt);
-  const { as, snapshot, acceptLoss, full, endpoint, region, forcePathStyle } = flags;
+  const { as, takeOver, snapshot, acceptLoss, full, endpoint, region, forcePathStyle } = flags;
   const body = {
-    ...{ volume, from: flags.from, as, snapshot, acceptLoss, full, endpoint, region, forcePathStyle },
+    ...{ volume, from: flags.from, as, takeOver, snapshot, acceptLoss, full, endpoint, region, forcePathStyle },
     keyFile: flags.keyFile === undefined ? undefined : resolve(flags.keyFile),
     receipt: receipt === undefined ? undefined : (JSON.parse(receipt) as object),
   };

@@ -16,6 +16,7 @@ import type { ByteLength } from '../base/units.js';
 import type { ChapConfiguration, Configuration, VolumeConfiguration } from '../config/configuration.js';
 import { formatListenAddress } from '../config/listen-address.js';
 import { formatLimit } from '../config/quantity.js';
+import { readIdentity } from '../engine/volume-directory-format.js';
 import { IscsiTarget } from '../frontends/iscsi/target.js';
 import { NbdServer } from '../frontends/nbd/server.js';
 import { createMetrics } from '../metrics/registry.js';
@@ -332,17 +333,29 @@ export class Gateway implements GatewayView, VolumeDirectory {
   async #restore(request: RestoreRequest, progress: (doneBytes: number, totalBytes: number) => void): Promise<string> {
     const { configuration, log } = this.#options;
     const { signal } = this.#stopping;
-    const restored = await restoreOnline(request, { configuration, ports: this.#ports, log, signal });
-    const volume = await this.#createVolume(restored.volume, undefined);
-    await volume.open();
-    if (signal.aborted) {
-      await volume.close();
-      throw new GatewayError('volume-closed', 'the gateway is stopping; the volume is served after its next start');
-    }
+    const volumeOf = (uuid: string): Promise<string | undefined> => this.#volumeOf(uuid);
+    const restored = await restoreOnline(request, { configuration, ports: this.#ports, log, signal, volumeOf });
+    const volume = await this.#createVolume(restored.volume, restored.master);
+    // It is one of this gateway's volumes whether it opens or not, as it will be after the next start.
     this.#volumes.push(volume);
     this.#added.push(restored.volume);
+    await volume.open();
+    if (signal.aborted) {
+      throw new GatewayError('volume-closed', 'the gateway is stopping; the volume is served after its next start');
+    }
     if (request.full === true) await volume.hydrated(progress, signal);
     return restored.summary;
+  }
+
+  /** Whether it could be opened or not. */
+  async #volumeOf(uuid: string): Promise<string | undefined> {
+    for (const { name } of this.#volumes) {
+      const disk = this.#ports.openDisk(join(this.#options.configuration.dataDir, 'volumes', name));
+      // What cannot be read is no volume either.
+      const identity = await readIdentity(disk).catch(() => undefined);
+      if (identity?.uuid === uuid) return name;
+    }
+    return undefined;
   }
 
   #volumeNamed(name: string): GatewayVolume {

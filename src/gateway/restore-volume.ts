@@ -37,6 +37,8 @@ export interface RestoreVolumeOptions {
   readonly log: Log;
   readonly signal: AbortSignal;
   readonly progress: (doneBytes: number, totalBytes: number) => void;
+  /** Refuses what the caller cannot have, once the history is proved and before anything is made. */
+  readonly admit?: (volume: { readonly uuid: string; readonly name: string }) => Promise<void>;
 }
 
 /** What is said of a restore; without `lostBlocks` its content is still to come. */
@@ -102,6 +104,7 @@ export async function restoreInto(options: RestoreVolumeOptions): Promise<Restor
         takeOver: options.takeOver,
         progress: ({ doneBytes, totalBytes }) => progress(doneBytes, totalBytes),
         openTarget: async ({ uuid, name, sizeBytes }) => {
+          await options.admit?.({ uuid, name });
           await requireFree(join(dataDir, 'volumes', name), name);
           const disk = await draft.volume();
           sink = await RestoreSink.create({ disk, checksums, random, clock, name, uuid, sizeBytes });
@@ -116,6 +119,7 @@ export async function restoreInto(options: RestoreVolumeOptions): Promise<Restor
       takeOver: options.takeOver,
       location: content.location,
       create: async (volume) => {
+        await options.admit?.(volume);
         await requireFree(join(dataDir, 'volumes', volume.name), volume.name);
         await createHydrating({ ...volume, disk: await draft.volume(), checksums, random });
         await place(volume.name);

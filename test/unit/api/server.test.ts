@@ -357,7 +357,14 @@ describe('the API on loopback', () => {
   it('begins a restore of what is asked for, refuses what makes no sense, and any without the token', async () => {
     const url = '/v1/restores';
     const headers = { host: 'localhost', authorization };
-    const payload = { volume: 'disk0', from: 's3://b/p', as: 'copy0', full: true, receipt: receiptFields };
+    const payload = {
+      volume: 'disk0',
+      from: 's3://b/p',
+      as: 'copy0',
+      takeOver: true,
+      full: true,
+      receipt: receiptFields,
+    };
     assert.equal((await app.inject({ method: 'POST', url, headers: { host: 'localhost' }, payload })).statusCode, 401);
     const begun = await app.inject({ method: 'POST', url, headers, payload });
     assert.equal(begun.statusCode, 202, begun.body);
@@ -368,7 +375,7 @@ describe('the API on loopback', () => {
       { volume: 'disk0' },
       { volume: 7, from: 's3://b/p' },
       { volume: 'disk0', from: 's3://b/p', as: '../x' },
-      { volume: 'disk0', from: 's3://b/p', takeOver: true },
+      { volume: 'disk0', from: 's3://b/p', takeOver: 'yes' },
       { volume: 'disk0', from: 's3://b/p', receipt: 'x' },
       { volume: 'disk0', from: 's3://b/p', constructor: 'x' },
       ['disk0'],

@@ -127,7 +127,7 @@ describe('instant restore', () => {
     assert.equal(states.find(({ name }) => name === 'copy2')?.state, 'online');
     for (const [more, line] of [
       [['--as', 'copy1'], /copy1 exists; nothing was overwritten/],
-      [['--take-over'], /is in use by a gateway; stop it to take a volume over/],
+      [['--take-over'], /is that volume .*keepgate takeover disk0/],
       [['--as', 'copy3', '--snapshot', 'none'], /has no snapshot "none"/],
     ] as const) {
       const refused = await owner.command([...args, ...more]);

@@ -146,12 +146,6 @@ describe('restore', () => {
     assert.equal(await readFile(mine, 'utf8'), 'mine');
   });
 
-  it('refuses to take over into the data directory of a running gateway', async () => {
-    const ended = await restore(first.dataDir, '--take-over');
-    assert.match(ended.stderr, /^keepgate: .* is in use by a gateway; stop it to take a volume over/);
-    assert.equal(ended.status, 2);
-  });
-
   it('takes the volume over; the old owner is fenced, keeps serving reads, and refuses writes', async () => {
     const ended = await restore(join(folder, 'new', 'data'), '--take-over');
     assert.match(ended.stdout, /This gateway continues the volume\./);
