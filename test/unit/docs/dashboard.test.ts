@@ -92,6 +92,11 @@ describe('the alerts', () => {
     assert.ok(rules.length >= 5);
     for (const { alert, expr } of rules) assert.deepEqual(unknownIn(expr), [], alert);
   });
+
+  it('watch snapshots that fail, and that do not get into the store', () => {
+    const watched = new Set(alerts.groups.flatMap((group) => group.rules).flatMap(({ expr }) => namesIn(expr)));
+    for (const name of ['keepgate_snapshot_failures_total', 'keepgate_snapshots']) assert.ok(watched.has(name), name);
+  });
 });
 
 describe('Prometheus and Grafana', () => {
