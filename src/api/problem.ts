@@ -20,6 +20,7 @@ const statuses: Partial<Readonly<Record<ErrorCode, number>>> = {
   'out-of-range': 400,
   unauthorized: 401,
   'access-denied': 403,
+  'host-refused': 403,
   'not-found': 404,
   'volume-exists': 409,
   'volume-in-use': 409,

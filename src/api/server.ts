@@ -66,7 +66,7 @@ async function addGuard(app: FastifyInstance, listen: ListenAddress, token: stri
   if (verifyBearerAuth === undefined) throw new TypeError('@fastify/bearer-auth did not decorate');
   app.addHook('onRequest', (request, reply, done) => {
     if (!isAllowedHost(request.headers.host, listen)) {
-      const problem = problemOf('access-denied', 'the Host header does not name this gateway; use its own address');
+      const problem = problemOf('host-refused', 'the Host header does not name this gateway');
       void reply.code(problem.status).type(problemContentType).send(problem);
     } else if (needsToken(request.method, new URL(request.url, 'http://localhost').pathname, listen)) {
       verifyBearerAuth(request, reply, done);

@@ -19,7 +19,8 @@ export const errorCodes = {
   'config-invalid': { retryable: false, action: 'Correct the key that the message names.' },
   'key-missing': {
     retryable: false,
-    action: 'Create a key with `keepgate key generate FILE`, or name the right file.',
+    action:
+      'Name the right file. A volume that exists opens with its own key only; for new ones `keepgate key generate FILE` makes a key.',
   },
   'key-invalid': { retryable: false, action: 'A key is 32 bytes in base64; restore the file from its backup.' },
   'key-permissions': { retryable: false, action: 'Make the key readable by its owner only: chmod 600 FILE.' },
@@ -85,6 +86,10 @@ export const errorCodes = {
   },
   'volume-closed': { retryable: true, action: 'The gateway is stopping; the client reconnects after its start.' },
   'access-denied': { retryable: false, action: 'This client is not on the volume’s list.' },
+  'host-refused': {
+    retryable: false,
+    action: 'Ask at the address that the API listens on: another name in the Host header may be a web page’s trick.',
+  },
   'session-limit': { retryable: true, action: 'Too many connections: close some.' },
   // store and remote volume
   'store-unreachable': { retryable: true, action: 'Check endpoint, network and proxy; replication resumes by itself.' },

@@ -1,5 +1,6 @@
 /** The store and the key that a command on a bucket works with: from its flags, else from the configuration. */
 import { resolve } from 'node:path';
+import { GatewayError } from '../base/errors.js';
 import type { Configuration } from '../config/configuration.js';
 import { openStore } from '../gateway/open-store.js';
 import { settingsFor } from '../gateway/restore-location.js';
@@ -34,6 +35,17 @@ export interface RemoteAccess {
   readonly settings: StoreSettings;
 }
 
+/** What lies in the bucket can be opened with nothing else. */
+async function volumesKey(path: string): Promise<MasterKey> {
+  try {
+    return parseMasterKey(await readSecretFile(path, 'key'), path);
+  } catch (error) {
+    if (!(error instanceof GatewayError) || error.code !== 'key-missing') throw error;
+    const wanted = 'a copy of the key that the volume was made with, and --key-file FILE that says where it is';
+    throw new GatewayError(error.code, `${error.message}; what is needed is ${wanted}`, { cause: error });
+  }
+}
+
 export async function openRemote(options: {
   readonly url: string;
   readonly flags: StoreFlags;
@@ -48,7 +60,7 @@ export async function openRemote(options: {
   const { url, flags, configuration, random, clock, budget } = options;
   const settings = settingsFor(url, flags, configuration.store);
   const keyFile = flags.keyFile === undefined ? configuration.keyFile : resolve(flags.keyFile);
-  const master = parseMasterKey(await readSecretFile(keyFile, 'key'), keyFile);
+  const master = await volumesKey(keyFile);
   const paces = budget === undefined ? {} : { paces: budget.paces };
   const inner = openStore({ store: settings, create: false, random, ...paces });
   const attemptsMax = options.patient === true ? attemptsMaxPatient : attemptsMaxQuick;

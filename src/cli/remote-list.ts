@@ -4,6 +4,7 @@ import type { Clock } from '../ports/clock.js';
 import type { Random } from '../ports/random.js';
 import { listRemoteVolumes } from '../remote/remote-list.js';
 import type { ListedVolume } from '../remote/remote-list.js';
+import { describePoint, pointAsJson } from '../remote/segment-point.js';
 import { findConfiguration } from './find-configuration.js';
 import { openRemote } from './remote-access.js';
 import type { StoreFlags } from './remote-access.js';
@@ -32,25 +33,18 @@ export async function listRemote(options: ListOptions): Promise<void> {
 function line({ uuid, name, sizeBytes, recoveryPoint, objects, bytes, problem }: ListedVolume): string {
   const parts = [uuid, name ?? '(this key does not open it)'];
   if (sizeBytes !== undefined) parts.push(formatBytes(sizeBytes));
-  if (recoveryPoint !== undefined) {
-    const time = new Date(recoveryPoint.wallMs).toISOString();
-    parts.push(`recovery point ${recoveryPoint.epoch}-${recoveryPoint.number} of ${time}`);
-  }
+  if (name !== undefined) parts.push(describePoint(recoveryPoint));
   parts.push(`${objects} objects, ${formatBytes(bytes)}`);
   if (problem !== undefined) parts.push(problem);
   return parts.join('  ');
 }
 
 function asJson(volume: ListedVolume): object {
-  const { recoveryPoint: point } = volume;
   return {
     uuid: volume.uuid,
     name: volume.name ?? null,
     sizeBytes: volume.sizeBytes ?? null,
-    recoveryPoint:
-      point === undefined
-        ? null
-        : { lsn: point.lsn, epoch: point.epoch, segment: point.number, time: new Date(point.wallMs).toISOString() },
+    recoveryPoint: pointAsJson(volume.recoveryPoint),
     segments: volume.segments,
     objects: volume.objects,
     bytes: volume.bytes,

@@ -21,6 +21,7 @@ import type { Verified } from '../remote/remote-verify.js';
 import { LimitedStore } from '../remote/store-limit.js';
 import { exitCodes } from './exit-code.js';
 import type { ExitCode } from './exit-code.js';
+import { describePoint, pointAsJson } from '../remote/segment-point.js';
 import { findConfiguration } from './find-configuration.js';
 import { Progress } from './progress.js';
 import { openRemote } from './remote-access.js';
@@ -96,10 +97,7 @@ function fixed(limit: RateLimit): number | undefined {
 }
 
 function lines({ name, uuid, objects, bytes, recoveryPoint, findings, strangers }: Verified): string[] {
-  const point =
-    recoveryPoint === undefined
-      ? 'no recovery point'
-      : `recovery point ${recoveryPoint.epoch}-${recoveryPoint.number} of ${new Date(recoveryPoint.wallMs).toISOString()}`;
+  const point = describePoint(recoveryPoint);
   const found = findings.length === 0 ? 'nothing is missing or damaged' : `${findings.length} found`;
   return [
     ...findings.map(({ object, problem }) => (problem.startsWith(object) ? problem : `${object}: ${problem}`)),
@@ -109,13 +107,10 @@ function lines({ name, uuid, objects, bytes, recoveryPoint, findings, strangers 
 }
 
 function asJson(verified: Verified): object {
-  const { recoveryPoint: point, ...rest } = verified;
+  const { recoveryPoint, ...rest } = verified;
   return {
     ...rest,
-    recoveryPoint:
-      point === undefined
-        ? null
-        : { lsn: point.lsn, epoch: point.epoch, segment: point.number, time: new Date(point.wallMs).toISOString() },
+    recoveryPoint: pointAsJson(recoveryPoint),
   };
 }
 

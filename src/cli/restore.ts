@@ -17,6 +17,7 @@ import type { Clock } from '../ports/clock.js';
 import type { Random } from '../ports/random.js';
 import { parseReceipt } from '../remote/receipt.js';
 import type { Receipt } from '../remote/receipt.js';
+import { describePoint } from '../remote/segment-point.js';
 import { ApiClient } from './api-client.js';
 import { commandBudget } from './command-budget.js';
 import { exitCodes } from './exit-code.js';
@@ -144,8 +145,7 @@ async function readReceiptText(path: string): Promise<string> {
 
 function summary(restored: RestoredVolume): string[] {
   const { name, uuid, sizeBytes, recoveryPoint, detached, loss, lostBlocks } = restored;
-  const time = new Date(recoveryPoint.wallMs).toISOString();
-  const point = `recovery point ${recoveryPoint.epoch}-${recoveryPoint.number} of ${time}`;
+  const point = describePoint(recoveryPoint);
   const lines = [`restored ${name} (${uuid}), ${formatBytes(sizeBytes)}, ${point}`];
   if (loss !== undefined) lines.push(`What lies behind it was lost: ${loss}`);
   if (lostBlocks === undefined) {

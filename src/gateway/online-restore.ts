@@ -17,6 +17,7 @@ import { ensureWritableDirectory, removeFile, removeTree } from '../platform/tex
 import type { Log } from '../ports/log.js';
 import type { MasterKey } from '../remote/key.js';
 import { parseReceipt } from '../remote/receipt.js';
+import { describePoint } from '../remote/segment-point.js';
 import { RetryingStore } from '../remote/store-retry.js';
 import { loadMasterKey } from './identity.js';
 import { openStore } from './open-store.js';
@@ -147,8 +148,7 @@ async function addVolume(
 }
 
 function summaryOf({ name, uuid, sizeBytes, recoveryPoint, loss, detached }: RestoredVolume): string {
-  const time = new Date(recoveryPoint.wallMs).toISOString();
-  const point = `recovery point ${recoveryPoint.epoch}-${recoveryPoint.number} of ${time}`;
+  const point = describePoint(recoveryPoint);
   const lost = loss === undefined ? '' : `; what lies behind it was lost: ${loss}`;
   const served = detached ? 'it is served' : 'this gateway continues it, and serves it';
   return `restored ${name} (${uuid}), ${formatBytes(sizeBytes)}, ${point}${lost}; ${served}`;

@@ -23,6 +23,19 @@ export const CHAIN_POINT_BYTES = 64;
 /** Where the first segment of a volume's first epoch continues. */
 export const chainOrigin: ChainPoint = { epoch: 0, number: 0, link: new Uint8Array(LINK_BYTES), lsn: 0, wallMs: 0 };
 
+/** For people; a volume that was never written has none. */
+export function describePoint(point: Pick<ChainPoint, 'epoch' | 'number' | 'wallMs'> | undefined): string {
+  if (point === undefined || point.number === 0) return 'no recovery point';
+  return `recovery point ${point.epoch}-${point.number} of ${new Date(point.wallMs).toISOString()}`;
+}
+
+/** For programs; null as above. */
+export function pointAsJson(point: ChainPoint | undefined): object | null {
+  if (point === undefined || point.number === 0) return null;
+  const { lsn, epoch, number, wallMs } = point;
+  return { lsn, epoch, segment: number, time: new Date(wallMs).toISOString() };
+}
+
 export function writePoint(writer: ByteWriter, point: ChainPoint): void {
   writer.u64(point.epoch);
   writer.u64(point.number);

@@ -40,6 +40,7 @@ export const errorSense: Readonly<Record<ErrorCode, Sense>> = {
   'volume-in-use': sense.reservationConflict,
   'volume-closed': sense.busy,
   'access-denied': sense.accessDenied,
+  'host-refused': sense.accessDenied,
   'session-limit': sense.busy,
   'store-unreachable': sense.becomingReady,
   'store-forbidden': failed,

@@ -52,6 +52,7 @@ export const nbdAnswers: Readonly<Record<ErrorCode, NbdAnswer>> = {
   'volume-in-use': denied,
   'volume-closed': { request: errno.EIO, option: 'errShutdown' },
   'access-denied': denied,
+  'host-refused': denied,
   'session-limit': denied,
   'store-unreachable': failed,
   'store-forbidden': failed,

@@ -422,7 +422,9 @@ describe('the API on loopback', () => {
     it(`refuses the Host ${JSON.stringify(host)}`, async () => {
       const answer = await get('/v1/volumes', { host });
       assert.equal(answer.statusCode, 403);
-      assert.equal(answer.json<{ code: string }>().code, 'access-denied');
+      const { code, title } = answer.json<{ code: string; title: string }>();
+      assert.equal(code, 'host-refused');
+      assert.match(title, /^Ask at the address that the API listens on/);
     });
   }
 

@@ -190,7 +190,7 @@ describe('serve refuses, with one line and exit code 2', () => {
     await rm(join(folder, 'key'), { force: true });
     const missing = await served(settings({}));
     assert.deepEqual(missing.lines, [
-      `keepgate: ${join(folder, 'key')}: there is no key here. Create a key with \`keepgate key generate FILE\`, or name the right file.`,
+      `keepgate: ${join(folder, 'key')}: there is no key here. Name the right file. A volume that exists opens with its own key only; for new ones \`keepgate key generate FILE\` makes a key.`,
     ]);
     assert.equal(missing.status, 2);
     await file('key', key, 0o644);
@@ -260,7 +260,7 @@ describe('doctor', () => {
     const found = (what: string) => lines.find((line) => line.includes(`  ${what}: `)) ?? '';
     assert.match(found('data directory'), /^ok .* free/);
     assert.match(found('nbd.listen'), /^ok .* is free$/);
-    assert.match(found('key'), /^wrong .* there is no key here\. Create a key/);
+    assert.match(found('key'), /^wrong .* there is no key here\. Name the right file/);
     assert.match(found('store'), /^wrong .* Create the bucket, or correct store\.url\.$/);
     assert.match(found('kernel module nbd'), /^(ok|note) /);
   });

@@ -131,6 +131,12 @@ describe('restore', () => {
     const foreign = await restore(join(folder, 'foreign'), '--key-file', key);
     assert.match(foreign.stderr, /^keepgate: .* the given key opens /);
     assert.equal(foreign.status, 2);
+    const absent = await restore(join(folder, 'foreign'), '--key-file', join(folder, 'absent.key'));
+    assert.match(
+      absent.stderr,
+      /absent\.key: there is no key here; what is needed is a copy of the key that the volume was made with/,
+    );
+    assert.equal(absent.status, 2);
     const args = ['restore', 'none', '--from', `file://${first.storeDirectory}`, '--full', '--key-file', first.keyFile];
     const none = await attempt(process.execPath, [keepgatePath, ...args, '--data-dir', join(folder, 'none')]);
     assert.match(none.stderr, /holds no volume named none/);
