@@ -3,6 +3,8 @@
  * volume live in them, so that their owner can send those again. Reads only; the store's budget paces it.
  *
  * A segment that dies meanwhile may be gone: it counts only if blocks still live in it when all was read.
+ *
+ * A turn at the book can take as long as a checkpoint that is being written, so it is taken once for many segments.
  */
 import { GatewayError } from '../base/errors.js';
 import { BLOCK_BYTES } from '../base/units.js';
@@ -18,6 +20,9 @@ import type { OpenedSegment } from './segment-reader.js';
 import { MapEntries, SHARD_BLOCKS } from './shard-map.js';
 import { isOfRow, livesIn, openTableShard } from './shard-table.js';
 import type { SegmentRow } from './shard-table.js';
+
+/** Their indexes are held meanwhile, some ten KiB each; and whoever hears of their blocks looks at each of those. */
+const SEGMENTS_PER_TURN = 8;
 
 export interface RemoteScrubOptions {
   readonly keeper: BookKeeper;
@@ -52,12 +57,16 @@ export async function scrubRemote(options: RemoteScrubOptions): Promise<RemoteSc
   const total = rows.reduce((sum, { payloadBlocks }) => sum + payloadBlocks, 0);
   const problems = new Map<number, string>();
   let done = 0;
+  const read: OpenedSegment[] = [];
   for (const row of rows) {
-    const problem = await problemOf(row, options);
-    if (problem !== undefined) problems.set(row.number, problem);
+    const found = await readWhole(row, options);
+    if (typeof found === 'string') problems.set(row.number, found);
+    else read.push(found);
+    if (read.length >= SEGMENTS_PER_TURN) await tellLive(read.splice(0), options);
     done += row.payloadBlocks;
     progress(done * BLOCK_BYTES, total * BLOCK_BYTES);
   }
+  await tellLive(read, options);
   if (problems.size > 0) {
     const living = await keeper.use((book) => blocksIn(book, problems, options.createdSizeBytes));
     for (const row of rows) {
@@ -88,7 +97,8 @@ async function liveRows(
   return { rows, damages };
 }
 
-async function problemOf(row: SegmentRow, options: RemoteScrubOptions): Promise<string | undefined> {
+/** The segment, which is sound; else what is wrong with it. */
+async function readWhole(row: SegmentRow, options: RemoteScrubOptions): Promise<OpenedSegment | string> {
   const { store, sealer, request } = options;
   const name = sealer.names.segment(row);
   try {
@@ -97,9 +107,7 @@ async function problemOf(row: SegmentRow, options: RemoteScrubOptions): Promise<
     if (head.kind !== 'segment' || !isOfRow(row, head)) {
       return `${name}: another object lies in its place`;
     }
-    const problem = sumProblem(head, await readPayload(store, sealer, head, request), options);
-    if (problem === undefined) await tellLive(head, options);
-    return problem;
+    return sumProblem(head, await readPayload(store, sealer, head, request), options) ?? head;
   } catch (error) {
     if (isDamage(error)) return error.message;
     // The table that names it is of this version, and whoever wrote that had read it.
@@ -109,22 +117,31 @@ async function problemOf(row: SegmentRow, options: RemoteScrubOptions): Promise<
   }
 }
 
-async function tellLive({ key, index }: OpenedSegment, { keeper, live }: RemoteScrubOptions): Promise<void> {
+async function tellLive(segments: readonly OpenedSegment[], { keeper, live }: RemoteScrubOptions): Promise<void> {
+  if (segments.length === 0) return;
+  await keeper.use(async (book) => {
+    for (const segment of segments) await tellSegment(book, segment, live);
+  });
+}
+
+async function tellSegment(
+  { map }: RemoteBook,
+  { key, index }: OpenedSegment,
+  live: RemoteScrubOptions['live'],
+): Promise<void> {
   const blocks: number[] = [];
   const sums: number[] = [];
-  await keeper.use(async (book) => {
-    const { extents } = index;
-    for (let at = 0; at < extents.count; at++) {
-      for (let run = 0; run < (extents.blockCount[at] ?? 0); run++) {
-        const block = (extents.firstBlock[at] ?? 0) + run;
-        const payload = (extents.payload[at] ?? 0) + run;
-        const place = await book.map.place(block);
-        if (place?.segment !== key.number || place.payload !== payload) continue;
-        blocks.push(block);
-        sums.push(index.sums[payload] ?? 0);
-      }
+  const { extents } = index;
+  for (let at = 0; at < extents.count; at++) {
+    for (let run = 0; run < (extents.blockCount[at] ?? 0); run++) {
+      const block = (extents.firstBlock[at] ?? 0) + run;
+      const payload = (extents.payload[at] ?? 0) + run;
+      const place = await map.place(block);
+      if (place?.segment !== key.number || place.payload !== payload) continue;
+      blocks.push(block);
+      sums.push(index.sums[payload] ?? 0);
     }
-  });
+  }
   live(Float64Array.from(blocks), Uint32Array.from(sums));
 }
 
