@@ -1,9 +1,8 @@
 /**
- * EXTENDED COPY(LID1) and RECEIVE COPY RESULTS (SPC-4 6.3, 6.18), and the third-party copy page 8Fh (7.8.17).
+ * EXTENDED COPY(LID1) and RECEIVE COPY RESULTS (SPC-4 6.3, 6.18).
  *
  * The unit copies within itself, from blocks to blocks. Nothing is answered before it is copied.
  */
-import { LOGICAL_BLOCK_BYTES } from '../base/units.js';
 import { readU32, writeU16, writeU32 } from './big-endian.js';
 import type { UnitContext } from './command.js';
 import { copyLimits, HEADER_BYTES, parseCopyOrder } from './copy-descriptor.js';
@@ -12,8 +11,6 @@ import type { CopyRecord } from './copy-results.js';
 import { invalidFieldInCdb, sense, SENSE_BYTES_MAX } from './sense.js';
 import { step } from './task.js';
 import type { ScsiTask, Step } from './task.js';
-
-export const receiveCopyAction = { copyStatus: 0x00, operatingParameters: 0x03, failedSegmentDetails: 0x04 } as const;
 
 const LIST_BYTES_MAX = HEADER_BYTES + copyLimits.descriptorBytesMax;
 
@@ -80,9 +77,6 @@ function findRecord(unit: UnitContext, task: ScsiTask, cdb: Uint8Array, at: numb
   return task.nexus === undefined ? undefined : unit.copies.find(task.nexus, cdb[at + 2] ?? 0);
 }
 
-const SEGMENT_BYTES_MAX = copyLimits.segmentBlocksMax * LOGICAL_BLOCK_BYTES;
-const GRANULARITY = Math.log2(LOGICAL_BLOCK_BYTES);
-
 /** SPC-4 6.18.4. Nothing is held for RECEIVE COPY RESULTS, and no data come with the list. */
 export function receiveOperatingParameters(task: ScsiTask, cdb: Uint8Array, at: number): Step {
   const bytes = new Uint8Array(44 + copyLimits.descriptorTypes.length);
@@ -91,39 +85,11 @@ export function receiveOperatingParameters(task: ScsiTask, cdb: Uint8Array, at: 
   writeU16(bytes, 8, copyLimits.cscdMax);
   writeU16(bytes, 10, copyLimits.segmentsMax);
   writeU32(bytes, 12, copyLimits.descriptorBytesMax);
-  writeU32(bytes, 16, SEGMENT_BYTES_MAX);
+  writeU32(bytes, 16, copyLimits.segmentBytesMax);
   writeU16(bytes, 34, copyLimits.concurrentMax);
   bytes[36] = copyLimits.concurrentMax;
-  bytes[37] = GRANULARITY;
+  bytes[37] = copyLimits.granularity;
   bytes[43] = copyLimits.descriptorTypes.length;
   bytes.set(copyLimits.descriptorTypes, 44);
   return task.answer(bytes, readU32(cdb, at + 10));
-}
-
-/** Of VPD page 8Fh what follows its header: descriptors of a type, a length and data, in multiples of 4 bytes. */
-export function thirdPartyCopy(): Uint8Array {
-  const commands = [0x83, 1, 0x00, 0x84, 3, ...Object.values(receiveCopyAction)];
-  const parameters = new Uint8Array(0x1c);
-  writeU16(parameters, 4, copyLimits.cscdMax);
-  writeU16(parameters, 6, copyLimits.segmentsMax);
-  writeU32(parameters, 8, copyLimits.descriptorBytesMax);
-  const general = new Uint8Array(0x20);
-  writeU32(general, 0, copyLimits.concurrentMax);
-  writeU32(general, 4, copyLimits.concurrentMax);
-  writeU32(general, 8, SEGMENT_BYTES_MAX);
-  general[12] = GRANULARITY;
-  return Uint8Array.from([
-    ...copyDescriptor(0x0001, [commands.length, ...commands]),
-    ...copyDescriptor(0x0004, parameters),
-    ...copyDescriptor(0x0008, [copyLimits.descriptorTypes.length, ...copyLimits.descriptorTypes]),
-    ...copyDescriptor(0x8001, general),
-  ]);
-}
-
-function copyDescriptor(type: number, data: ArrayLike<number>): Uint8Array {
-  const bytes = new Uint8Array(4 + Math.ceil(data.length / 4) * 4);
-  writeU16(bytes, 0, type);
-  writeU16(bytes, 2, bytes.length - 4);
-  bytes.set(data, 4);
-  return bytes;
 }

@@ -28,11 +28,16 @@ export const copyLimits = {
   cscdMax: 16,
   segmentsMax: 64,
   descriptorBytesMax: 16 * CSCD_BYTES + 64 * SEGMENT_BYTES,
-  /** The field has 16 bits. */
-  segmentBlocksMax: 0xffff,
+  /** The field for blocks has 16 bits. */
+  segmentBytesMax: 0xffff * LOGICAL_BLOCK_BYTES,
+  /** As an exponent of 2. */
+  granularity: Math.log2(LOGICAL_BLOCK_BYTES),
   concurrentMax: 8,
   descriptorTypes: [BLOCK_TO_BLOCK, IDENTIFICATION],
 } as const;
+
+/** Service actions of RECEIVE COPY RESULTS that there are. */
+export const receiveCopyAction = { copyStatus: 0x00, operatingParameters: 0x03, failedSegmentDetails: 0x04 } as const;
 
 /** LIST ID USAGE. */
 const usage = { held: 0, reserved: 1, discarded: 2, none: 3 } as const;

@@ -11,13 +11,14 @@ import { LOGICAL_BLOCK_BYTES } from '../base/units.js';
 import type { Completion } from '../ports/block-device.js';
 import type { UnitContext } from './command.js';
 import type { Segment } from './copy-descriptor.js';
+import type { CopyProgress } from './copy-results.js';
 import { errorSense } from './error-sense.js';
 import { isInRange } from './medium-command.js';
 import { sense, senseKey, scsiStatus } from './sense.js';
 import type { Sense } from './sense.js';
 import type { ScsiTask } from './task.js';
 
-export class CopyOperation implements Completion {
+export class CopyOperation implements Completion, CopyProgress {
   /** Complete ones. */
   segmentsDone = 0;
   copiedBytes = 0;

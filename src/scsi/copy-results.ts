@@ -4,12 +4,18 @@
  * session or until a reset. There are 256 identifiers, which bounds it.
  */
 import { assert } from '../base/assert.js';
-import type { CopyOperation } from './copy-operation.js';
 import type { Nexus } from './nexus.js';
 import type { Sense } from './sense.js';
 
+/** How far a copy is. */
+export interface CopyProgress {
+  /** Complete segments. */
+  readonly segmentsDone: number;
+  readonly copiedBytes: number;
+}
+
 export interface CopyRecord {
-  readonly operation: CopyOperation;
+  readonly operation: CopyProgress;
   isRunning: boolean;
   failure: Sense | undefined;
 }
@@ -28,7 +34,7 @@ export class CopyResults {
   }
 
   /** `listId` undefined: it only counts. The record is kept up by `ended`. */
-  begun(nexus: Nexus, listId: number | undefined, operation: CopyOperation): CopyRecord {
+  begun(nexus: Nexus, listId: number | undefined, operation: CopyProgress): CopyRecord {
     const record: CopyRecord = { operation, isRunning: true, failure: undefined };
     this.#running++;
     if (listId === undefined) return record;

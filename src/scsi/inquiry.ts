@@ -5,7 +5,7 @@ import { limits } from '../base/limits.js';
 import { BLOCK_BYTES, LOGICAL_BLOCK_BYTES, MIB } from '../base/units.js';
 import { readU16, readU32, writeText, writeU16, writeU32 } from './big-endian.js';
 import type { UnitContext } from './command.js';
-import { thirdPartyCopy } from './copy-command.js';
+import { thirdPartyCopy } from './copy-page.js';
 import { invalidFieldInCdb, SENSE_BYTES_MAX } from './sense.js';
 import type { ScsiTask, Step } from './task.js';
 import { portDesignators, unitDesignators } from './unit-designator.js';

@@ -3,11 +3,11 @@ import type { Command } from '../command.js';
 import {
   acceptExtendedCopy,
   extendedCopy,
-  receiveCopyAction,
   receiveCopyStatus,
   receiveFailedSegment,
   receiveOperatingParameters,
 } from '../copy-command.js';
+import { receiveCopyAction } from '../copy-descriptor.js';
 import { row } from './row.js';
 
 function receiveRow(name: string, serviceAction: number, begin: Command['begin']): Command {
