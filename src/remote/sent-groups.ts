@@ -5,29 +5,32 @@
  *
  * Links cannot be guessed or made twice, so a clone of the directory knows only what both had sent before they parted.
  *
- *   offset size  entry k of the file `sent`, at 64 k (little-endian)
- *        0    8  magic "KGSENT01"
+ *   offset size  entry k of the file `sent`, at 512 k (little-endian)
+ *        0    8  magic "KGSENT02"
  *        8    8  epoch
  *       16    8  number of the group's last segment
  *       24   32  link of that segment
  *       56    4  zeros
  *       60    4  CRC-32C of the 60 bytes before
+ *       64  448  zeros
+ *
+ * An entry has a sector of its own: where the power is lost while one is written, only that one is lost.
  */
 import { equalBytes } from '../base/bytes.js';
 import { GatewayError } from '../base/errors.js';
-import { BLOCK_BYTES } from '../base/units.js';
+import { BLOCK_BYTES, SECTOR_BYTES } from '../base/units.js';
 import type { Checksums } from '../ports/checksum.js';
 import type { Disk, DiskFile } from '../ports/disk.js';
 import type { SegmentKey } from './name.js';
 import { LINK_BYTES } from './seal.js';
 
 const SENT_FILE = 'sent';
-const MAGIC = 'KGSENT01';
-const ENTRY_BYTES = 64;
+const MAGIC = 'KGSENT02';
+const ENTRY_BYTES = SECTOR_BYTES;
 const CRC_AT = 60;
 /** Entries in the file at most, and how many of the newest stay then: far more than can be in flight or not yet in a superblock. */
-const ENTRIES_MAX = 16_384;
-const ENTRIES_KEPT = 4096;
+const ENTRIES_MAX = 4096;
+const ENTRIES_KEPT = 1024;
 
 interface Entry extends SegmentKey {
   readonly link: Uint8Array;
@@ -105,10 +108,23 @@ export class SentGroups {
 /** What cannot be read stays zeros: an entry of it is missed only by a group that nobody else knows of. */
 async function readWhole(file: DiskFile, bytes: Uint8Array): Promise<void> {
   for (let at = 0; at < bytes.length; at += BLOCK_BYTES) {
-    const length = Math.min(BLOCK_BYTES, bytes.length - at);
-    await file.read(bytes, at, length, at).catch((error: unknown) => {
-      if (!(error instanceof GatewayError) || error.code !== 'disk-failed') throw error;
-    });
+    const end = Math.min(at + BLOCK_BYTES, bytes.length);
+    if (await isRead(file, bytes, at, end)) continue;
+    // One sector of it may be what cannot be read.
+    for (let start = at; start < end; start += SECTOR_BYTES) {
+      const until = Math.min(start + SECTOR_BYTES, end);
+      if (!(await isRead(file, bytes, start, until))) bytes.fill(0, start, until);
+    }
+  }
+}
+
+async function isRead(file: DiskFile, bytes: Uint8Array, from: number, to: number): Promise<boolean> {
+  try {
+    await file.read(bytes, from, to - from, from);
+    return true;
+  } catch (error) {
+    if (error instanceof GatewayError && error.code === 'disk-failed') return false;
+    throw error;
   }
 }
 
