@@ -24,18 +24,17 @@ import type { FrameCipher } from '../ports/frame-cipher.js';
 import type { Log } from '../ports/log.js';
 import type { ObjectStore } from '../ports/object-store.js';
 import type { Random } from '../ports/random.js';
-import type { DurableState, ReplicationState, RoundSource, RoundStart, StagedProgress } from '../ports/replication.js';
+import type { DurableState, ReplicationState, RoundSource } from '../ports/replication.js';
 import { BookKeeper } from './book-keeper.js';
 import type { ChainState } from './chain.js';
+import { claimEpoch } from './epoch-claim.js';
 import { GroupCollector, newestSize } from './group-collector.js';
 import type { LogSource } from './group-collector.js';
 import { takeCompactionTurn } from './compaction-turn.js';
-import { compareGroup } from './group-compare.js';
 import { GroupSealer } from './group-sealer.js';
 import { Housekeeping } from './housekeeping.js';
-import type { GroupFrame, KeyedSegment } from './group-sealer.js';
 import { headProblem } from './ownership.js';
-import { takeOwnership } from './ownership-driver.js';
+import { OwnedEpoch } from './owned-epoch.js';
 import { ReceiptDesk } from './receipt-desk.js';
 import type { FetchFailure, FromReplicator, ReplicationConfig } from './replication-messages.js';
 import { TalliedStore } from './remote-tally.js';
@@ -48,13 +47,12 @@ import { StatusReports } from './replicator-report.js';
 import { StoreRetry } from './replicator-retry.js';
 import { ReplicatorStatus } from './replicator-status.js';
 import type { RoundLink } from './round-link.js';
-import { progressOf, uploadRound } from './round-upload.js';
+import { takeRoundTurn } from './round-turn.js';
 import { SentGroups } from './sent-groups.js';
 import { divergenceError, findDivergence } from './takeover.js';
 import { Wake } from './replicator-wake.js';
 import type { ObjectSealer } from './seal.js';
 import { SealedBuffers } from './sealed-buffers.js';
-import type { SegmentFacts } from './segment-index.js';
 import { readSegmentHead } from './segment-reader.js';
 import { chainOrigin } from './segment-point.js';
 import { SnapshotNews } from './snapshot-news.js';
@@ -68,8 +66,6 @@ import type { CommittedGroup } from './upload-pipeline.js';
 const SEALED_BYTES_MAX = 16 * MIB;
 /** The log is looked at this often while writes trickle in, not at every flush. */
 const COLLECT_PAUSE_MS = 100;
-/** A round of so many segments is worth a checkpoint of its own. */
-const ROUND_CHECKPOINT_SEGMENTS = 8;
 /** A block that somebody waits for is given up soon where the store answers with failures. */
 const FETCH_ATTEMPTS_MAX = 3;
 
@@ -98,21 +94,6 @@ export interface ReplicatorOptions extends ReplicatorPorts {
   readonly takeOver?: number;
 }
 
-/** An epoch that this life owns. */
-interface Owned {
-  readonly epoch: number;
-  readonly pipeline: UploadPipeline;
-  readonly sealer: GroupSealer;
-  readonly housekeeping: Housekeeping;
-  /** Goes into the first segment where the store cannot fence. */
-  takeover: SegmentFacts['takeover'] | undefined;
-  /** End of what was sealed. */
-  tail: Pick<ChainPoint, 'number' | 'link' | 'lsn' | 'wallMs'>;
-  sizeBytes: number;
-  /** What the last segment of the history says of a round. */
-  staged: StagedProgress | undefined;
-}
-
 export class Replicator {
   readonly questions: BucketQuestions;
   readonly #options: ReplicatorOptions;
@@ -130,7 +111,7 @@ export class Replicator {
   #collector: GroupCollector;
   /** When the collector got its first content. */
   #pendingSinceMs: number | undefined;
-  #owned: Owned | undefined;
+  #owned: OwnedEpoch | undefined;
   readonly #drains: Drains;
   readonly #image: ImageCopy;
   readonly #rounds: RoundSource;
@@ -375,7 +356,21 @@ export class Replicator {
     this.#track('resyncing');
     const lastLsn = cursor.lsn - 1;
     assert(lastLsn >= owned.tail.lsn, 'a round begins at or behind the newest recovery point');
-    if (lastLsn > owned.tail.lsn && !(await this.#sendRound(owned, remote, start))) return;
+    if (lastLsn > owned.tail.lsn) {
+      const sent = await takeRoundTurn({
+        owned,
+        start,
+        createdMs: remote.volume.createdMs,
+        checksums: this.#options.checksums,
+        sealer: remote.sealer,
+        segmentBlocks: this.#segmentBlocks,
+        buffers: this.#buffers,
+        read: (from, blocksMax) => this.#rounds.read(round, from, blocksMax),
+        check: () => this.#incarnation.check(),
+        replicatedTo: (lsn) => this.#replicatedTo(lsn, this.#incarnation.signal),
+      });
+      if (!sent) return;
+    }
     this.#incarnation.check();
     const end = await this.#rounds.end(round);
     this.#incarnation.check();
@@ -384,46 +379,6 @@ export class Replicator {
     this.#collector = this.#newCollector();
     this.#pendingSinceMs = undefined;
     this.#track(this.#tracking ? 'tracking' : undefined);
-  }
-
-  /** False: the round was given up, and the next one begins anew. */
-  async #sendRound(owned: Owned, remote: AttachedRemote, start: RoundStart): Promise<boolean> {
-    const { round, cursor, sizeBytes, wallMs, snapshots } = start;
-    const { pipeline, housekeeping } = owned;
-    // Before the first recovery point the bucket shows the volume as it was created.
-    const before = { lastLsn: owned.tail.lsn, wallMs: owned.tail.wallMs || remote.volume.createdMs };
-    const staged = await uploadRound({
-      start,
-      // The end of the history says what is staged of it: everything before that is staged too (staged.ts).
-      from: owned.staged?.round === round ? owned.staged.next : 0,
-      checksums: this.#options.checksums,
-      sealer: remote.sealer,
-      segmentBlocks: this.#segmentBlocks,
-      buffers: this.#buffers,
-      pipeline,
-      // What this life's groups, or an earlier one's, have carried already is not taken twice.
-      snapshots: snapshots.filter(({ lsn }) => lsn > owned.tail.lsn),
-      read: (from, blocksMax) => this.#rounds.read(round, from, blocksMax),
-      check: () => this.#incarnation.check(),
-      frame: (effect) =>
-        this.#frame(
-          owned,
-          effect === 'none'
-            ? { ...before, sizeBytes: owned.sizeBytes }
-            : { lastLsn: cursor.lsn - 1, wallMs, sizeBytes },
-        ),
-      sending: (point, segment, staged) => {
-        housekeeping.sending(point.number);
-        owned.tail = point;
-        owned.sizeBytes = segment.index.sizeBytes;
-        owned.staged = staged;
-      },
-    });
-    if (staged === undefined) return false;
-    await this.#replicatedTo(cursor.lsn - 1, this.#incarnation.signal);
-    // Whoever restores would have to read all of it once more.
-    if (staged >= ROUND_CHECKPOINT_SEGMENTS) housekeeping.demandCheckpoint();
-    return true;
   }
 
   #track(tracking: ReplicatorStatus['tracking']): void {
@@ -446,49 +401,9 @@ export class Replicator {
     this.#status.coalescedBytes += (collector.payloadBlocks - content.count) * BLOCK_BYTES;
     const sizeBytes = newestSize(content.events) ?? owned.sizeBytes;
     const { lastLsn, wallMs } = collector;
-    const frame = this.#frame(owned, { lastLsn, wallMs, sizeBytes });
+    const frame = owned.frame({ lastLsn, wallMs, sizeBytes });
     const end = { sizeBytes, cursor: collector.cursor, lastLsn, wallMs };
-    await this.#upload(owned, owned.sealer.seal(content, frame), end);
-  }
-
-  /** What all segments of the next group say. */
-  #frame(
-    owned: Owned,
-    facts: { readonly lastLsn: Lsn; readonly wallMs: number; readonly sizeBytes: number },
-  ): GroupFrame {
-    const { takeover, tail, epoch, pipeline } = owned;
-    owned.takeover = undefined;
-    return {
-      first: { epoch, number: tail.number + 1 },
-      previousLink: tail.link,
-      facts: { firstLsn: tail.lsn + 1, ...facts },
-      takeover,
-      committed: () => pipeline.committed,
-    };
-  }
-
-  /** Sends a group, segment after segment as there is room; it is committed once all of them are acknowledged. */
-  async #upload(
-    owned: Owned,
-    segments: AsyncGenerator<KeyedSegment, void, undefined>,
-    end: Pick<CommittedGroup, 'sizeBytes' | 'cursor' | 'lastLsn'> & { readonly wallMs: number },
-  ): Promise<void> {
-    const { pipeline, epoch } = owned;
-    const { lastLsn, wallMs } = end;
-    const group = pipeline.begin();
-    for (let ended = false; !ended;) {
-      await pipeline.reserve();
-      const { value: segment } = await segments.next();
-      this.#incarnation.check();
-      if (segment === undefined) break;
-      owned.housekeeping.sending(segment.key.number);
-      pipeline.send(group, segment);
-      owned.tail = { number: segment.key.number, link: segment.link, lsn: lastLsn, wallMs };
-      ended = segment.index.groupEnd;
-    }
-    owned.sizeBytes = end.sizeBytes;
-    const { number, link } = owned.tail;
-    pipeline.finish(group, { ...end, point: { epoch, number, link, lsn: lastLsn, wallMs } });
+    await owned.upload(owned.sealer.seal(content, frame), end, () => this.#incarnation.check());
   }
 
   /** Goes on with compaction; false: there is nothing to do for it now. An epoch begins with a group of the log. */
@@ -497,7 +412,8 @@ export class Replicator {
     const compactor = owned?.housekeeping.compactor;
     if (owned === undefined || compactor === undefined || owned.takeover !== undefined) return false;
     return takeCompactionTurn({
-      ...owned,
+      epoch: owned.epoch,
+      pipeline: owned.pipeline,
       compactor,
       incarnation: this.#incarnation,
       local: {
@@ -515,14 +431,12 @@ export class Replicator {
     });
   }
 
-  async #takeOwnership(remote: AttachedRemote): Promise<Owned> {
+  async #takeOwnership(remote: AttachedRemote): Promise<OwnedEpoch> {
     const { store, source, checksums, clock, random, config, log } = this.#options;
     const { sealer, fencing } = remote;
     const sent = this.#sent;
     assert(sent !== undefined, 'what was sent is known before anything is');
-    let { cursor } = this.#state;
-    let staged = remote.head && progressOf(remote.head.index);
-    const end = await takeOwnership(localHeadOf(this.#state, this.#durable.durableLsn), {
+    const { end, cursor, staged } = await claimEpoch(localHeadOf(this.#state, this.#durable.durableLsn), {
       store,
       sealer,
       retry: this.#retry,
@@ -530,18 +444,13 @@ export class Replicator {
       random,
       fencing,
       owner: config.owner,
-      compare: async (segments) => {
-        const last = segments.at(-1);
-        assert(last !== undefined, 'a group that is compared has segments');
-        staged = progressOf(last.index);
-        // The log is gone, and with it everything else that could tell.
-        if (this.#tracking) return last.index.role === 'compaction' || sent.has({ ...last.key, link: last.link });
-        const compared = await compareGroup({ source, checksums, cursor, segments });
-        cursor = compared.cursor;
-        return compared.same;
-      },
+      source,
+      checksums,
+      sent,
+      cursor: this.#state.cursor,
+      head: remote.head?.index,
+      isTracking: () => this.#tracking,
     });
-    if (end.phase === 'refused') throw new GatewayError(end.code, end.reason);
     log.info(`took epoch ${end.epoch} of ${config.name}, continuing from segment ${end.chain.lastGroup.number}`);
     this.#continueFrom(end.chain, cursor);
     if (staged !== undefined) {
@@ -552,7 +461,7 @@ export class Replicator {
     const from = end.chain.lastGroup;
     const housekeeping = this.#newHousekeeping(remote, end.epoch);
     housekeeping.begin();
-    return {
+    const parts = {
       epoch: end.epoch,
       housekeeping,
       pipeline: new UploadPipeline({
@@ -580,11 +489,13 @@ export class Replicator {
         image: this.#image,
         log,
       }),
-      takeover: fencing === 'none' && end.fence !== undefined ? { ...end.fence, wallMs: clock.wallMs() } : undefined,
+    };
+    return new OwnedEpoch(parts, {
       tail: from,
       sizeBytes: end.chain.sizeBytes ?? remote.volume.sizeBytes,
       staged,
-    };
+      takeover: fencing === 'none' && end.fence !== undefined ? { ...end.fence, wallMs: clock.wallMs() } : undefined,
+    });
   }
 
   #newHousekeeping(remote: AttachedRemote, epoch: number): Housekeeping {

@@ -364,7 +364,7 @@ export const mutations: readonly Mutation[] = [
   {
     name: 'leave out some of a round that goes on',
     kinds: tracking,
-    patches: [remote('replicator', 'owned.staged.next : 0', 'owned.staged.next + 40 : 0')],
+    patches: [remote('round-turn', 'owned.staged.next : 0', 'owned.staged.next + 40 : 0')],
   },
   {
     name: 'let the log go before the dirty map is durable',
@@ -418,7 +418,7 @@ export const mutations: readonly Mutation[] = [
   {
     name: 'take any group for one’s own while tracking',
     kinds: owners,
-    patches: [remote('replicator', 'sent.has({ ...last.key, link: last.link })', 'true')],
+    patches: [remote('epoch-claim', 'sent.has({ ...last.key, link: last.link })', 'true')],
   },
   {
     name: 'move a block although the map has moved on',
