@@ -57,9 +57,19 @@ export const limits = {
   iscsiSendPendingBytesMax: 2 * MIB,
   iscsiSendBuffersFreeMax: 12,
   iscsiImmediateCommandsMax: 16,
+  iscsiConnectionsPerSessionMax: 8,
   iscsiLoginRequestsMax: 64,
   iscsiCommandWindow: 128,
   iscsiTextBytesMax: 16 * KIB,
+  /** How long commands of a session wait for one that another connection was to bring, before the session ends. */
+  iscsiGapMsMax: 20_000,
+  /** How long task management waits for the commands before it, before it counts them as aborted. */
+  iscsiTaskManagementMsMax: 5000,
+  /** A peer that is silent that long, at most twice that, is asked for a sign of life, and has that long for it. */
+  iscsiPingIdleMs: 15_000,
+  iscsiPingMsMax: 15_000,
+  /** Initiators that are asked to log out have that long, in whole seconds. */
+  iscsiLogoutMsMax: 3000,
   holderProbeMsMax: 5000,
   holderEvictMsMax: 15_000,
   // remote

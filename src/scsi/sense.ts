@@ -70,6 +70,8 @@ const { notReady, mediumError, hardwareError, illegalRequest, unitAttention, dat
 /** Codes of SPC-4 annex D.2. */
 export const sense = {
   none: check(senseKey.noSense, 0x00, 0x00),
+  /** What the transport says of a command that it cannot carry (SPC-4 D.2, 0E 03). */
+  invalidFieldInInformationUnit: check(illegalRequest, 0x0e, 0x03),
   unrecoveredReadError: check(mediumError, 0x11, 0x00),
   internalTargetFailure: check(hardwareError, 0x44, 0x00),
   operationInProgress: check(illegalRequest, 0x00, 0x16),

@@ -11,11 +11,14 @@ const opcode = {
   scsiCommand: 0x01,
   loginRequest: 0x03,
   dataOut: 0x05,
+  logout: 0x06,
   nopIn: 0x20,
   scsiResponse: 0x21,
   loginResponse: 0x23,
   dataIn: 0x25,
+  logoutResponse: 0x26,
   r2t: 0x31,
+  asyncMessage: 0x32,
 } as const;
 const immediateBit = 0x40;
 const finalBit = 0x80;
@@ -54,6 +57,8 @@ export class IscsiClient {
   private wakeReader: (() => void) | undefined;
   private readonly blocked: (() => void)[] = [];
   private closedBy: Error | undefined;
+  /** The target asked for a logout: no further command is sent. */
+  private leaving = false;
   private nextTag = 1;
   private cmdSn = 1;
   private expStatSn = 0;
@@ -141,7 +146,7 @@ export class IscsiClient {
   }
 
   private async command(cdb: Buffer, data: Uint8Array | undefined, readBytes: number): Promise<Buffer> {
-    while (this.closedBy === undefined && ((this.maxCmdSn - this.cmdSn) | 0) < 0) {
+    while (this.closedBy === undefined && (this.leaving || ((this.maxCmdSn - this.cmdSn) | 0) < 0)) {
       await new Promise<void>((resolve) => this.blocked.push(resolve));
     }
     if (this.closedBy !== undefined) throw this.closedBy;
@@ -185,6 +190,11 @@ export class IscsiClient {
       this.complete(header, data, tag);
     } else if (type === opcode.nopIn) {
       if (header.readUInt32BE(20) !== noTag) this.answerNop(header);
+    } else if (type === opcode.asyncMessage) {
+      this.leaving = header[36] === 1;
+      this.leaveIfIdle();
+    } else if (type === opcode.logoutResponse) {
+      this.socket.end();
     } else {
       throw new Error(`the target sent a PDU of type 0x${type.toString(16)}`);
     }
@@ -198,6 +208,18 @@ export class IscsiClient {
     const status = header[3] ?? 0;
     if (status === 0) command.resolve(command.into);
     else command.reject(new ScsiStatusError(status, senseOf(data)));
+    this.leaveIfIdle();
+  }
+
+  private leaveIfIdle(): void {
+    if (!this.leaving || this.commands.size > 0) return;
+    const header = Buffer.alloc(headerBytes);
+    header[0] = opcode.logout | immediateBit;
+    header[1] = finalBit;
+    header.writeUInt32BE(this.nextTag++, 16);
+    header.writeUInt32BE(this.cmdSn, 24);
+    header.writeUInt32BE(this.expStatSn, 28);
+    this.send(header, undefined);
   }
 
   private commandOf(tag: number): Command {

@@ -83,16 +83,42 @@ export class IscsiClient {
   readonly stream: MemoryStream;
   headerDigest = false;
   dataDigest = false;
-  cmdSn = 1;
-  itt = 100;
+  /** Shared by the connections of a session. */
+  numbers = { cmdSn: 1, itt: 100 };
   isid = '800000000001';
+  /** Of the session, once logged in. */
+  tsih = 0;
+  cid = 0;
   #unparsed = Buffer.alloc(0);
 
   constructor(stream: MemoryStream) {
     this.stream = stream;
   }
 
+  get cmdSn(): number {
+    return this.numbers.cmdSn;
+  }
+  set cmdSn(value: number) {
+    this.numbers.cmdSn = value;
+  }
+  get itt(): number {
+    return this.numbers.itt;
+  }
+  set itt(value: number) {
+    this.numbers.itt = value;
+  }
+
   // Sending
+
+  /** Keeps what `act` sends on its way; the returned function lets it arrive. */
+  delay(act: () => void): () => void {
+    const sent: Uint8Array[] = [];
+    this.stream.feed = (bytes) => void sent.push(Uint8Array.from(bytes));
+    act();
+    // The method of the class is visible again.
+    Reflect.deleteProperty(this.stream, 'feed');
+    return () => this.stream.feed(Buffer.concat(sent));
+  }
 
   /** Lays a PDU out: header with the length of its data filled in, digests, padding. */
   encode(header: Buffer, data: Uint8Array = new Uint8Array(0)): Buffer {
@@ -117,9 +143,9 @@ export class IscsiClient {
     header[1] = options.flags;
     header[3] = options.versionMin ?? 0;
     header.write(this.isid, 8, 'hex');
-    header.writeUInt16BE(options.tsih ?? 0, 14);
+    header.writeUInt16BE(options.tsih ?? this.tsih, 14);
     header.writeUInt32BE(options.itt ?? 1, 16);
-    header.writeUInt16BE(options.cid ?? 0, 20);
+    header.writeUInt16BE(options.cid ?? this.cid, 20);
     header.writeUInt32BE(this.cmdSn, 24);
     return header;
   }
@@ -142,6 +168,15 @@ export class IscsiClient {
     return this.#logIn({ ...names, ...wanted });
   }
 
+  /** Logs in as another connection of that client's session, or, with its CID, in its place. */
+  join(first: IscsiClient, cid: number, keys: Readonly<Record<string, string>> = {}): Record<string, string> {
+    this.numbers = first.numbers;
+    this.isid = first.isid;
+    this.tsih = first.tsih;
+    this.cid = cid;
+    return this.login(keys);
+  }
+
   discover(): Record<string, string> {
     return this.#logIn({ InitiatorName: INITIATOR, SessionType: 'Discovery' });
   }
@@ -152,6 +187,7 @@ export class IscsiClient {
     assert.equal(response.header.readUInt16BE(36), 0, 'the login succeeds');
     assert.equal(response.flags, 0x87);
     const answers = parse(response.data);
+    this.tsih = response.header.readUInt16BE(14);
     this.headerDigest = answers['HeaderDigest'] === 'CRC32C';
     this.dataDigest = answers['DataDigest'] === 'CRC32C';
     return answers;
@@ -186,7 +222,7 @@ export class IscsiClient {
     this.send(header, data);
   }
 
-  nopOut(options: { itt?: number; ttt?: number; data?: Uint8Array; immediate?: boolean } = {}): void {
+  nopOut(options: { itt?: number; ttt?: number; data?: Uint8Array; immediate?: boolean } = {}): number {
     const itt = options.itt ?? this.itt++;
     const header = this.#numbered(options.immediate === false ? 0x00 : 0x40, itt, {
       immediate: options.immediate !== false,
@@ -194,6 +230,7 @@ export class IscsiClient {
     header[1] = 0x80;
     header.writeUInt32BE(options.ttt ?? NO_TAG, 20);
     this.send(header, options.data);
+    return itt;
   }
 
   text(data: Uint8Array, options: { ttt?: number; flags?: number } = {}): void {
@@ -210,8 +247,13 @@ export class IscsiClient {
     this.send(header);
   }
 
-  taskManagement(wanted: number, options: { referenced?: number; lun?: number } = {}): void {
-    const header = this.#numbered(0x42, this.itt++, { immediate: true });
+  taskManagement(
+    wanted: number,
+    options: { referenced?: number; refCmdSn?: number; lun?: number; immediate?: boolean } = {},
+  ): void {
+    const immediate = options.immediate !== false;
+    const header = this.#numbered(immediate ? 0x42 : 0x02, this.itt++, { immediate });
+    header.writeUInt32BE(options.refCmdSn ?? 0, 32);
     header[1] = 0x80 | wanted;
     header.writeUInt16BE(options.lun ?? 0, 8);
     header.writeUInt32BE(options.referenced ?? NO_TAG, 20);

@@ -1,10 +1,11 @@
 /**
- * SCSI commands of one session, from their PDU to their status: who may run them, where their data go, how they end.
+ * SCSI commands of one connection, from their PDU to their status: who may run them, where their data go, how they end.
  *
  * An initiator that does not hold the volume yet is served inquiry-like commands only. Its first other command asks for
- * the volume; until that is decided such commands wait in `#parked`, in order, and their unsolicited data with them. A
- * refusal is RESERVATION CONFLICT for each: the status that means "another initiator has it", which initiators report at
- * once instead of retrying.
+ * the volume; until that is decided such commands wait in the session's VolumeClaim, in order, and their unsolicited
+ * data here. A refusal is RESERVATION CONFLICT for each: the status that means "another initiator has it", which
+ * initiators report at once instead of retrying. Commands that came before their turn wait the same way, in the
+ * session's CommandWindow.
  *
  * Hot path: a READ that the device answers at once, and a WRITE whose data came with the command, allocate nothing. To
  * measure: test/bench/iscsi-memory-server.ts under `node --cpu-prof`, with a client at depth 32.
@@ -17,25 +18,23 @@ import { readU32 } from '../../scsi/big-endian.js';
 import { beginWithoutUnit } from '../../scsi/logical-unit.js';
 import type { LogicalUnit } from '../../scsi/logical-unit.js';
 import type { Nexus } from '../../scsi/nexus.js';
-import { scsiStatus } from '../../scsi/sense.js';
+import { scsiStatus, sense } from '../../scsi/sense.js';
 import type { Sense } from '../../scsi/sense.js';
 import { step } from '../../scsi/task.js';
 import type { Step } from '../../scsi/task.js';
+import { bidirectionalReadBytes, isLunZero } from './command-header.js';
+import type { CommandWindow } from './command-window.js';
 import { DataOut } from './data-out.js';
 import type { DataOutHost } from './data-out.js';
 import type { Parameters } from './parameter.js';
 import type { PduWriter } from './pdu-writer.js';
 import type { Responder } from './responder.js';
-import type { Sequence } from './sequence.js';
 import { dataOut, TaskPool } from './task.js';
 import type { IscsiTask, TaskOwner } from './task.js';
+import type { Claimant, VolumeClaim } from './volume-claim.js';
 import { commandFlag, field, FINAL, IMMEDIATE, ISCSI_VERSION_DESCRIPTOR, opcode } from './wire.js';
 
 export interface FlowHost {
-  /** Whether the session holds the volume. */
-  readonly holdsVolume: boolean;
-  /** Asks for the volume; CommandFlow.decided follows, not from inside the call. */
-  askForVolume(): void;
   /** The device was called, or a PDU gathered: commit and send soon. */
   touched(): void;
 }
@@ -47,28 +46,29 @@ export interface FlowOptions {
   readonly nexus: Nexus;
   readonly writer: PduWriter;
   readonly responder: Responder;
-  readonly sequence: Sequence;
+  readonly window: CommandWindow;
+  readonly claim: VolumeClaim;
   readonly parameters: Parameters;
   readonly clock: Clock;
 }
 
 const US_PER_MS = 1000;
+const BIDIRECTIONAL = commandFlag.read | commandFlag.write;
 
-export class CommandFlow implements TaskOwner, DataOutHost {
+export class CommandFlow implements TaskOwner, DataOutHost, Claimant {
   readonly #host: FlowHost;
   readonly #volume: ServedVolume;
   readonly #unit: LogicalUnit;
   readonly #nexus: Nexus;
   readonly #writer: PduWriter;
   readonly #responder: Responder;
-  readonly #sequence: Sequence;
+  readonly #window: CommandWindow;
+  readonly #claim: VolumeClaim;
   readonly #parameters: Parameters;
   readonly #clock: Clock;
-  readonly #segmentBytesMax: number;
   readonly #tasks: TaskPool = new TaskPool(this);
   readonly #dataOut: DataOut;
-  /** Commands that wait for the volume, and reads that wait for the peer to take what was sent: oldest first. */
-  readonly #parked: IscsiTask[] = [];
+  /** Reads that wait for the peer to take what was sent: oldest first. */
   readonly #stalledReads: IscsiTask[] = [];
   #immediates = 0;
   #nowMs = 0;
@@ -81,10 +81,10 @@ export class CommandFlow implements TaskOwner, DataOutHost {
     this.#nexus = options.nexus;
     this.#writer = options.writer;
     this.#responder = options.responder;
-    this.#sequence = options.sequence;
+    this.#window = options.window;
+    this.#claim = options.claim;
     this.#parameters = options.parameters;
     this.#clock = options.clock;
-    this.#segmentBytesMax = Math.min(options.parameters.sendSegmentBytesMax, limits.iscsiDataSegmentBytesMax);
     this.#dataOut = new DataOut({
       host: this,
       device: options.volume.device,
@@ -110,6 +110,7 @@ export class CommandFlow implements TaskOwner, DataOutHost {
   /** A command whose data, data[start, end), are all here. */
   command(header: Uint8Array, at: number, data: Uint8Array, start: number, end: number): void {
     const task = this.#take(header, at);
+    this.#count(task);
     const next = this.#begin(task, header, at);
     if (next === step.writeMedium && this.#isSimple(task, header, at, end - start)) {
       this.#writeNow(task, data, start);
@@ -123,8 +124,21 @@ export class CommandFlow implements TaskOwner, DataOutHost {
   /** A command whose data come in pieces: `piece`, then `pieceEnd`. */
   commandBegins(header: Uint8Array, at: number, dataBytes: number): IscsiTask {
     const task = this.#take(header, at);
+    this.#count(task);
     task.receiving = true;
     this.#follow(task, this.#begin(task, header, at), header, at, dataBytes);
+    return task;
+  }
+
+  /**
+   * A command whose number is not due: task.early is to wait in the window. Its data come by `piece` and `pieceEnd`.
+   */
+  commandEarly(header: Uint8Array, at: number, dataBytes: number, owner: object): IscsiTask {
+    const task = this.#take(header, at);
+    task.receiving = true;
+    task.cdb.set(header.subarray(at + field.cdb, at + field.cdb + task.cdb.length));
+    task.early = { owner, cmdSn: readU32(header, at + field.cmdSn), begin: () => this.#due(task) };
+    this.#follow(task, undefined, header, at, dataBytes);
     return task;
   }
 
@@ -144,16 +158,17 @@ export class CommandFlow implements TaskOwner, DataOutHost {
     if (task.active) this.#dataOut.advance(task);
   }
 
+  // Claimant
+
   /** The volume is ours, or `refusal` says why not. */
-  decided(refusal: GatewayError | undefined): void {
-    for (const task of this.#parked.splice(0)) {
-      if (refusal === undefined) {
-        this.#unpark(task, this.#unit.begin(this.#nexus, task, task.cdb, 0));
-      } else {
-        task.begin();
-        this.#unpark(task, this.#unit.refuse(task, refusal));
-      }
+  decided(task: IscsiTask, refusal: GatewayError | undefined): void {
+    if (refusal === undefined) {
+      this.#unpark(task, this.#unit.begin(this.#nexus, task, task.cdb, 0));
+    } else {
+      task.begin();
+      this.#unpark(task, this.#unit.refuse(task, refusal));
     }
+    this.#host.touched();
   }
 
   /** The peer took what was sent. */
@@ -170,6 +185,13 @@ export class CommandFlow implements TaskOwner, DataOutHost {
     );
     if (task !== undefined) this.#abort(task);
     return task !== undefined;
+  }
+
+  /** All but those that came before their turn: they follow whatever aborts the others. */
+  abortBegun(): void {
+    for (const task of this.#tasks.all) {
+      if (task.active && !task.aborted && task.early === undefined) this.#abort(task);
+    }
   }
 
   abortAll(): void {
@@ -235,7 +257,7 @@ export class CommandFlow implements TaskOwner, DataOutHost {
   }
 
   failed(task: IscsiTask, what: Sense): void {
-    remove(this.#parked, task);
+    this.#withdraw(task);
     task.fail(what);
   }
 
@@ -252,31 +274,55 @@ export class CommandFlow implements TaskOwner, DataOutHost {
     const flags = header[at + field.flags] ?? 0;
     const expected = readU32(header, at + field.expectedLength);
     task.initiatorTaskTag = readU32(header, at + field.initiatorTaskTag);
+    task.bidirectional = (flags & BIDIRECTIONAL) === BIDIRECTIONAL;
     task.expectedOutBytes = (flags & commandFlag.write) !== 0 ? expected : 0;
-    task.expectedInBytes = (flags & commandFlag.read) !== 0 && task.expectedOutBytes === 0 ? expected : 0;
+    if (task.bidirectional) task.expectedInBytes = bidirectionalReadBytes(header, at);
+    else task.expectedInBytes = (flags & commandFlag.read) !== 0 ? expected : 0;
+    task.unit = isLunZero(header, at + field.lun) ? this.#unit : undefined;
     task.immediate = ((header[at] ?? 0) & IMMEDIATE) !== 0;
     task.startedMs = this.#nowMs;
-    if (task.immediate) this.#immediates++;
-    else this.#sequence.underway++;
     this.#volume.iscsi.stats.inflight++;
     return task;
   }
 
-  /** undefined: the command is parked. */
+  /** The command takes its place in the window, or among the immediate ones. */
+  #count(task: IscsiTask): void {
+    if (task.immediate) this.#immediates++;
+    else this.#window.underway++;
+  }
+
   #begin(task: IscsiTask, header: Uint8Array, at: number): Step | undefined {
-    const cdbAt = at + field.cdb;
-    if (!isLunZero(header, at + field.lun)) {
-      task.unit = undefined;
-      return beginWithoutUnit(task, ISCSI_VERSION_DESCRIPTOR, header, cdbAt);
+    return this.#beginCdb(task, header, at + field.cdb);
+  }
+
+  /** undefined: the command waits for the volume. */
+  #beginCdb(task: IscsiTask, cdb: Uint8Array, at: number): Step | undefined {
+    if (task.bidirectional) {
+      task.begin();
+      return task.fail(sense.invalidFieldInInformationUnit);
     }
-    task.unit = this.#unit;
-    if (!this.#host.holdsVolume && !this.#unit.isInquiry(header, cdbAt)) {
-      task.cdb.set(header.subarray(cdbAt, cdbAt + task.cdb.length));
-      this.#parked.push(task);
-      this.#host.askForVolume();
+    if (task.unit === undefined) return beginWithoutUnit(task, ISCSI_VERSION_DESCRIPTOR, cdb, at);
+    if (!this.#claim.held && !this.#unit.isInquiry(cdb, at)) {
+      if (cdb !== task.cdb) task.cdb.set(cdb.subarray(at, at + task.cdb.length));
+      this.#claim.await(task, this);
       return undefined;
     }
-    return this.#unit.begin(this.#nexus, task, header, cdbAt);
+    return this.#unit.begin(this.#nexus, task, cdb, at);
+  }
+
+  /** A command that came early has its turn. */
+  #due(task: IscsiTask): void {
+    task.early = undefined;
+    this.#count(task);
+    const next = this.#beginCdb(task, task.cdb, 0);
+    if (next !== undefined) this.#unpark(task, next);
+    this.#host.touched();
+  }
+
+  /** It waits for nothing any more; the number of an early command stays taken. */
+  #withdraw(task: IscsiTask): void {
+    this.#claim.withdraw(task);
+    if (task.early !== undefined) task.early.begin = undefined;
   }
 
   /** All data are here, none is too much, and the device takes them now. */
@@ -383,12 +429,8 @@ export class CommandFlow implements TaskOwner, DataOutHost {
 
   /** How much the next Data-In PDU carries: a segment, and not past the end of a burst. */
   #segment(task: IscsiTask, totalBytes: number): number {
-    const { burstBytesMax } = this.#parameters;
-    return Math.min(
-      this.#segmentBytesMax,
-      totalBytes - task.sentBytes,
-      burstBytesMax - (task.sentBytes % burstBytesMax),
-    );
+    const { burstBytesMax, sendSegmentBytesMax } = this.#parameters;
+    return Math.min(sendSegmentBytesMax, totalBytes - task.sentBytes, burstBytesMax - (task.sentBytes % burstBytesMax));
   }
 
   /** Completes the header of a Data-In PDU; true: it was the last, and carries the status. */
@@ -415,7 +457,7 @@ export class CommandFlow implements TaskOwner, DataOutHost {
   /** The command leaves the window and the books; its answer is built next. */
   #over(task: IscsiTask): void {
     if (task.immediate) this.#immediates--;
-    else this.#sequence.underway--;
+    else if (task.early === undefined) this.#window.underway--;
     const { stats } = this.#volume.iscsi;
     stats.inflight--;
     const failed = task.status !== scsiStatus.good && task.status !== scsiStatus.conditionMet;
@@ -431,7 +473,7 @@ export class CommandFlow implements TaskOwner, DataOutHost {
     task.aborted = true;
     task.status = scsiStatus.taskAborted;
     this.#over(task);
-    remove(this.#parked, task);
+    this.#withdraw(task);
     remove(this.#stalledReads, task);
     this.#dataOut.forget(task);
     if (!task.running) this.#tasks.giveBack(task);
@@ -441,9 +483,4 @@ export class CommandFlow implements TaskOwner, DataOutHost {
 function remove(list: IscsiTask[], task: IscsiTask): void {
   const at = list.indexOf(task);
   if (at >= 0) list.splice(at, 1);
-}
-
-/** LUN 0 in the peripheral and in the flat addressing method (SAM-5 4.7). */
-function isLunZero(bytes: Uint8Array, at: number): boolean {
-  return (readU32(bytes, at) & ~0x4000_0000) === 0 && readU32(bytes, at + 4) === 0;
 }

@@ -9,6 +9,7 @@ import type { Checksums } from '../../ports/checksum.js';
 import type { Clock, Timer } from '../../ports/clock.js';
 import type { Log } from '../../ports/log.js';
 import type { Stream, StreamHandler } from '../../ports/stream.js';
+import type { FullFeature } from './full-feature.js';
 import { Login } from './login.js';
 import type { LoginOptions } from './login.js';
 import { LoginPhase } from './login-phase.js';
@@ -17,7 +18,6 @@ import type { PduBufferPool, Sender } from './pdu-buffer.js';
 import { PduReader } from './pdu-reader.js';
 import { PduWriter } from './pdu-writer.js';
 import type { Sequence } from './sequence.js';
-import type { Session } from './session.js';
 import type { LoginStatus } from './wire.js';
 
 export interface ConnectionOptions {
@@ -32,8 +32,8 @@ export interface ConnectionOptions {
 }
 
 export interface ConnectionHost {
-  /** A login is complete: makes its session, after ending the one that it replaces; or says why it cannot. */
-  admit(admitted: AdmittedLogin): Session | { readonly status: LoginStatus; readonly reason: string };
+  /** A login is complete: makes or joins its session, after ending what it replaces; or says why it cannot. */
+  admit(admitted: AdmittedLogin): FullFeature | { readonly status: LoginStatus; readonly reason: string };
   refused(login: Login, status: LoginStatus, reason: string): void;
   closed(connection: Connection): void;
 }
@@ -46,6 +46,8 @@ export interface AdmittedLogin {
   /** Ends the connection after what was gathered is sent. */
   readonly end: () => void;
   readonly destroy: () => void;
+  /** Ends the connection, with a line in the log. */
+  readonly cutOff: (reason: string) => void;
 }
 
 export class Connection implements StreamHandler, Sender, LoginPhaseHost {
@@ -55,7 +57,7 @@ export class Connection implements StreamHandler, Sender, LoginPhaseHost {
   readonly #writer: PduWriter;
   readonly #login: Login;
   readonly #timer: Timer;
-  #session: Session | undefined;
+  #fullFeature: FullFeature | undefined;
   /** The reader left bytes over. */
   #held = false;
   /** Milliseconds since 1970. */
@@ -86,8 +88,8 @@ export class Connection implements StreamHandler, Sender, LoginPhaseHost {
   }
 
   /** undefined in the login phase. */
-  get session(): Session | undefined {
-    return this.#session;
+  get fullFeature(): FullFeature | undefined {
+    return this.#fullFeature;
   }
 
   /** Ends the connection after what was gathered is sent. */
@@ -95,21 +97,21 @@ export class Connection implements StreamHandler, Sender, LoginPhaseHost {
     this.#reader.stopped = true;
     this.#timer.cancel();
     this.#writer.flush();
-    this.#session?.close();
+    this.#fullFeature?.close();
     this.#stream.end();
   }
 
   destroy(): void {
     this.#reader.stopped = true;
     this.#timer.cancel();
-    this.#session?.close();
+    this.#fullFeature?.close();
     this.#stream.destroy();
   }
 
-  /** Takes no further command, and ends once the commands under way are answered. */
+  /** Asks the initiator to log out, and ends soon. */
   finish(): void {
-    if (this.#session === undefined) this.end();
-    else this.#session.finish(() => this.end());
+    if (this.#fullFeature === undefined) this.end();
+    else this.#fullFeature.finish();
   }
 
   /** Ends the connection for a reason that is worth a line in the log. */
@@ -123,7 +125,7 @@ export class Connection implements StreamHandler, Sender, LoginPhaseHost {
   // StreamHandler
 
   received(buffer: Uint8Array, start: number, end: number): number {
-    this.#session?.wakesUp();
+    this.#fullFeature?.wakesUp();
     let used = end - start;
     try {
       used = this.#reader.receive(buffer, start, end);
@@ -145,7 +147,7 @@ export class Connection implements StreamHandler, Sender, LoginPhaseHost {
   closed(error: Error | undefined): void {
     this.#reader.stopped = true;
     this.#timer.cancel();
-    this.#session?.close();
+    this.#fullFeature?.close();
     this.#writer.discard();
     if (error !== undefined) this.#options.log.debug('a connection broke', { error: error.message });
     this.#options.host.closed(this);
@@ -154,7 +156,7 @@ export class Connection implements StreamHandler, Sender, LoginPhaseHost {
   // Sender
 
   progressed(): void {
-    this.#session?.progressed();
+    this.#fullFeature?.progressed();
     if (!this.#held || this.#writer.overloaded) return;
     this.#held = false;
     this.#stream.resume();
@@ -170,15 +172,16 @@ export class Connection implements StreamHandler, Sender, LoginPhaseHost {
       stream: this.#stream,
       end: () => this.end(),
       destroy: () => this.destroy(),
+      cutOff: (reason) => this.cutOff(reason),
     });
     if ('status' in admitted) return admitted;
-    this.#session = admitted;
-    return { tsih: admitted.identity.tsih };
+    this.#fullFeature = admitted;
+    return { tsih: admitted.session.identity.tsih };
   }
 
   begin(): void {
-    const session = this.#session;
-    assert(session !== undefined, 'a session is made before it begins');
+    const fullFeature = this.#fullFeature;
+    assert(fullFeature !== undefined, 'a session is made before it begins');
     const { headerDigest, dataDigest } = this.#login.parameters;
     this.#timer.cancel();
     this.#reader.headerDigest = headerDigest;
@@ -186,8 +189,8 @@ export class Connection implements StreamHandler, Sender, LoginPhaseHost {
     this.#writer.headerDigest = headerDigest;
     this.#writer.dataDigest = dataDigest;
     this.#reader.dataBytesMax = limits.iscsiDataSegmentBytesMax;
-    this.#reader.sink = session;
-    session.wakesUp();
+    this.#reader.sink = fullFeature;
+    fullFeature.wakesUp();
   }
 
   refused(status: LoginStatus, reason: string): void {
@@ -196,7 +199,7 @@ export class Connection implements StreamHandler, Sender, LoginPhaseHost {
   }
 
   #settle(): void {
-    if (this.#session === undefined) this.#writer.flush();
-    else this.#session.settle();
+    if (this.#fullFeature === undefined) this.#writer.flush();
+    else this.#fullFeature.settle();
   }
 }

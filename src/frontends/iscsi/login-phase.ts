@@ -8,8 +8,6 @@ import type { Login } from './login.js';
 import type { PduSink } from './pdu-reader.js';
 import type { PduWriter } from './pdu-writer.js';
 import { Sequence } from './sequence.js';
-import { formatText } from './text.js';
-import type { Pair } from './text.js';
 import { BHS_BYTES, field, loginStatus, opcode, OPCODE_MASK } from './wire.js';
 import type { LoginStatus } from './wire.js';
 
@@ -22,11 +20,13 @@ export interface LoginPhaseHost {
   refused(status: LoginStatus, reason: string): void;
 }
 
+const NOTHING = new Uint8Array(0);
+
 interface Response {
   readonly flags: number;
   readonly tsih: number;
   readonly status: LoginStatus;
-  readonly pairs: readonly Pair[];
+  readonly data: Uint8Array;
 }
 
 export class LoginPhase implements PduSink {
@@ -35,6 +35,8 @@ export class LoginPhase implements PduSink {
   readonly #writer: PduWriter;
   readonly #host: LoginPhaseHost;
   #sequence: Sequence | undefined;
+  /** The header of the last login request. */
+  readonly #request = new Uint8Array(BHS_BYTES);
   /** Of a PDU that arrives in pieces. */
   #header = new Uint8Array(0);
   #data = new Uint8Array(0);
@@ -48,18 +50,23 @@ export class LoginPhase implements PduSink {
 
   pdu(header: Uint8Array, at: number, data: Uint8Array, start: number, end: number): void {
     if (((header[at] ?? 0) & OPCODE_MASK) !== opcode.login) {
-      throw new ProtocolError('a connection begins with a login (RFC 7143 6.3)');
+      if (this.#sequence === undefined) throw new ProtocolError('a connection begins with a login (RFC 7143 6.3)');
+      const reason = 'something else than a login request came during login (RFC 7143 6.3)';
+      this.#refuse(this.#sequence, this.#request, 0, loginStatus.invalidDuringLogin, reason);
+      return;
     }
+    this.#request.set(header.subarray(at, at + BHS_BYTES));
     this.#sequence ??= new Sequence({
       cmdSn: readU32(header, at + field.cmdSn),
       statSn: readU32(header, at + field.expStatSn),
     });
     const sequence = this.#sequence;
     const reply = this.#login.receive(header, at, data.subarray(start, end));
+    if (this.#login.session !== undefined) sequence.window = this.#login.session.window;
     if (reply.kind === 'refused') {
       this.#refuse(sequence, header, at, reply.status, reply.reason);
     } else if (reply.kind === 'answer') {
-      this.#respond(sequence, header, at, { ...reply, tsih: 0, status: loginStatus.success });
+      this.#respond(sequence, header, at, { ...reply, tsih: this.#login.tsih, status: loginStatus.success });
     } else {
       const outcome = this.#host.complete(sequence);
       if ('status' in outcome) {
@@ -91,12 +98,12 @@ export class LoginPhase implements PduSink {
   }
 
   #refuse(sequence: Sequence, header: Uint8Array, at: number, status: LoginStatus, reason: string): void {
-    this.#respond(sequence, header, at, { flags: 0, tsih: 0, status, pairs: [] });
+    this.#respond(sequence, header, at, { flags: 0, tsih: this.#login.tsih, status, data: NOTHING });
     this.#host.refused(status, reason);
   }
 
   #respond(sequence: Sequence, header: Uint8Array, requestAt: number, response: Response): void {
-    const data = formatText(response.pairs);
+    const { data } = response;
     const writer = this.#writer;
     const bytes = writer.open(opcode.loginResponse, data.length);
     const at = writer.position;
@@ -108,8 +115,8 @@ export class LoginPhase implements PduSink {
       at + field.initiatorTaskTag,
     );
     writeU32(bytes, at + field.statSn, sequence.takeStatSn());
-    writeU32(bytes, at + field.expCmdSn, sequence.expCmdSn);
-    writeU32(bytes, at + field.maxCmdSn, sequence.maxCmdSn);
+    writeU32(bytes, at + field.expCmdSn, sequence.window.expCmdSn);
+    writeU32(bytes, at + field.maxCmdSn, sequence.window.maxCmdSn);
     bytes[at + field.statusClass] = response.status >>> 8;
     bytes[at + field.statusDetail] = response.status & 0xff;
     bytes.set(data, writer.dataAt(at));

@@ -2,21 +2,24 @@
  * The login phase of one connection (RFC 7143, sections 6.3, 11.12, 11.13): security negotiation, operational
  * negotiation, then full feature. Knows no sockets: a request goes in, what to answer comes out.
  *
- * The first request names initiator, session type and target, and these decide whether CHAP is required. A request may
- * be continued (C bit); its text is looked at when it is whole. A failed login is answered with its status, and the
- * connection ends.
+ * The first request names initiator, session type and target, and these decide whether CHAP is required; with a TSIH it
+ * names the session that the connection is to join, or in which it is to replace one (section 6.3.1), and only what is
+ * a connection's own may be negotiated. A request may be continued (C bit); its text is looked at when it is whole. So
+ * may an answer: the initiator asks for the rest with empty requests. A failed login is answered with its status, and
+ * the connection ends.
  */
 import { ProtocolError } from '../../base/errors.js';
 import { limits } from '../../base/limits.js';
 import type { Random } from '../../ports/random.js';
 import type { ChapSecrets, ServedVolume } from '../../ports/volume-directory.js';
-import { readU16, readU32 } from '../../scsi/big-endian.js';
+import { readU16 } from '../../scsi/big-endian.js';
 import { ChapTarget } from './chap.js';
-import { defaultParameters, negotiate, REJECT } from './parameter.js';
+import { defaultParameters, inOrderOfDependence, negotiate, refuseKey } from './parameter.js';
 import type { DigestPolicy, Parameters } from './parameter.js';
 import { findTarget, isAllowed } from './send-targets.js';
 import type { TargetNaming } from './send-targets.js';
-import { parseText } from './text.js';
+import type { Session } from './session.js';
+import { formatText, parseText } from './text.js';
 import type { Pair } from './text.js';
 import { field, loginFlag, loginStatus, PORTAL_GROUP, stage } from './wire.js';
 import type { LoginStatus, Stage } from './wire.js';
@@ -26,19 +29,22 @@ export interface LoginOptions {
   readonly digests: DigestPolicy;
   readonly discoveryChap: ChapSecrets | undefined;
   readonly random: Random;
-  /** Whether a session has this TSIH. */
-  readonly hasSession: (tsih: number) => boolean;
+  /** The session with this TSIH. */
+  readonly findSession: (tsih: number) => Session | undefined;
 }
 
 export type LoginReply =
-  | { readonly kind: 'answer'; readonly flags: number; readonly pairs: readonly Pair[] }
+  | { readonly kind: 'answer'; readonly flags: number; readonly data: Uint8Array }
   /** The answer, after which the full-feature phase begins. */
-  | { readonly kind: 'complete'; readonly flags: number; readonly pairs: readonly Pair[] }
+  | { readonly kind: 'complete'; readonly flags: number; readonly data: Uint8Array }
   | { readonly kind: 'refused'; readonly status: LoginStatus; readonly reason: string };
 
 /** Keys of the first request that are declared, not answered. */
 const NAMES = ['InitiatorName', 'TargetName', 'SessionType', 'InitiatorAlias'] as const;
 const NAME_BYTES_MAX = 223;
+/** What an initiator takes during login: the default of MaxRecvDataSegmentLength (section 13.12). */
+const SEGMENT_BYTES_MAX = 8192;
+const NOTHING = new Uint8Array(0);
 /** Section 4.2.7: iqn., eui. or naa., in the characters of RFC 3722. */
 const INITIATOR_NAME = /^(iqn\.|eui\.|naa\.)[^\s,;=]+$/i;
 const CHAP_KEYS = ['CHAP_A', 'CHAP_N', 'CHAP_R', 'CHAP_I', 'CHAP_C'];
@@ -60,7 +66,9 @@ export class Login {
   /** 12 hexadecimal digits. */
   isid = '';
   connectionId = 0;
-  cmdSn = 0;
+  tsih = 0;
+  /** That the connection is to belong to; undefined with TSIH 0. */
+  session: Session | undefined;
 
   readonly #options: LoginOptions;
   #stage: Stage = stage.security;
@@ -68,6 +76,8 @@ export class Login {
   #named = false;
   #text: Uint8Array[] = [];
   #textBytes = 0;
+  /** Of an answer that is longer than a segment. */
+  #unsent: Uint8Array = NOTHING;
   readonly #seen = new Set<string>();
   #chap: ChapTarget | undefined;
   #authenticated = false;
@@ -97,21 +107,38 @@ export class Login {
     const continued = (flags & loginFlag.continue) !== 0;
     this.#checkHeader(header, at, current);
     if (continued && transit) throw new Refusal(loginStatus.initiatorError, 'a continued request asks for transit');
+    if (this.#unsent.length === 0) {
+      this.#collect(data);
+      if (continued) return { kind: 'answer', flags: current << 2, data: NOTHING };
+      this.#unsent = formatText(this.#answer(transit));
+    } else if (continued || data.length > 0) {
+      throw new Refusal(loginStatus.initiatorError, 'a request interrupts the answer to the one before');
+    }
+    const part = this.#unsent.subarray(0, SEGMENT_BYTES_MAX);
+    this.#unsent = this.#unsent.subarray(part.length);
+    if (this.#unsent.length > 0) return { kind: 'answer', flags: loginFlag.continue | (current << 2), data: part };
+    if (!transit || !this.#mayLeave(next)) return { kind: 'answer', flags: current << 2, data: part };
+    this.#stage = next === stage.fullFeature ? stage.fullFeature : stage.operational;
+    const kind = this.#stage === stage.fullFeature ? 'complete' : 'answer';
+    return { kind, flags: loginFlag.transit | (current << 2) | next, data: part };
+  }
+
+  #collect(data: Uint8Array): void {
     this.#textBytes += data.length;
     if (this.#textBytes > limits.iscsiTextBytesMax)
       throw new Refusal(loginStatus.initiatorError, 'too much login text');
     this.#text.push(data.slice());
-    if (continued) return { kind: 'answer', flags: current << 2, pairs: [] };
+  }
+
+  /** The answer to the text that has been collected. */
+  #answer(transit: boolean): readonly Pair[] {
     const keys = this.#uniqueKeys(parseText(Buffer.concat(this.#text)));
     this.#text = [];
     const pairs: Pair[] = [];
     if (!this.#named) this.#takeNames(keys, pairs);
     if (this.#stage === stage.security) this.#security(keys, pairs, transit);
     else this.#operational(keys, pairs);
-    if (!transit || !this.#mayLeave(next)) return { kind: 'answer', flags: current << 2, pairs };
-    this.#stage = next === stage.fullFeature ? stage.fullFeature : stage.operational;
-    const kind = this.#stage === stage.fullFeature ? 'complete' : 'answer';
-    return { kind, flags: loginFlag.transit | (current << 2) | next, pairs };
+    return pairs;
   }
 
   #checkHeader(header: Uint8Array, at: number, current: number): void {
@@ -127,22 +154,15 @@ export class Login {
       }
       this.isid = isid;
       this.connectionId = connectionId;
-      this.cmdSn = readU32(header, at + field.cmdSn);
-      if (tsih !== 0) this.#refuseSession(tsih);
+      this.tsih = tsih;
+      if (tsih !== 0) this.session = this.#options.findSession(tsih);
+      if (tsih !== 0 && this.session === undefined) throw noSuchSession();
       if (current === stage.operational) this.#stage = stage.operational;
-    } else if (isid !== this.isid || connectionId !== this.connectionId || tsih !== 0) {
+    } else if (isid !== this.isid || connectionId !== this.connectionId || tsih !== this.tsih) {
       throw new Refusal(loginStatus.initiatorError, 'ISID, CID or TSIH changed during login');
     }
     if (current !== this.#stage)
       throw new Refusal(loginStatus.initiatorError, 'the login stage is not the current one');
-  }
-
-  /** A session has one connection, which nobody can join; a new session (TSIH 0) replaces an old one instead. */
-  #refuseSession(tsih: number): never {
-    if (this.#options.hasSession(tsih)) {
-      throw new Refusal(loginStatus.tooManyConnections, 'a session has one connection (MaxConnections=1)');
-    }
-    throw new Refusal(loginStatus.sessionDoesNotExist, 'there is no such session');
   }
 
   #uniqueKeys(pairs: readonly Pair[]): Map<string, string> {
@@ -165,6 +185,7 @@ export class Login {
     this.initiatorName = name.toLowerCase();
     const type = keys.get('SessionType') ?? 'Normal';
     if (type === 'Discovery') {
+      this.#checkSession();
       this.#require(this.#options.discoveryChap);
       return;
     }
@@ -177,8 +198,18 @@ export class Login {
       throw new Refusal(loginStatus.authorizationFailure, 'the initiator is not on the volume’s list');
     }
     this.volume = volume;
+    this.#checkSession();
     this.#require(volume.iscsi.chap);
     pairs.push({ key: 'TargetPortalGroupTag', value: String(PORTAL_GROUP) });
+  }
+
+  /** A TSIH means a session only together with the initiator's port and the target (section 6.3.1). */
+  #checkSession(): void {
+    const { session } = this;
+    if (session === undefined) return;
+    const { initiatorName, isid } = session.identity;
+    const isSame = initiatorName === this.initiatorName && isid === this.isid;
+    if (!isSame || session.served?.volume !== this.volume) throw noSuchSession();
   }
 
   #require(secrets: ChapSecrets | undefined): void {
@@ -195,8 +226,7 @@ export class Login {
     if (methods !== undefined) pairs.push({ key: 'AuthMethod', value: this.#chooseMethod(methods.split(',')) });
     for (const key of keys.keys()) {
       if (key === 'AuthMethod' || CHAP_KEYS.includes(key) || isName(key)) continue;
-      const known = negotiate(key, '', defaultParameters(), { discovery: false, digests: 'offered' });
-      pairs.push({ key, value: known === undefined ? 'NotUnderstood' : REJECT });
+      pairs.push({ key, value: refuseKey(key) });
     }
     if (this.#authenticated || this.#chap === undefined) return;
     if (!CHAP_KEYS.some((key) => keys.has(key))) {
@@ -220,12 +250,13 @@ export class Login {
   }
 
   #operational(keys: ReadonlyMap<string, string>, pairs: Pair[]): void {
-    const options = { discovery: this.volume === undefined, digests: this.#options.digests };
-    for (const [key, value] of keys) {
-      if (isName(key)) continue;
-      const isSecurity = key === 'AuthMethod' || CHAP_KEYS.includes(key);
-      const answer = isSecurity ? REJECT : negotiate(key, value, this.parameters, options);
-      pairs.push({ key, value: answer ?? 'NotUnderstood' });
+    const options = {
+      discovery: this.volume === undefined,
+      digests: this.#options.digests,
+      leading: this.session === undefined,
+    };
+    for (const [key, value] of inOrderOfDependence(keys)) {
+      if (!isName(key)) pairs.push({ key, value: negotiate(key, value, this.parameters, options) });
     }
   }
 
@@ -239,6 +270,10 @@ export class Login {
     if (!headerDigest || !dataDigest) throw new Refusal(loginStatus.initiatorError, 'CRC32C digests are required');
     return true;
   }
+}
+
+function noSuchSession(): Refusal {
+  return new Refusal(loginStatus.sessionDoesNotExist, 'there is no such session');
 }
 
 function isName(key: string): boolean {

@@ -9,7 +9,18 @@ import type { Parameters } from './parameter.js';
 import type { PduWriter } from './pdu-writer.js';
 import type { Sequence } from './sequence.js';
 import type { IscsiTask } from './task.js';
-import { BHS_BYTES, DATA_IN_STATUS, field, FINAL, NO_TAG, opcode, residualFlag, TEXT_CONTINUE } from './wire.js';
+import type { TextReply } from './text-exchange.js';
+import {
+  asyncEvent,
+  BHS_BYTES,
+  DATA_IN_STATUS,
+  field,
+  FINAL,
+  NO_TAG,
+  opcode,
+  residualFlag,
+  TEXT_CONTINUE,
+} from './wire.js';
 import type { TaskResponse } from './wire.js';
 
 const RESIDUAL_MAX = 0xffff_ffff;
@@ -112,17 +123,30 @@ export class Responder {
     writer.close(0);
   }
 
-  /** 11.11; a transfer tag other than NO_TAG says that there is more to ask for. */
-  text(initiatorTaskTag: number, transferTag: number, data: Uint8Array): void {
+  /** 11.11. */
+  text(initiatorTaskTag: number, { data, transferTag, continued }: TextReply): void {
     const writer = this.#writer;
     const bytes = writer.open(opcode.textResponse, data.length);
     const at = writer.position;
-    bytes[at + field.flags] = transferTag === NO_TAG ? FINAL : data.length > 0 ? TEXT_CONTINUE : 0;
+    bytes[at + field.flags] = transferTag === NO_TAG ? FINAL : continued ? TEXT_CONTINUE : 0;
     writeU32(bytes, at + field.initiatorTaskTag, initiatorTaskTag);
     writeU32(bytes, at + field.targetTransferTag, transferTag);
     this.#stamp(bytes, at);
     bytes.set(data, writer.dataAt(at));
     writer.close(data.length);
+  }
+
+  /** 11.9.1: wants the connection to be logged out within `seconds`. */
+  requestLogout(seconds: number): void {
+    const writer = this.#writer;
+    const bytes = writer.open(opcode.asyncMessage, 0);
+    const at = writer.position;
+    bytes[at + field.flags] = FINAL;
+    writeU32(bytes, at + field.initiatorTaskTag, NO_TAG);
+    this.#stamp(bytes, at);
+    bytes[at + field.asyncEvent] = asyncEvent.logoutRequested;
+    writeU16(bytes, at + field.asyncParameter3, seconds);
+    writer.close(0);
   }
 
   /** 11.6. */
@@ -170,11 +194,20 @@ export class Responder {
 
   /** Writes the residual count (11.4.5), and returns its flag: what the command had more, or less, than was expected. */
   #residual(bytes: Uint8Array, at: number, task: IscsiTask): number {
+    if (task.bidirectional) return this.#residualOfBoth(bytes, at, task);
     const expected = task.expectedInBytes + task.expectedOutBytes;
     const actual = task.actualBytes;
     if (actual === expected) return 0;
     writeU32(bytes, at + field.residual, Math.min(Math.abs(actual - expected), RESIDUAL_MAX));
     return actual > expected ? residualFlag.overflow : residualFlag.underflow;
+  }
+
+  /** A bidirectional command is refused, so that it moves nothing (11.4.5.1). */
+  #residualOfBoth(bytes: Uint8Array, at: number, task: IscsiTask): number {
+    writeU32(bytes, at + field.readResidual, task.expectedInBytes);
+    writeU32(bytes, at + field.residual, task.expectedOutBytes);
+    const read = task.expectedInBytes > 0 ? residualFlag.readUnderflow : 0;
+    return read | (task.expectedOutBytes > 0 ? residualFlag.underflow : 0);
   }
 
   #stamp(bytes: Uint8Array, at: number): void {
@@ -183,7 +216,8 @@ export class Responder {
   }
 
   #stampWindow(bytes: Uint8Array, at: number): void {
-    writeU32(bytes, at + field.expCmdSn, this.#sequence.expCmdSn);
-    writeU32(bytes, at + field.maxCmdSn, this.#sequence.maxCmdSn);
+    const { window } = this.#sequence;
+    writeU32(bytes, at + field.expCmdSn, window.expCmdSn);
+    writeU32(bytes, at + field.maxCmdSn, window.maxCmdSn);
   }
 }

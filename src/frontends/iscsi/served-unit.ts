@@ -10,6 +10,7 @@ import { ISCSI_PROTOCOL, ISCSI_VERSION_DESCRIPTOR, PORTAL_GROUP, TASK_FUNCTIONS 
 
 export interface UnitMember {
   readonly nexus: Nexus;
+  readonly connectionCount: number;
   abortTasks(): void;
   /** Ends the session at once. */
   drop(reason: string): void;
@@ -45,8 +46,10 @@ export class ServedUnit {
     this.unit.detach(member.nexus);
   }
 
-  get memberCount(): number {
-    return this.#members.size;
+  get connectionCount(): number {
+    let count = 0;
+    for (const member of this.#members) count += member.connectionCount;
+    return count;
   }
 
   /** CLEAR TASK SET: there is one task set (SAM-5 7.4; TST is 0). */

@@ -3,7 +3,9 @@
  * the sessions (RFC 7143).
  *
  * A login with TSIH 0 under the name, ISID and target of a session that exists replaces that session (reinstatement,
- * section 6.3.5): the old one's connection is closed and its commands are dropped before the new one begins.
+ * section 6.3.5): the old one's connections are closed and its commands are dropped before the new one begins. A login
+ * with the TSIH of a session is another connection of it, or with the same CID a new one in the place of the old
+ * (sections 6.3.1, 6.3.4).
  */
 import type { ErrorCode } from '../../base/errors.js';
 import { limits } from '../../base/limits.js';
@@ -15,12 +17,15 @@ import type { ListenAddress, Listener, Stream, StreamFactory, StreamHandler } fr
 import type { ChapSecrets, ClientIdentity, ServedVolume, VolumeDirectory } from '../../ports/volume-directory.js';
 import { Connection } from './connection.js';
 import type { AdmittedLogin, ConnectionHost } from './connection.js';
+import { FullFeature } from './full-feature.js';
 import type { Login } from './login.js';
+import { joinedParameters } from './parameter.js';
 import type { DigestPolicy } from './parameter.js';
 import { PduBufferPool } from './pdu-buffer.js';
 import { targetName } from './send-targets.js';
 import type { TargetNaming } from './send-targets.js';
 import { ServedUnit } from './served-unit.js';
+import type { Sequence } from './sequence.js';
 import { Session } from './session.js';
 import { loginStatus } from './wire.js';
 import type { LoginStatus } from './wire.js';
@@ -113,11 +118,11 @@ export class IscsiTarget implements ConnectionHost {
   get connections(): readonly IscsiConnectionInfo[] {
     return Array.from(this.#connections, (connection) => ({
       id: connection.id,
-      client: connection.session?.client,
-      volume: connection.session?.served?.volume.device.name,
-      holdsVolume: connection.session?.holdsVolume ?? false,
+      client: connection.fullFeature?.session.client,
+      volume: connection.fullFeature?.session.served?.volume.device.name,
+      holdsVolume: connection.fullFeature?.session.claim.held ?? false,
       startedMs: connection.startedMs,
-      inflight: connection.session?.commandsUnderWay ?? 0,
+      inflight: connection.fullFeature?.commandsUnderWay ?? 0,
       receivedBytes: connection.receivedBytes,
       writtenBytes: connection.writtenBytes,
     }));
@@ -133,7 +138,10 @@ export class IscsiTarget implements ConnectionHost {
     return false;
   }
 
-  /** Stops accepting, lets what is in flight be answered, then closes; cuts off what takes longer than half the stop's time. */
+  /**
+   * Stops accepting, asks initiators to log out, lets what is in flight be answered, then closes; cuts off what takes
+   * longer than half the stop's time.
+   */
   async close(): Promise<void> {
     this.#closing = true;
     await Promise.all(this.#listeners.splice(0).map((listener) => listener.close()));
@@ -148,49 +156,43 @@ export class IscsiTarget implements ConnectionHost {
 
   // ConnectionHost
 
-  admit(admitted: AdmittedLogin): Session | { readonly status: LoginStatus; readonly reason: string } {
-    const { login } = admitted;
+  admit(admitted: AdmittedLogin): FullFeature | { readonly status: LoginStatus; readonly reason: string } {
+    const { login, sequence } = admitted;
     if (this.#closing) return { status: loginStatus.serviceUnavailable, reason: 'the gateway is stopping' };
-    const served = login.volume === undefined ? undefined : this.#unitOf(login.volume);
-    this.#replace(login, served);
-    if (served !== undefined && served.memberCount >= limits.connectionsPerVolumeMax) {
-      return { status: loginStatus.outOfResources, reason: 'too many sessions on the volume' };
+    const joined = login.session;
+    if (joined?.closed === true) {
+      return { status: loginStatus.sessionDoesNotExist, reason: 'the session ended during the login' };
     }
-    const tsih = this.#freeTsih();
-    if (tsih === undefined) return { status: loginStatus.outOfResources, reason: 'too many sessions' };
-    const session = new Session({
-      identity: {
-        initiatorName: login.initiatorName,
-        isid: login.isid,
-        tsih,
-        connectionId: login.connectionId,
-      },
-      served,
+    const replaced = joined?.connection(login.connectionId);
+    if (joined !== undefined && replaced === undefined && joined.connectionCount >= joined.parameters.connectionsMax) {
+      return {
+        status: loginStatus.tooManyConnections,
+        reason: 'the session has as many connections as were agreed on',
+      };
+    }
+    const served = login.volume === undefined ? undefined : this.#unitOf(login.volume);
+    if (joined === undefined) this.#replace(login, served);
+    if (served !== undefined && served.connectionCount >= limits.connectionsPerVolumeMax) {
+      return { status: loginStatus.outOfResources, reason: 'too many connections to the volume' };
+    }
+    const session = joined ?? this.#createSession(login, sequence, served);
+    if (session === undefined) return { status: loginStatus.outOfResources, reason: 'too many sessions' };
+    const connection = new FullFeature({
+      ...admitted,
+      session,
+      connectionId: login.connectionId,
       naming: this.#naming,
-      parameters: login.parameters,
-      sequence: admitted.sequence,
-      stream: admitted.stream,
-      writer: admitted.writer,
+      parameters: joined === undefined ? login.parameters : joinedParameters(joined.parameters, login.parameters),
       clock: this.#options.clock,
       log: this.#options.log,
-      refused: (error) => {
-        this.#rejected(error.code);
-        this.#options.log.warn('an initiator may not use the volume', {
-          initiator: login.initiatorName,
-          code: error.code,
-          reason: error.message,
-        });
-      },
-      end: admitted.end,
-      destroy: admitted.destroy,
     });
-    this.#sessions.set(tsih, session);
-    this.logins++;
+    session.join(connection);
     this.#options.log.info('an initiator logged in', {
       initiator: login.initiatorName,
       volume: login.volume?.device.name ?? 'discovery',
+      connection: session.connectionCount,
     });
-    return session;
+    return connection;
   }
 
   refused(login: Login, status: LoginStatus, reason: string): void {
@@ -200,10 +202,6 @@ export class IscsiTarget implements ConnectionHost {
 
   closed(connection: Connection): void {
     this.#connections.delete(connection);
-    const { session } = connection;
-    if (session !== undefined && this.#sessions.get(session.identity.tsih) === session) {
-      this.#sessions.delete(session.identity.tsih);
-    }
     if (this.#connections.size === 0) this.#onLastClosed?.();
   }
 
@@ -227,7 +225,7 @@ export class IscsiTarget implements ConnectionHost {
         digests: options.digests,
         discoveryChap: this.discoveryChap,
         random,
-        hasSession: (tsih) => this.#sessions.has(tsih),
+        findSession: (tsih) => this.#sessions.get(tsih),
       },
       host: this,
     });
@@ -238,7 +236,7 @@ export class IscsiTarget implements ConnectionHost {
   /** Connections that never finish their login must not keep initiators out until they time out. */
   #dropOldestLogin(): boolean {
     for (const connection of this.#connections) {
-      if (connection.session !== undefined) continue;
+      if (connection.fullFeature !== undefined) continue;
       this.#rejected('session-limit');
       connection.cutOff('too many connections: the oldest unfinished login gives way');
       this.#connections.delete(connection);
@@ -269,6 +267,33 @@ export class IscsiTarget implements ConnectionHost {
       this.#sessions.delete(session.identity.tsih);
       session.drop('the initiator logged in again');
     }
+  }
+
+  /** undefined: there are too many. */
+  #createSession(login: Login, sequence: Sequence, served: ServedUnit | undefined): Session | undefined {
+    const tsih = this.#freeTsih();
+    if (tsih === undefined) return undefined;
+    const { clock, log } = this.#options;
+    const session = new Session({
+      identity: { initiatorName: login.initiatorName, isid: login.isid, tsih },
+      served,
+      parameters: login.parameters,
+      window: sequence.window,
+      clock,
+      log,
+      refused: (error) => {
+        this.#rejected(error.code);
+        log.warn('an initiator may not use the volume', {
+          initiator: login.initiatorName,
+          code: error.code,
+          reason: error.message,
+        });
+      },
+      ended: () => this.#sessions.delete(tsih),
+    });
+    this.#sessions.set(tsih, session);
+    this.logins++;
+    return session;
   }
 
   #freeTsih(): number | undefined {

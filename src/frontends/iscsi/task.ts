@@ -1,5 +1,6 @@
 /**
- * A SCSI command as iSCSI carries it. Pooled per session: a READ or WRITE allocates nothing.
+ * A SCSI command as iSCSI carries it. Pooled per connection, to which the command has allegiance (RFC 7143, section
+ * 4.2.2.3): a READ or WRITE allocates nothing.
  *
  * Where its data-out stands is one of `dataOut`'s states; data always arrive in order (DataPDUInOrder,
  * DataSequenceInOrder), so one count of received bytes says everything.
@@ -10,6 +11,7 @@ import { scsiStatus } from '../../scsi/sense.js';
 import { ScsiTask } from '../../scsi/task.js';
 import type { LogicalUnit } from '../../scsi/logical-unit.js';
 import type { PduBuffer } from './pdu-buffer.js';
+import type { EarlyCommand } from './command-window.js';
 import { NO_TAG } from './wire.js';
 
 export interface TaskOwner {
@@ -39,6 +41,8 @@ export class IscsiTask extends ScsiTask {
   /** The device or the unit works on it: `done` will come. */
   running = false;
   immediate = false;
+  /** Its number is not due: it waits in the session's window, and takes no place in it yet. */
+  early: EarlyCommand | undefined;
   initiatorTaskTag = NO_TAG;
   startedMs = 0;
   /** undefined: the command is for a LUN that does not exist. */
@@ -46,6 +50,8 @@ export class IscsiTask extends ScsiTask {
   /** What the initiator made room for, and what it has to send. */
   expectedInBytes = 0;
   expectedOutBytes = 0;
+  /** R and W are both set: then expectedInBytes is what the additional header says. */
+  bidirectional = false;
   /** It is a READ or WRITE: lengthBytes is its transfer length. */
   movesMedium = false;
 
@@ -127,6 +133,7 @@ export class TaskPool {
     task.aborted = false;
     task.status = scsiStatus.good;
     task.running = false;
+    task.early = undefined;
     task.movesMedium = false;
     task.sentBytes = 0;
     task.dataSn = 0;

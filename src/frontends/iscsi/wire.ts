@@ -33,6 +33,7 @@ export const opcode = {
   dataIn: 0x25, //                   T 11.7
   logoutResponse: 0x26, //           T 11.15
   readyToTransfer: 0x31, //          T 11.8
+  asyncMessage: 0x32, //             T 11.9
   reject: 0x3f, //                   T 11.17
 } as const;
 
@@ -63,6 +64,7 @@ export const field = {
   response: 2, //              u8
   status: 3, //                u8
   expDataSn: 36, //            u32
+  readResidual: 40, //         u32, of a bidirectional command
   residual: 44, //             u32, also in Data-In
   // Data-Out, Data-In, R2T: 11.7, 11.8
   dataSn: 36, //               u32, R2TSN in R2T
@@ -70,6 +72,7 @@ export const field = {
   desiredLength: 44, //        u32, in R2T
   // Task Management, 11.5
   referencedTaskTag: 20, //    u32
+  refCmdSn: 32, //             u32
   // Login, 11.12
   versionMax: 2, //            u8
   versionMin: 3, //            u8
@@ -78,6 +81,9 @@ export const field = {
   connectionId: 20, //         u16, also in Logout
   statusClass: 36, //          u8
   statusDetail: 37, //         u8
+  // Asynchronous Message, 11.9
+  asyncEvent: 36, //           u8
+  asyncParameter3: 42, //      u16
   // Logout, 11.14
   time2Wait: 40, //            u16
   time2Retain: 42, //          u16
@@ -89,11 +95,14 @@ export const field = {
 export const commandFlag = { read: 0x40, write: 0x20 } as const;
 
 /** SCSI Response and Data-In, byte 1 (sections 11.4.1, 11.7.3). */
-export const residualFlag = { overflow: 0x04, underflow: 0x02 } as const;
+export const residualFlag = { readOverflow: 0x10, readUnderflow: 0x08, overflow: 0x04, underflow: 0x02 } as const;
 export const DATA_IN_STATUS = 0x01;
 
 /** Login, byte 1 (section 11.12.1 to 11.12.4). */
 export const loginFlag = { transit: 0x80, continue: 0x40 } as const;
+/** Additional header segments (section 11.2.2): 2 bytes of length, 1 of type, then what the type says. */
+export const ahsType = { extendedCdb: 1, bidirectionalReadLength: 2 } as const;
+
 /** Text, byte 1 (section 11.10.2). */
 export const TEXT_CONTINUE = 0x40;
 
@@ -148,6 +157,9 @@ export type TaskResponse = (typeof taskResponse)[keyof typeof taskResponse];
 export const logoutReason = { closeSession: 0, closeConnection: 1, removeForRecovery: 2 } as const;
 /** Section 11.15.1. */
 export const logoutResponse = { closed: 0, noConnection: 1, recoveryNotSupported: 2 } as const;
+
+/** Section 11.9.1. */
+export const asyncEvent = { logoutRequested: 1 } as const;
 
 /** Section 11.17.1. */
 export const rejectReason = {
