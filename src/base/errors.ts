@@ -75,6 +75,10 @@ export const errorCodes = {
     retryable: true,
     action: 'The buffer is full and whenFull is fail: enlarge it or raise the bandwidth.',
   },
+  'reservations-damaged': {
+    retryable: false,
+    action: 'Nobody knows who may write: make sure that no cluster node uses the volume, then do as the message says.',
+  },
   // requests
   'out-of-range': { retryable: false, action: 'The request reaches past the end of the volume.' },
   'invalid-request': { retryable: false, action: 'The request contradicts its protocol.' },

@@ -70,6 +70,10 @@ export const limits = {
   iscsiPingMsMax: 15_000,
   /** Initiators that are asked to log out have that long, in whole seconds. */
   iscsiLogoutMsMax: 3000,
+  /** Initiator ports that may be registered on one volume (SCSI persistent reservations). */
+  registrationsPerVolumeMax: 512,
+  /** TransportIDs that a command may name, and what else a PERSISTENT RESERVE OUT brings. */
+  reserveOutBytesMax: 64 * KIB,
   holderProbeMsMax: 5000,
   holderEvictMsMax: 15_000,
   // remote

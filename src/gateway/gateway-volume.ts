@@ -33,6 +33,7 @@ import { HydrationLine } from './hydration-line.js';
 import type { HydrationPort } from './hydration-line.js';
 import { ReplicatorLine } from './replicator-line.js';
 import type { VolumeReplication } from './replicator-line.js';
+import { ReservationLine } from './reservation-line.js';
 import { RevertLine } from './revert-line.js';
 import type { Progress } from './revert-line.js';
 import { ScrubLine } from './scrub-line.js';
@@ -76,6 +77,7 @@ export class GatewayVolume implements Drainable {
   readonly name: string;
   readonly #options: GatewayVolumeOptions;
   readonly #access: VolumeAccess;
+  readonly #reservations: ReservationLine;
   readonly #stats = { nbd: new IoStats(), iscsi: new IoStats() };
   readonly #fill = new FillRate();
   #identity: VolumeIdentity | undefined;
@@ -119,6 +121,7 @@ export class GatewayVolume implements Drainable {
       volume: this.name,
       line: () => this.#line?.sender,
     });
+    this.#reservations = new ReservationLine({ ...options, volume: this.name });
     this.#access = new VolumeAccess({ volume: this.name, mode: configuration.access, clock, log });
     const { replication } = options;
     this.#line =
@@ -187,6 +190,7 @@ export class GatewayVolume implements Drainable {
         `the directory of volume ${name} holds volume ${identity.name}; move it away`,
       );
     }
+    await this.#reservations.load();
     const volume = await Volume.open({
       disk,
       checksums,
@@ -252,6 +256,7 @@ export class GatewayVolume implements Drainable {
           return access().chap;
         },
       },
+      reservations: this.#reservations,
       shared: configuration.access === 'shared',
       attach: (client, control) => this.#access.attach(client, control),
     };

@@ -1,6 +1,7 @@
 /** What front ends know of the gateway: which volumes there are, and who may attach one. */
 import type { IoStats } from '../base/io-stats.js';
 import type { BlockDevice } from './block-device.js';
+import type { VolumeReservations } from './volume-reservations.js';
 
 export interface ClientIdentity {
   readonly frontend: 'nbd' | 'iscsi';
@@ -40,6 +41,7 @@ export interface ServedVolume {
     readonly initiators: readonly string[];
     readonly chap: ChapSecrets | undefined;
   };
+  readonly reservations: VolumeReservations;
   /** True when several clients may attach at once (access: shared): front ends then advertise accordingly. */
   readonly shared: boolean;
   /**

@@ -10,6 +10,7 @@ import { information } from './command-group/information.js';
 import { provisioning } from './command-group/provisioning.js';
 import { reading } from './command-group/reading.js';
 import { report } from './command-group/report.js';
+import { reservation } from './command-group/reservation.js';
 import { writing } from './command-group/writing.js';
 
 export const commands: readonly Command[] = [
@@ -21,6 +22,7 @@ export const commands: readonly Command[] = [
   ...checking,
   ...provisioning,
   ...copying,
+  ...reservation,
 ];
 
 /** By opcode; an opcode with service actions has several. */
@@ -32,6 +34,11 @@ const soleCommand: readonly (Command | undefined)[] = byOpcode.map((rows) =>
   rows[0]?.serviceAction === undefined ? rows[0] : undefined,
 );
 const SERVICE_ACTION = 0x1f;
+
+/** Whether an opcode is known, though not its service action. */
+export function isKnownOpcode(opcode: number): boolean {
+  return (byOpcode[opcode]?.length ?? 0) > 0;
+}
 
 export function findCommand(cdb: Uint8Array, at: number): Command | undefined {
   const opcode = cdb[at] ?? 0;

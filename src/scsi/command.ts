@@ -3,6 +3,7 @@ import type { BlockDevice } from '../ports/block-device.js';
 import type { CopyResults } from './copy-results.js';
 import type { ModePages } from './mode-page.js';
 import type { Nexus } from './nexus.js';
+import type { Reservations } from './reservations.js';
 import type { Sense } from './sense.js';
 import type { ScsiTask, Step } from './task.js';
 
@@ -25,6 +26,7 @@ export interface UnitContext {
   readonly device: BlockDevice;
   readonly modes: ModePages;
   readonly copies: CopyResults;
+  readonly reservations: Reservations;
   /** The transport's version descriptor in standard INQUIRY data (SPC-4 6.6.2). */
   readonly transportVersion: number;
   /** Sense data in the format that the control mode page asks for; returns their length. */
@@ -52,6 +54,10 @@ export interface Command {
   readonly inquiry: boolean;
   /** Served although a unit attention is pending, which stays pending (SAM-5 5.14.5). */
   readonly passesAttention: boolean;
+  /** What a reservation may keep from it: bits of `need` (reservation-type.ts). */
+  readonly need: number;
+  /** The same, where it depends on the CDB; never more than `need`. */
+  readonly needOf: ((cdb: Uint8Array, at: number) => number) | undefined;
   /** Refused while the medium is write protected. */
   readonly changesMedium: boolean;
   begin(unit: UnitContext, task: ScsiTask, cdb: Uint8Array, at: number): Step;

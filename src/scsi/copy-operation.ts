@@ -71,6 +71,10 @@ export class CopyOperation implements Completion, CopyProgress {
       this.#end(sense.copyAborted);
       return;
     }
+    if (this.#task.isKeptFromWriting) {
+      this.#fail(sense.reservationConflict);
+      return;
+    }
     try {
       work();
     } catch (error) {

@@ -32,6 +32,7 @@ export const errorSense: Readonly<Record<ErrorCode, Sense>> = {
   'disk-full': sense.spaceAllocationFailed,
   'disk-failed': failed,
   'directory-unwritable': failed,
+  'reservations-damaged': failed,
   'buffer-full': sense.spaceAllocationFailed,
   'out-of-range': sense.lbaOutOfRange,
   'invalid-request': sense.invalidFieldInCdb,

@@ -2,8 +2,8 @@
  * A volume as a SCSI direct access block device: SAM-5 task handling without a task set (commands are independent, and
  * take effect in the order in which the device is called), SPC-4 and SBC-3 commands.
  *
- * It validates each command once, before anything happens: unit attention, opcode, reserved bits, write protection,
- * then the command's own checks. It knows no transport: whoever carries commands calls `begin` and follows the Step.
+ * It validates each command once, before anything happens: unit attention, opcode, reservations, reserved bits, write
+ * protection, then the command's own checks. It knows no transport: whoever carries commands calls `begin` and follows the Step.
  *
  * Hot path: `begin` of a READ or WRITE allocates nothing.
  */
@@ -13,18 +13,30 @@ import { limits } from '../base/limits.js';
 import { BLOCK_BYTES, LOGICAL_BLOCK_BYTES } from '../base/units.js';
 import type { ByteLength } from '../base/units.js';
 import type { BlockDevice } from '../ports/block-device.js';
-import type { TargetPort, UnitContext } from './command.js';
-import { commands, findCommand } from './command-table.js';
+import type { VolumeReservations } from '../ports/volume-reservations.js';
+import type { Command, TargetPort, UnitContext } from './command.js';
+import { commands, findCommand, isKnownOpcode } from './command-table.js';
 import { CopyResults } from './copy-results.js';
 import { errorSense } from './error-sense.js';
 import { NO_SUCH_UNIT, reportLuns, standardInquiry } from './inquiry.js';
 import { readU16 } from './big-endian.js';
 import { ModePages } from './mode-page.js';
 import { Nexus } from './nexus.js';
+import { Reservations } from './reservations.js';
 import { invalidFieldInCdb, sense, senseKey, writeSense } from './sense.js';
 import type { Sense } from './sense.js';
 import type { ScsiTask, Step } from './task.js';
 import { senseAsData } from './unit-command.js';
+
+export interface LogicalUnitOptions {
+  readonly device: BlockDevice;
+  readonly transportVersion: number;
+  readonly port?: TargetPort;
+  /** What of its reservations survives a restart; none do without. */
+  readonly reservations?: VolumeReservations;
+  /** Aborts every command of a nexus but one (PREEMPT AND ABORT). */
+  readonly abort?: (nexus: Nexus, except: ScsiTask) => void;
+}
 
 export class LogicalUnit implements UnitContext {
   readonly device: BlockDevice;
@@ -33,28 +45,31 @@ export class LogicalUnit implements UnitContext {
   readonly commands = commands;
   readonly modes = new ModePages();
   readonly copies = new CopyResults();
+  readonly reservations: Reservations;
   readonly #nexuses = new Set<Nexus>();
   #gatheredBytes = 0;
 
-  constructor(options: {
-    readonly device: BlockDevice;
-    readonly transportVersion: number;
-    readonly port?: TargetPort;
-  }) {
+  constructor(options: LogicalUnitOptions) {
     this.device = options.device;
     this.transportVersion = options.transportVersion;
     this.port = options.port;
+    this.reservations = new Reservations({
+      volume: options.reservations,
+      abort: options.abort ?? (() => undefined),
+    });
   }
 
   /** For each session of an initiator; `detach` ends it. */
-  attach(): Nexus {
-    const nexus = new Nexus(this.device.sizeBytes);
+  attach(initiatorPort: string): Nexus {
+    const nexus = new Nexus(initiatorPort, this.device.sizeBytes);
     this.#nexuses.add(nexus);
+    this.reservations.join(nexus);
     return nexus;
   }
 
   detach(nexus: Nexus): void {
     this.#nexuses.delete(nexus);
+    this.reservations.leave(nexus);
   }
 
   establishForOthers(nexus: Nexus | undefined, what: Sense): void {
@@ -65,6 +80,7 @@ export class LogicalUnit implements UnitContext {
   reset(what: Sense): void {
     this.modes.reset();
     this.copies.reset();
+    this.reservations.reset();
     this.establishForOthers(undefined, what);
   }
 
@@ -83,8 +99,13 @@ export class LogicalUnit implements UnitContext {
       if (nexus.knownSizeBytes !== this.device.sizeBytes) this.#noticeSize(nexus);
       if (nexus.hasAttention) return task.fail(nexus.takeAttention() ?? sense.none);
     }
-    if (command === undefined) return task.fail(sense.invalidOperationCode);
+    if (command === undefined) {
+      return task.fail(isKnownOpcode(cdb[at] ?? 0) ? invalidFieldInCdb(1, 4) : sense.invalidOperationCode);
+    }
     task.op = command.op;
+    if ((command.need & nexus.denied) !== 0 && conflicts(nexus, command, cdb, at)) {
+      return task.fail(sense.reservationConflict);
+    }
     const { usage } = command;
     for (let byte = 1; byte < usage.length; byte++) {
       const wrong = (cdb[at + byte] ?? 0) & ~(usage[byte] ?? 0);
@@ -104,10 +125,14 @@ export class LogicalUnit implements UnitContext {
 
   /** After step.collect, with the whole parameter list, or as much of it as the initiator sent. */
   accept(task: ScsiTask, bytes: Uint8Array, start: number, end: number): Step {
+    const command = findCommand(task.cdb, 0);
+    if (command?.accept === undefined) return task.fail(sense.internalTargetFailure);
+    // Reserved while its parameters were on their way.
+    if (task.nexus !== undefined && conflicts(task.nexus, command, task.cdb, 0)) {
+      return task.fail(sense.reservationConflict);
+    }
     try {
-      return (
-        findCommand(task.cdb, 0)?.accept?.(this, task, bytes, start, end) ?? task.fail(sense.internalTargetFailure)
-      );
+      return command.accept(this, task, bytes, start, end);
     } catch (error) {
       return this.refuse(task, error);
     }
@@ -140,6 +165,10 @@ export class LogicalUnit implements UnitContext {
     nexus.knownSizeBytes = this.device.sizeBytes;
     nexus.establish(sense.capacityChanged);
   }
+}
+
+function conflicts(nexus: Nexus, { need, needOf }: Command, cdb: Uint8Array, at: number): boolean {
+  return ((needOf?.(cdb, at) ?? need) & nexus.denied) !== 0;
 }
 
 /** Commands to a LUN that the target does not have (SPC-4 4.6.4, SAM-5 5.11): answered without any unit. */

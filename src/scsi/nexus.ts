@@ -7,13 +7,18 @@ import { sense } from './sense.js';
 import type { Sense } from './sense.js';
 
 /** All conditions that there are; each is pending at most once. */
-const ATTENTIONS_MAX = 8;
+const ATTENTIONS_MAX = 16;
 
 export class Nexus {
+  /** The name of the initiator port, by which registrations know it (transport-id.ts). */
+  readonly initiatorPort: string;
   knownSizeBytes: ByteLength;
+  /** What reservations deny it now: bits of `need` (reservation-type.ts). */
+  denied = 0;
   readonly #attentions: Sense[] = [sense.powerOn];
 
-  constructor(sizeBytes: ByteLength) {
+  constructor(initiatorPort: string, sizeBytes: ByteLength) {
+    this.initiatorPort = initiatorPort;
     this.knownSizeBytes = sizeBytes;
   }
 

@@ -9,6 +9,7 @@ import type { ByteLength, ByteOffset } from '../base/units.js';
 import type { GatewayError } from '../base/errors.js';
 import type { Completion } from '../ports/block-device.js';
 import type { Nexus } from './nexus.js';
+import { need } from './reservation-type.js';
 import { scsiStatus } from './sense.js';
 import type { Sense } from './sense.js';
 
@@ -65,6 +66,11 @@ export abstract class ScsiTask implements Completion {
     this.sense = undefined;
     this.op = otherOp;
     this.aborted = false;
+  }
+
+  /** A reservation keeps its initiator from writing now, whatever held when the command began. */
+  get isKeptFromWriting(): boolean {
+    return ((this.nexus?.denied ?? 0) & need.write) !== 0;
   }
 
   fail(what: Sense): Step {

@@ -145,7 +145,8 @@ export class IscsiClient {
     if (key === 'MaxRecvDataSegmentLength') this.targetSegmentBytesMax = Number(value);
   }
 
-  private async command(cdb: Buffer, data: Uint8Array | undefined, readBytes: number): Promise<Buffer> {
+  /** Any command: resolves to what it read; rejects with ScsiStatusError. */
+  async command(cdb: Buffer, data: Uint8Array | undefined, readBytes: number): Promise<Buffer> {
     while (this.closedBy === undefined && (this.leaving || ((this.maxCmdSn - this.cmdSn) | 0) < 0)) {
       await new Promise<void>((resolve) => this.blocked.push(resolve));
     }

@@ -19,6 +19,8 @@ import type {
   SessionControl,
   VolumeDirectory,
 } from '../../src/ports/volume-directory.js';
+import { unreserved } from '../../src/ports/volume-reservations.js';
+import type { SavedReservations, VolumeReservations } from '../../src/ports/volume-reservations.js';
 
 export type DeviceOp = 'read' | 'write' | 'trim' | 'zero' | 'flush' | 'cache';
 
@@ -315,8 +317,40 @@ function held(offset: number, lengthBytes: number, end: (error: GatewayError | u
   };
 }
 
+/** Keeps what is saved; with `holdSaves` a save waits until the test releases it. */
+export class MemoryReservations implements VolumeReservations {
+  readonly unregistered = unreserved();
+  readonly saves: SavedReservations[] = [];
+  holdSaves = false;
+  readonly heldSaves: { release(error?: Error): void }[] = [];
+
+  saved: SavedReservations | undefined;
+
+  constructor(saved?: SavedReservations) {
+    this.saved = saved;
+  }
+
+  save(what: SavedReservations): Promise<void> {
+    const keep = (): void => {
+      this.saved = what;
+      this.saves.push(what);
+    };
+    if (!this.holdSaves) return Promise.resolve(keep());
+    return new Promise((resolve, reject) =>
+      this.heldSaves.push({
+        release: (error) => {
+          if (error !== undefined) return reject(error);
+          keep();
+          resolve();
+        },
+      }),
+    );
+  }
+}
+
 export interface MemoryVolumeOptions {
   readonly shared?: boolean;
+  readonly reservations?: MemoryReservations;
   readonly description?: string;
   readonly nbdEnabled?: boolean;
   readonly iscsi?: Partial<Omit<ServedVolume['iscsi'], 'stats'>>;
@@ -333,6 +367,7 @@ export class MemoryVolume implements ServedVolume {
   readonly nbd: ServedVolume['nbd'];
   readonly iscsi: ServedVolume['iscsi'];
   readonly shared: boolean;
+  readonly reservations: MemoryReservations;
   /** Attachments that are held now. */
   readonly holders: Holder[] = [];
   attachCalls = 0;
@@ -347,6 +382,7 @@ export class MemoryVolume implements ServedVolume {
     this.nbd = { enabled: options.nbdEnabled ?? true, stats: new IoStats() };
     this.iscsi = { enabled: true, initiators: [], chap: undefined, ...options.iscsi, stats: new IoStats() };
     this.shared = options.shared ?? false;
+    this.reservations = options.reservations ?? new MemoryReservations();
   }
 
   async attach(client: ClientIdentity, control: SessionControl): Promise<Attachment> {

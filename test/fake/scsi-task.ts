@@ -30,19 +30,24 @@ export class ScsiHost {
   readonly unit: LogicalUnit;
   readonly nexus: Nexus;
 
-  constructor(unit: LogicalUnit) {
+  constructor(unit: LogicalUnit, initiatorPort = 'iqn.2026-11.test:initiator,i,0x800000000001') {
     this.unit = unit;
-    this.nexus = unit.attach();
+    this.nexus = unit.attach(initiatorPort);
   }
 
   /** Runs a command; `dataOut` is what it may collect. A READ or WRITE ends with its step: the medium is the transport's. */
-  async run(cdb: readonly number[], dataOut: Uint8Array = new Uint8Array(0)): Promise<Result> {
+  async run(
+    cdb: readonly number[],
+    dataOut: Uint8Array = new Uint8Array(0),
+    whileCollected?: () => Promise<void>,
+  ): Promise<Result> {
     const task = new TestTask();
     task.offeredBytes = dataOut.length;
     const bytes = new Uint8Array(20);
     bytes.set(cdb, 4);
     const first = this.unit.begin(this.nexus, task, bytes, 4);
     let next = first;
+    if (next === step.collect) await whileCollected?.();
     if (next === step.collect) next = this.unit.accept(task, dataOut, 0, Math.min(dataOut.length, task.parameterBytes));
     if (next === step.waiting) {
       this.unit.device.commit();

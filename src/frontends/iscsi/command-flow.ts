@@ -21,7 +21,7 @@ import type { Nexus } from '../../scsi/nexus.js';
 import { scsiStatus, sense } from '../../scsi/sense.js';
 import type { Sense } from '../../scsi/sense.js';
 import { step } from '../../scsi/task.js';
-import type { Step } from '../../scsi/task.js';
+import type { ScsiTask, Step } from '../../scsi/task.js';
 import { bidirectionalReadBytes, isLunZero } from './command-header.js';
 import type { CommandWindow } from './command-window.js';
 import { DataOut } from './data-out.js';
@@ -187,11 +187,18 @@ export class CommandFlow implements TaskOwner, DataOutHost, Claimant {
     return task !== undefined;
   }
 
-  /** All but those that came before their turn: they follow whatever aborts the others. */
-  abortBegun(): void {
+  /**
+   * All but those that came before their turn (they follow whatever aborts the others), and but `except`. Returns whether
+   * there was one.
+   */
+  abortBegun(except?: ScsiTask): boolean {
+    let found = false;
     for (const task of this.#tasks.all) {
-      if (task.active && !task.aborted && task.early === undefined) this.#abort(task);
+      if (!task.active || task.aborted || task.early !== undefined || task === except) continue;
+      found = true;
+      this.#abort(task);
     }
+    return found;
   }
 
   abortAll(): void {

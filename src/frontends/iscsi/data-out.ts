@@ -7,7 +7,8 @@
  * most FirstBurstLength per command, so the command window bounds it. Reads, pings and other sessions go on meanwhile.
  *
  * A write is submitted when its last byte is here and the digests were right, never before; one whose connection dies is
- * abandoned, so nothing of it lands later.
+ * abandoned, so nothing of it lands later. Nor does one whose initiator lost the right to write while its data were on
+ * their way: others may write already.
  */
 import { assert } from '../../base/assert.js';
 import { ProtocolError } from '../../base/errors.js';
@@ -253,7 +254,7 @@ export class DataOut {
   /** Whether a payload that has come in one piece is all that comes, and needs no further check. */
   #mayWriteNow(task: IscsiTask): boolean {
     const isAll = task.wantedBytes === task.expectedOutBytes && !task.unsolicited;
-    return isAll && this.#device.writable && !this.#parameters.dataDigest;
+    return isAll && this.#device.writable && !this.#parameters.dataDigest && !task.isKeptFromWriting;
   }
 
   /** Straight from the receive buffer: the usual write whose header came alone. */
@@ -330,6 +331,14 @@ export class DataOut {
     this.#expecting.delete(task.initiatorTaskTag);
     if (task.outState === dataOut.parameters) {
       this.#host.parametersComplete(task);
+      return;
+    }
+    if (task.isKeptFromWriting) {
+      this.#abandon(task);
+      task.outState = dataOut.none;
+      this.#host.failed(task, sense.reservationConflict);
+      this.#host.respond(task);
+      if (this.#waiting.length > 0) this.admitWaiting();
       return;
     }
     const write = task.write;

@@ -13,6 +13,7 @@ import type { Clock, Timer } from '../../ports/clock.js';
 import type { Log } from '../../ports/log.js';
 import type { Stream } from '../../ports/stream.js';
 import { readU32 } from '../../scsi/big-endian.js';
+import type { ScsiTask } from '../../scsi/task.js';
 import { CommandFlow } from './command-flow.js';
 import type { FlowHost } from './command-flow.js';
 import { arrival } from './command-window.js';
@@ -196,9 +197,10 @@ export class FullFeature implements PduSink, FlowHost, KeepAliveHost, SessionCon
     this.#options.end();
   }
 
-  abortTasks(): void {
-    this.#flow?.abortBegun();
+  abortTasks(except?: ScsiTask): boolean {
+    const found = this.#flow?.abortBegun(except) ?? false;
     this.touched();
+    return found;
   }
 
   abortTask(initiatorTaskTag: number): boolean {

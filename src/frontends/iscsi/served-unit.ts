@@ -6,12 +6,14 @@ import type { ServedVolume } from '../../ports/volume-directory.js';
 import { LogicalUnit } from '../../scsi/logical-unit.js';
 import type { Nexus } from '../../scsi/nexus.js';
 import { sense } from '../../scsi/sense.js';
+import type { ScsiTask } from '../../scsi/task.js';
 import { ISCSI_PROTOCOL, ISCSI_VERSION_DESCRIPTOR, PORTAL_GROUP, TASK_FUNCTIONS } from './wire.js';
 
 export interface UnitMember {
   readonly nexus: Nexus;
   readonly connectionCount: number;
-  abortTasks(): void;
+  /** Aborts the commands that were begun, all but one; returns whether there was any. */
+  abortTasks(except?: ScsiTask): boolean;
   /** Ends the session at once. */
   drop(reason: string): void;
 }
@@ -34,6 +36,8 @@ export class ServedUnit {
         portName: `${targetName},t,0x${PORTAL_GROUP.toString(16).padStart(4, '0')}`,
         taskFunctions: TASK_FUNCTIONS,
       },
+      reservations: volume.reservations,
+      abort: (nexus, except) => this.#preempted(nexus, except),
     });
   }
 
@@ -56,6 +60,15 @@ export class ServedUnit {
   clearTaskSet(by: UnitMember): void {
     for (const member of this.#members) member.abortTasks();
     this.unit.establishForOthers(by.nexus, sense.commandsClearedByAnother);
+  }
+
+  /** PREEMPT AND ABORT (SPC-4 5.13.11.5): the device gets nothing more of what is aborted. */
+  #preempted(nexus: Nexus, except: ScsiTask): void {
+    for (const member of this.#members) {
+      if (member.nexus !== nexus) continue;
+      const hadSome = member.abortTasks(except);
+      if (hadSome && except.nexus !== nexus) nexus.establish(sense.commandsClearedByAnother);
+    }
   }
 
   resetUnit(): void {

@@ -12,6 +12,8 @@ import type { Clock, Timer } from '../../ports/clock.js';
 import type { Log } from '../../ports/log.js';
 import type { ClientIdentity, SessionControl } from '../../ports/volume-directory.js';
 import { Nexus } from '../../scsi/nexus.js';
+import type { ScsiTask } from '../../scsi/task.js';
+import { initiatorPortName } from '../../scsi/transport-id.js';
 import type { CommandWindow, EarlyCommand } from './command-window.js';
 import type { Parameters } from './parameter.js';
 import type { ServedUnit, UnitMember } from './served-unit.js';
@@ -20,8 +22,8 @@ import { VolumeClaim } from './volume-claim.js';
 /** What a session asks of its connections. */
 export interface SessionConnection {
   readonly connectionId: number;
-  /** Aborts the commands that were begun. */
-  abortTasks(): void;
+  /** Aborts the commands that were begun, all but one; returns whether there was any. */
+  abortTasks(except?: ScsiTask): boolean;
   /** False: there is none. */
   abortTask(initiatorTaskTag: number): boolean;
   /** Resolves to whether the peer answers; only to false once the connection is gone. */
@@ -73,7 +75,8 @@ export class Session implements UnitMember, SessionControl {
     this.served = options.served;
     this.parameters = options.parameters;
     this.window = options.window;
-    this.nexus = options.served?.unit.attach() ?? new Nexus(0);
+    const port = initiatorPortName(options.identity.initiatorName, options.identity.isid);
+    this.nexus = options.served?.unit.attach(port) ?? new Nexus(port, 0);
     this.claim = new VolumeClaim({
       volume: options.served?.volume,
       client: this.client,
@@ -147,8 +150,10 @@ export class Session implements UnitMember, SessionControl {
   // UnitMember
 
   /** Aborts the commands that were begun, on every connection. */
-  abortTasks(): void {
-    for (const connection of this.#connections.values()) connection.abortTasks();
+  abortTasks(except?: ScsiTask): boolean {
+    let found = false;
+    for (const connection of this.#connections.values()) found = connection.abortTasks(except) || found;
+    return found;
   }
 
   drop(reason: string): void {

@@ -137,6 +137,7 @@ export class NbdConnection implements StreamHandler, HandshakeHost, SessionContr
     this.#transmission = new Transmission({
       stream: this.#stream,
       device: volume.device,
+      access: volume.reservations.unregistered,
       stats: volume.nbd.stats,
       clock: this.#host.clock,
       pool: this.#host.pool,

@@ -44,6 +44,7 @@ export const nbdAnswers: Readonly<Record<ErrorCode, NbdAnswer>> = {
   'disk-full': { request: errno.ENOSPC, option: 'errPlatform' },
   'disk-failed': failed,
   'directory-unwritable': failed,
+  'reservations-damaged': failed,
   'buffer-full': { request: errno.ENOSPC, option: 'errPlatform' },
   'out-of-range': { request: errno.EINVAL, option: 'errInvalid' },
   'invalid-request': { request: errno.EINVAL, option: 'errInvalid' },

@@ -8,6 +8,7 @@ import { assert } from '../../base/assert.js';
 import type { PartialWrite } from '../../ports/block-device.js';
 import { errnoOf } from './error-table.js';
 import type { RequestSlot } from './request-slot.js';
+import type { Errno } from './wire.js';
 
 export class IncomingPayload {
   #remainingBytes = 0;
@@ -33,6 +34,14 @@ export class IncomingPayload {
     this.#partial?.fill(buffer, at, next);
     this.#remainingBytes -= next - at;
     return next;
+  }
+
+  /** Its write is no longer allowed: it goes, and `submit` will say so; one that was refused before keeps its error. */
+  refuse(error: Errno): void {
+    if (this.#slot === undefined || this.#partial === undefined) return;
+    this.#partial.abandon();
+    this.#partial = undefined;
+    this.#slot.error = error;
   }
 
   /** It is all there. Returns undefined when the write took its place in the order, else the request to refuse. */

@@ -7,6 +7,7 @@ import { ioOps } from '../../base/io-stats.js';
 import type { IoOp } from '../../base/io-stats.js';
 import { limits } from '../../base/limits.js';
 import type { BlockDevice } from '../../ports/block-device.js';
+import type { UnregisteredAccess } from '../../ports/volume-reservations.js';
 import { command, commandFlag, errno } from './wire.js';
 import type { Errno } from './wire.js';
 
@@ -47,9 +48,14 @@ const rules: readonly (CommandRule | undefined)[] = ((): (CommandRule | undefine
   return table;
 })();
 
-/** The error to answer, or errno.none. `offset` is a 64-bit field as a number: exact wherever it can be in range. */
+/**
+ * The error to answer, or errno.none. `offset` is a 64-bit field as a number: exact wherever it can be in range. `access`:
+ * what SCSI reservations leave to an NBD client, which is an initiator that is registered nowhere. They never keep it from
+ * a flush, which shows nothing and changes nothing.
+ */
 export function checkRequest(
   device: BlockDevice,
+  access: UnregisteredAccess,
   type: number,
   flags: number,
   offset: number,
@@ -58,7 +64,7 @@ export function checkRequest(
   const rule = rules[type];
   if (rule === undefined || (flags & ~rule.flags) !== 0) return errno.EINVAL;
   if (type === command.flush) return offset === 0 && lengthBytes === 0 ? errno.none : errno.EINVAL;
-  if (rule.changes && device.readOnly) return errno.EPERM;
+  if (rule.changes ? device.readOnly || !access.mayWrite : !access.mayRead) return errno.EPERM;
   if (lengthBytes === 0 || lengthBytes > rule.lengthBytesMax) return errno.EINVAL;
   if (offset + lengthBytes > device.sizeBytes) return rule.pastTheEnd;
   return errno.none;

@@ -21,6 +21,7 @@ import { limits } from '../../base/limits.js';
 import type { BlockDevice } from '../../ports/block-device.js';
 import type { Clock } from '../../ports/clock.js';
 import type { Stream } from '../../ports/stream.js';
+import type { UnregisteredAccess } from '../../ports/volume-reservations.js';
 import { errnoOf, nbdAnswers } from './error-table.js';
 import { IncomingPayload } from './incoming-payload.js';
 import { BufferedRead, StreamedRead } from './large-read.js';
@@ -36,6 +37,8 @@ import type { Errno } from './wire.js';
 export interface TransmissionOptions {
   readonly stream: Stream;
   readonly device: BlockDevice;
+  /** What SCSI reservations leave to this client. */
+  readonly access: UnregisteredAccess;
   readonly stats: IoStats;
   readonly clock: Clock;
   readonly pool: ReplyBufferPool;
@@ -52,6 +55,7 @@ const COPIED_READ_BYTES_MAX = 32 * 1024;
 
 export class Transmission implements SlotOwner, ReplySender, LargeReadHost {
   readonly device: BlockDevice;
+  readonly #access: UnregisteredAccess;
   readonly #stream: Stream;
   readonly #pool: ReplyBufferPool;
   readonly #replyBudgetBytes: () => number;
@@ -75,6 +79,7 @@ export class Transmission implements SlotOwner, ReplySender, LargeReadHost {
 
   constructor(options: TransmissionOptions) {
     this.device = options.device;
+    this.#access = options.access;
     this.#stream = options.stream;
     this.#pool = options.pool;
     this.#replyBudgetBytes = options.replyBudgetBytes;
@@ -217,7 +222,7 @@ export class Transmission implements SlotOwner, ReplySender, LargeReadHost {
     const flags = readU16(header, at + 4);
     const offset = readU32(header, at + 16) * 0x1_0000_0000 + readU32(header, at + 20);
     const lengthBytes = readU32(header, at + 24);
-    const error = checkRequest(this.device, type, flags, offset, lengthBytes);
+    const error = checkRequest(this.device, this.#access, type, flags, offset, lengthBytes);
     if (error === errno.none && !this.#mayStart(type, lengthBytes)) return BLOCKED;
 
     const slot = this.#ledger.take();
@@ -322,6 +327,8 @@ export class Transmission implements SlotOwner, ReplySender, LargeReadHost {
 
   #submitIfWhole(): void {
     if (this.#payload.remainingBytes > 0) return;
+    // Reserved by somebody, who may have written already, while the payload was on its way.
+    if (!this.#access.mayWrite) this.#payload.refuse(errno.EPERM);
     const refused = this.#payload.submit();
     if (refused === undefined) this.#staged = true;
     else this.#reply(refused);

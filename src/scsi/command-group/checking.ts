@@ -14,18 +14,21 @@ export const checking: readonly Command[] = [
   row({
     name: 'VERIFY(10)',
     usage: '2f 16 ff ff ff ff 1f ff ff 00',
+    needs: 'read',
     begin: (unit, task, cdb, at) => verify(unit, task, readU32(cdb, at + 2), readU16(cdb, at + 7), 7, cdb[at + 1] ?? 0),
     accept: acceptChecked,
   }),
   row({
     name: 'VERIFY(12)',
     usage: 'af 16 ff ff ff ff ff ff ff ff 1f 00',
+    needs: 'read',
     begin: (unit, task, cdb, at) => verify(unit, task, readU32(cdb, at + 2), readU32(cdb, at + 6), 6, cdb[at + 1] ?? 0),
     accept: acceptChecked,
   }),
   row({
     name: 'VERIFY(16)',
     usage: '8f 16 ff ff ff ff ff ff ff ff ff ff ff ff 1f 00',
+    needs: 'read',
     begin: (unit, task, cdb, at) =>
       verify(unit, task, readU64(cdb, at + 2), readU32(cdb, at + 10), 10, cdb[at + 1] ?? 0),
     accept: acceptChecked,
@@ -33,6 +36,7 @@ export const checking: readonly Command[] = [
   row({
     name: 'WRITE AND VERIFY(10)',
     usage: '2e 12 ff ff ff ff 1f ff ff 00',
+    needs: 'write',
     op: 'write',
     changesMedium: true,
     begin: (unit, task, cdb, at) =>
@@ -42,6 +46,7 @@ export const checking: readonly Command[] = [
   row({
     name: 'WRITE AND VERIFY(12)',
     usage: 'ae 12 ff ff ff ff ff ff ff ff 1f 00',
+    needs: 'write',
     op: 'write',
     changesMedium: true,
     begin: (unit, task, cdb, at) =>
@@ -51,6 +56,7 @@ export const checking: readonly Command[] = [
   row({
     name: 'WRITE AND VERIFY(16)',
     usage: '8e 12 ff ff ff ff ff ff ff ff ff ff ff ff 1f 00',
+    needs: 'write',
     op: 'write',
     changesMedium: true,
     begin: (unit, task, cdb, at) =>
@@ -60,6 +66,7 @@ export const checking: readonly Command[] = [
   row({
     name: 'COMPARE AND WRITE',
     usage: '89 18 ff ff ff ff ff ff ff ff 00 00 00 ff 1f 00',
+    needs: 'write',
     op: 'write',
     changesMedium: true,
     begin: compareAndWrite,
@@ -68,6 +75,7 @@ export const checking: readonly Command[] = [
   row({
     name: 'ORWRITE(16)',
     usage: '8b 1a ff ff ff ff ff ff ff ff ff ff ff ff 1f 00',
+    needs: 'write',
     op: 'write',
     changesMedium: true,
     begin: orWrite,

@@ -12,7 +12,7 @@ import { row } from './row.js';
 
 function receiveRow(name: string, serviceAction: number, begin: Command['begin']): Command {
   const usage = '84 1f ff 00 00 00 00 00 00 00 ff ff ff ff 00 00';
-  return row({ name: `RECEIVE COPY RESULTS, ${name}`, usage, serviceAction, begin });
+  return row({ name: `RECEIVE COPY RESULTS, ${name}`, usage, serviceAction, needs: 'write', begin });
 }
 
 export const copying: readonly Command[] = [
@@ -20,6 +20,7 @@ export const copying: readonly Command[] = [
     name: 'EXTENDED COPY(LID1)',
     usage: '83 1f 00 00 00 00 00 00 00 00 ff ff ff ff 00 00',
     serviceAction: 0x00,
+    needs: 'write',
     op: 'write',
     changesMedium: true,
     begin: (_unit, task, cdb, at) => extendedCopy(task, cdb, at),

@@ -9,12 +9,14 @@ export const provisioning: readonly Command[] = [
   row({
     name: 'GET LBA STATUS',
     usage: '9e 1f ff ff ff ff ff ff ff ff ff ff ff ff 00 00',
+    needs: 'read',
     serviceAction: 0x12,
     begin: getLbaStatus,
   }),
   row({
     name: 'UNMAP',
     usage: '42 00 00 00 00 00 1f ff ff 00',
+    needs: 'write',
     op: 'trim',
     changesMedium: true,
     begin: (_unit, task, cdb, at) => unmap(task, cdb, at),
@@ -23,6 +25,7 @@ export const provisioning: readonly Command[] = [
   row({
     name: 'WRITE SAME(10)',
     usage: '41 08 ff ff ff ff 1f ff ff 00',
+    needs: 'write',
     op: 'zero',
     changesMedium: true,
     begin: (unit, task, cdb, at) =>
@@ -32,6 +35,7 @@ export const provisioning: readonly Command[] = [
   row({
     name: 'WRITE SAME(16)',
     usage: '93 09 ff ff ff ff ff ff ff ff ff ff ff ff 1f 00',
+    needs: 'write',
     op: 'zero',
     changesMedium: true,
     begin: (unit, task, cdb, at) =>

@@ -7,6 +7,7 @@ export const report: readonly Command[] = [
   row({
     name: 'REPORT TARGET PORT GROUPS',
     usage: 'a3 ff 00 00 00 00 ff ff ff ff 00 00',
+    needs: 'nothing',
     serviceAction: 0x0a,
     inquiry: true,
     begin: (_unit, task, cdb, at) => reportTargetPortGroups(task, cdb, at),
@@ -14,6 +15,7 @@ export const report: readonly Command[] = [
   row({
     name: 'REPORT SUPPORTED OPERATION CODES',
     usage: 'a3 1f 87 ff ff ff ff ff ff ff 00 00',
+    needs: 'read',
     serviceAction: 0x0c,
     inquiry: true,
     begin: reportSupportedOpcodes,
@@ -21,6 +23,7 @@ export const report: readonly Command[] = [
   row({
     name: 'REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS',
     usage: 'a3 1f 80 00 00 00 ff ff ff ff 00 00',
+    needs: 'read',
     serviceAction: 0x0d,
     inquiry: true,
     begin: reportTaskFunctions,

@@ -8,12 +8,17 @@
 import { ioOps } from '../../base/io-stats.js';
 import type { IoOp } from '../../base/io-stats.js';
 import type { Command } from '../command.js';
+import { need } from '../reservation-type.js';
+import type { Need } from '../reservation-type.js';
 
 /** Fields that most rows leave to their default. */
 type Optional = 'inquiry' | 'passesAttention' | 'changesMedium' | 'isSupported' | 'timeouts';
 
-type Row = Omit<Command, 'usage' | 'op' | Optional> & {
+type Row = Omit<Command, 'usage' | 'op' | 'need' | 'needOf' | Optional> & {
   readonly usage: string;
+  /** Of what a reservation may keep from it (SPC-4 table 65, SBC-3 table 13; SPC-2 table 9); the most where its CDB decides. */
+  readonly needs: Need;
+  readonly needsOf?: (cdb: Uint8Array, at: number) => Need;
   readonly op?: IoOp;
 } & Partial<Pick<Command, Optional>>;
 
@@ -21,8 +26,10 @@ type Row = Omit<Command, 'usage' | 'op' | Optional> & {
 const quick = { nominalSeconds: 1, recommendedSeconds: 60 };
 const patient = { nominalSeconds: 30, recommendedSeconds: 600 };
 
-export function row(given: Row): Command {
+export function row({ needs, needsOf, ...given }: Row): Command {
   return {
+    need: need[needs],
+    needOf: needsOf && ((cdb, at) => need[needsOf(cdb, at)]),
     inquiry: false,
     passesAttention: false,
     changesMedium: false,

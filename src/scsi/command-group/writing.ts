@@ -8,6 +8,7 @@ export const writing: readonly Command[] = [
   row({
     name: 'WRITE(6)',
     usage: '0a 1f ff ff ff 00',
+    needs: 'write',
     op: 'write',
     changesMedium: true,
     begin: (unit, task, cdb, at) =>
@@ -16,6 +17,7 @@ export const writing: readonly Command[] = [
   row({
     name: 'WRITE(10)',
     usage: '2a 1a ff ff ff ff 1f ff ff 00',
+    needs: 'write',
     op: 'write',
     changesMedium: true,
     begin: (unit, task, cdb, at) =>
@@ -24,6 +26,7 @@ export const writing: readonly Command[] = [
   row({
     name: 'WRITE(12)',
     usage: 'aa 1a ff ff ff ff ff ff ff ff 1f 00',
+    needs: 'write',
     op: 'write',
     changesMedium: true,
     begin: (unit, task, cdb, at) =>
@@ -32,6 +35,7 @@ export const writing: readonly Command[] = [
   row({
     name: 'WRITE(16)',
     usage: '8a 1a ff ff ff ff ff ff ff ff ff ff ff ff 1f 00',
+    needs: 'write',
     op: 'write',
     changesMedium: true,
     begin: (unit, task, cdb, at) =>
@@ -40,6 +44,7 @@ export const writing: readonly Command[] = [
   row({
     name: 'WRITE ATOMIC(16)',
     usage: '9c 18 ff ff ff ff ff ff ff ff 00 00 ff ff 1f 00',
+    needs: 'write',
     op: 'write',
     changesMedium: true,
     begin: beginWriteAtomic,
@@ -47,12 +52,14 @@ export const writing: readonly Command[] = [
   row({
     name: 'SYNCHRONIZE CACHE(10)',
     usage: '35 06 ff ff ff ff 1f ff ff 00',
+    needs: 'write',
     op: 'flush',
     begin: (unit, task, cdb, at) => synchronizeCache(unit, task, readU32(cdb, at + 2), readU16(cdb, at + 7)),
   }),
   row({
     name: 'SYNCHRONIZE CACHE(16)',
     usage: '91 06 ff ff ff ff ff ff ff ff ff ff ff ff 1f 00',
+    needs: 'write',
     op: 'flush',
     begin: (unit, task, cdb, at) => synchronizeCache(unit, task, readU64(cdb, at + 2), readU32(cdb, at + 10)),
   }),

@@ -132,7 +132,7 @@ describe('the command table', () => {
       if (known.has(opcode)) continue;
       assert.equal((await made.run([opcode])).sense, '5/20/00', opcode.toString(16));
     }
-    assert.equal((await made.run([0x9e, 0x11])).sense, '5/20/00', 'an unknown service action');
+    assert.equal((await made.run([0x9e, 0x11])).sense, '5/24/00@1.4', 'an unknown service action');
   });
 
   it('has CDBs of the length that their opcode says, and refuses every bit that it does not evaluate', async () => {

@@ -1,0 +1,55 @@
+/**
+ * A volume's reservations, as its directory keeps them (engine/reservation-record.ts): read before anybody is served, over
+ * any protocol, so that what was shut out before a restart is shut out after it.
+ */
+import { DurabilityLostError } from '../base/errors.js';
+import { readReservations, writeReservations } from '../engine/reservation-record.js';
+import type { Checksums } from '../ports/checksum.js';
+import type { Disk } from '../ports/disk.js';
+import type { Log } from '../ports/log.js';
+import { unreserved } from '../ports/volume-reservations.js';
+import type { SavedReservations, UnregisteredAccess, VolumeReservations } from '../ports/volume-reservations.js';
+import { findReservationType, setUnregistered } from '../scsi/reservation-type.js';
+
+export interface ReservationLineOptions {
+  readonly volume: string;
+  readonly disk: Disk;
+  readonly checksums: Checksums;
+  readonly log: Log;
+  readonly onFatal: (error: Error) => void;
+}
+
+export class ReservationLine implements VolumeReservations {
+  readonly unregistered: UnregisteredAccess = unreserved();
+  readonly #options: ReservationLineOptions;
+  #saved: SavedReservations | undefined;
+
+  constructor(options: ReservationLineOptions) {
+    this.#options = options;
+  }
+
+  get saved(): SavedReservations | undefined {
+    return this.#saved;
+  }
+
+  /** reservations-damaged, format-newer. */
+  async load(): Promise<void> {
+    const { disk, checksums, log, volume } = this.#options;
+    this.#saved = await readReservations(disk, checksums);
+    const type = findReservationType(this.#saved?.reservation?.type ?? 0);
+    if (type === undefined) return;
+    setUnregistered(this.unregistered, type.denies);
+    log.info('the volume is reserved, as it was before', { volume, type: type.name });
+  }
+
+  async save(what: SavedReservations): Promise<void> {
+    const { disk, checksums, onFatal } = this.#options;
+    try {
+      await writeReservations(disk, checksums, what);
+    } catch (error) {
+      if (error instanceof DurabilityLostError) onFatal(error);
+      throw error;
+    }
+    this.#saved = what;
+  }
+}
