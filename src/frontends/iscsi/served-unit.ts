@@ -16,6 +16,8 @@ export interface UnitMember {
   abortTasks(except?: ScsiTask): boolean;
   /** Ends the session at once. */
   drop(reason: string): void;
+  /** Ends the session after what was gathered for it is sent. */
+  end(reason: string): void;
 }
 
 export class ServedUnit {
@@ -82,9 +84,11 @@ export class ServedUnit {
     this.unit.reset(sense.targetReset);
   }
 
-  /** TARGET COLD RESET ends every session, as if the power had failed. */
-  dropAll(): void {
+  /** TARGET COLD RESET ends every session, as if the power had failed; who asked for it gets its answer before. */
+  dropAll(by: UnitMember): void {
+    for (const member of this.#members) member.abortTasks();
     this.unit.reset(sense.targetReset);
-    for (const member of [...this.#members]) member.drop('target cold reset');
+    for (const member of [...this.#members]) if (member !== by) member.drop('target cold reset');
+    by.end('target cold reset');
   }
 }

@@ -163,6 +163,12 @@ export class Session implements UnitMember, SessionControl {
     this.#close();
   }
 
+  end(reason: string): void {
+    if (this.#closed) return;
+    this.#options.log.info('a session was ended', { initiator: this.identity.initiatorName, reason });
+    for (const connection of [...this.#connections.values()]) connection.logOut();
+  }
+
   /** Aborts one task, whatever its connection; false: there is none. */
   abortTask(initiatorTaskTag: number): boolean {
     for (const connection of this.#connections.values()) if (connection.abortTask(initiatorTaskTag)) return true;

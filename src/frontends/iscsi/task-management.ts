@@ -76,8 +76,11 @@ export function manageTasks(context: Context, header: Uint8Array, at: number): v
       ifHeld(() => served.resetTarget());
       return;
     case taskFunction.targetColdReset:
-      // No answer: the connection is gone (SAM-5 6.3.1, RFC 7143 11.5.1).
-      ifHeld(() => served.dropAll());
+      // The answer is the last that any connection carries (SAM-5 6.3.1, RFC 7143 11.5.1).
+      ifHeld(() => {
+        answer(taskResponse.complete);
+        served.dropAll(session);
+      });
       return;
     case taskFunction.taskReassign:
       answer(taskResponse.reassignNotSupported);

@@ -105,9 +105,13 @@ describe('task management', () => {
 
   it('ends every session by a cold reset', async () => {
     const { rig, client } = await ready();
+    rig.device.holdReads = true;
+    client.command(read10(0, 1), { read: 512 });
     client.taskManagement(7);
     await settled();
-    assert.equal(client.stream.destroyed, true);
+    const { opcode, header } = client.one();
+    assert.deepEqual([opcode, header[2]], [0x22, 0], 'its answer is the last that comes');
+    assert.equal(client.stream.finished, true);
     assert.equal(rig.volume.holders.length, 0);
   });
 });
