@@ -49,5 +49,18 @@ detach() { ${node} --logout; }
 `;
 }
 
+/** Makes one disk of all that are there, which uses each in turn. */
+export function joinPaths(count: number): string {
+  const disks = 'abcdefgh'.slice(0, count).split('');
+  return `
+joinPaths() {
+  i=0; while [ $i -lt 200 ] && ! [ ${disks.map((letter) => `-b /dev/sd${letter}`).join(' -a ')} ]; do sleep 0.1; i=$((i+1)); done
+  dmsetup create paths --table "0 $(blockdev --getsz /dev/sda) multipath 1 queue_if_no_path 0 1 1 round-robin 0 ${count} 1 ${disks.map((letter) => `/dev/sd${letter} 4`).join(' ')}" || return 1
+  dmsetup mknodes
+  disk=/dev/mapper/paths
+}
+`;
+}
+
 /** The cheapest settings that make a real LUKS2 volume: the key derivation is not what is tried here. */
 export const luksOptions = '--pbkdf pbkdf2 --pbkdf-force-iterations 1000 --batch-mode --key-file /tmp/passphrase';

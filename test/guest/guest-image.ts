@@ -42,10 +42,12 @@ export interface GuestImage {
 /** What the host needs to build and boot a guest. */
 export const guestTools = [
   ...(['qemu-system-x86_64', 'busybox', 'cpio', 'depmod', 'modprobe'] as const),
-  ...(['nbd-client', 'iscsid', 'iscsiadm', 'cryptsetup', 'mkfs.ext4', 'e2fsck'] as const),
+  ...(['nbd-client', 'iscsid', 'iscsiadm', 'cryptsetup', 'dmsetup', 'mkfs.ext4', 'e2fsck'] as const),
 ] as const;
 
-const insidePrograms = ['nbd-client', 'iscsid', 'iscsiadm', 'cryptsetup', 'mkfs.ext4', 'e2fsck'] as const;
+const insidePrograms = [
+  ...(['nbd-client', 'iscsid', 'iscsiadm', 'cryptsetup', 'dmsetup', 'mkfs.ext4', 'e2fsck'] as const),
+] as const;
 
 /** Loaded by init. What they depend on comes with them. */
 const loadedModules = [
@@ -57,6 +59,8 @@ const loadedModules = [
   'iscsi_tcp',
   'sd_mod',
   'dm-crypt',
+  'dm-multipath',
+  'dm-round-robin',
   'ext4',
 ];
 /** Loaded by the kernel itself when a cipher or checksum is asked for. */

@@ -27,6 +27,7 @@ const packageOf = {
   iscsiadm: 'open-iscsi',
   iscsid: 'open-iscsi',
   cryptsetup: 'cryptsetup-bin',
+  dmsetup: 'dmsetup',
   'mkfs.ext4': 'e2fsprogs',
   e2fsck: 'e2fsprogs',
   busybox: 'busybox-static',
