@@ -343,6 +343,16 @@ describe('a connection that ends', () => {
     assert.equal(rig.volume.iscsi.stats.inflight, 0);
   });
 
+  it('amid a command that breaks the protocol holds up no others (RFC 7143 4.2.2.1)', async () => {
+    const { first, second } = await pair();
+    const late = first.delay(() => void first.command(write10(0, 1), { write: 512, final: false }));
+    const read = second.command(read10(0, 1), { read: 512 });
+    late();
+    await settled();
+    assert.equal(first.stream.destroyed, true, 'unsolicited data that were not agreed on');
+    assert.equal(outcome(second.pdus(), read).status, 0);
+  });
+
   it('lands nothing after a newer write of another connection (RFC 7143 11.14.5)', async () => {
     const { rig, first, second } = await pair({}, { InitialR2T: 'No' });
     const old = first.command(write10(0, 8), { write: 4096, data: pattern(2048, 1) });

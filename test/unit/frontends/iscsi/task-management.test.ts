@@ -188,6 +188,9 @@ describe('task management over several connections', () => {
     assert.equal(pdus.length, 1);
     assert.equal(writes(rig), 0);
     assert.equal(rig.volume.iscsi.stats.inflight, 0);
+    second.nopOut();
+    const { header } = second.one();
+    assert.equal(header.readUInt32BE(32), header.readUInt32BE(28) + limits.iscsiCommandWindow - 1, 'it had no place');
   });
 
   it('aborts the task set on every connection, after the commands before it have come (RFC 7143 4.2.3.3)', async () => {
