@@ -8,7 +8,12 @@ import type { Checksums } from '../ports/checksum.js';
 import type { Disk } from '../ports/disk.js';
 import type { Log } from '../ports/log.js';
 import { unreserved } from '../ports/volume-reservations.js';
-import type { SavedReservations, UnregisteredAccess, VolumeReservations } from '../ports/volume-reservations.js';
+import type {
+  HeldReservation,
+  SavedReservations,
+  UnregisteredAccess,
+  VolumeReservations,
+} from '../ports/volume-reservations.js';
 import { findReservationType, setUnregistered } from '../scsi/reservation-type.js';
 
 export interface ReservationLineOptions {
@@ -34,12 +39,19 @@ export class ReservationLine implements VolumeReservations {
 
   /** reservations-damaged, format-newer. */
   async load(): Promise<void> {
-    const { disk, checksums, log, volume } = this.#options;
+    const { disk, checksums } = this.#options;
     this.#saved = await readReservations(disk, checksums);
-    const type = findReservationType(this.#saved?.reservation?.type ?? 0);
+    const { reservation } = this.#saved ?? {};
+    const type = findReservationType(reservation?.type ?? 0);
     if (type === undefined) return;
     setUnregistered(this.unregistered, type.denies);
-    log.info('the volume is reserved, as it was before', { volume, type: type.name });
+    this.reserved({ type: type.name, holder: reservation?.holder });
+  }
+
+  reserved(by: HeldReservation | undefined): void {
+    const { log, volume } = this.#options;
+    if (by === undefined) log.info('the volume is no longer reserved', { volume });
+    else log.info('the volume is reserved', { volume, type: by.type, holder: by.holder ?? 'all that are registered' });
   }
 
   async save(what: SavedReservations): Promise<void> {

@@ -38,6 +38,16 @@ export interface VolumeReservations {
    */
   save(what: SavedReservations): Promise<void>;
   readonly unregistered: UnregisteredAccess;
+  /** Who has the volume reserved from now on, for whoever wonders why it refuses; undefined: nobody. */
+  reserved(by: HeldReservation | undefined): void;
+}
+
+/** For the log. */
+export interface HeldReservation {
+  /** "write exclusive", "RESERVE(6)". */
+  readonly type: string;
+  /** The holder's initiator port; undefined: all that are registered. */
+  readonly holder: string | undefined;
 }
 
 /** Of a volume on which nobody ever reserves anything. */

@@ -8,8 +8,7 @@
  * Hot path: a command looks at `nexus.denied`, a number, and NBD at two booleans; both change here alone.
  */
 import { GatewayError } from '../base/errors.js';
-import { unreserved } from '../ports/volume-reservations.js';
-import type { SavedReservations, VolumeReservations } from '../ports/volume-reservations.js';
+import type { HeldReservation, SavedReservations, VolumeReservations } from '../ports/volume-reservations.js';
 import type { Nexus } from './nexus.js';
 import { deniedTo, isHolder, nothingReserved } from './reservation-state.js';
 import type { Outcome, ReservationState, Transition } from './reservation-state.js';
@@ -40,12 +39,16 @@ export class Reservations {
   #state: ReservationState;
   /** Who holds the unit by RESERVE(6): a session, which its end or a reset ends. */
   #legacyHolder: Nexus | undefined;
+  /** What the volume was told last. */
+  #told: HeldReservation | undefined;
   #saving = false;
   readonly #waiting: Waiting[] = [];
 
   constructor(options: ReservationsOptions) {
     this.#options = options;
     this.#state = restored(options.volume?.saved);
+    // The volume found that by itself.
+    this.#told = this.#held();
     this.#refresh();
   }
 
@@ -183,8 +186,22 @@ export class Reservations {
 
   #refresh(): void {
     for (const nexus of this.#nexuses) nexus.denied = this.#deniedTo(nexus);
-    const unregistered = this.#legacyHolder === undefined ? deniedTo(this.#state, undefined) : EVERYTHING;
-    setUnregistered(this.#options.volume?.unregistered ?? unreserved(), unregistered);
+    const { volume } = this.#options;
+    if (volume === undefined) return;
+    setUnregistered(
+      volume.unregistered,
+      this.#legacyHolder === undefined ? deniedTo(this.#state, undefined) : EVERYTHING,
+    );
+    const held = this.#held();
+    if (held?.type === this.#told?.type && held?.holder === this.#told?.holder) return;
+    this.#told = held;
+    volume.reserved(held);
+  }
+
+  #held(): HeldReservation | undefined {
+    if (this.#legacyHolder !== undefined) return { type: 'RESERVE(6)', holder: this.#legacyHolder.initiatorPort };
+    const { reservation } = this.#state;
+    return reservation && { type: reservation.type.name, holder: reservation.holder };
   }
 
   #deniedTo(nexus: Nexus): number {

@@ -20,7 +20,7 @@ import type {
   VolumeDirectory,
 } from '../../src/ports/volume-directory.js';
 import { unreserved } from '../../src/ports/volume-reservations.js';
-import type { SavedReservations, VolumeReservations } from '../../src/ports/volume-reservations.js';
+import type { HeldReservation, SavedReservations, VolumeReservations } from '../../src/ports/volume-reservations.js';
 
 export type DeviceOp = 'read' | 'write' | 'trim' | 'zero' | 'flush' | 'cache';
 
@@ -325,9 +325,15 @@ export class MemoryReservations implements VolumeReservations {
   readonly heldSaves: { release(error?: Error): void }[] = [];
 
   saved: SavedReservations | undefined;
+  /** What `reserved` was told, in order: "TYPE by HOLDER". */
+  readonly told: string[] = [];
 
   constructor(saved?: SavedReservations) {
     this.saved = saved;
+  }
+
+  reserved(by: HeldReservation | undefined): void {
+    this.told.push(by === undefined ? 'nobody' : `${by.type} by ${by.holder ?? 'all'}`);
   }
 
   save(what: SavedReservations): Promise<void> {

@@ -59,7 +59,8 @@ export class ScsiHost {
 
   /** Takes what is pending, so that the next command is served. */
   async ready(): Promise<this> {
-    while ((await this.run([0])).status !== 0);
+    // What is reserved by another is no attention.
+    while ((await this.run([0])).status === 2);
     return this;
   }
 }

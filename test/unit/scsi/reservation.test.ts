@@ -789,6 +789,25 @@ describe('SPC-2 5.5.1, RESERVE(6) and RELEASE(6)', () => {
   });
 });
 
+describe('what the volume is told', () => {
+  it('is who has it reserved, whenever that changes', async () => {
+    const { a, b, volume } = await reserved(type.writeOnly);
+    await b.out(action.preempt, { key: B, actionKey: A }, type.writeAll);
+    await b.out(action.release, { key: B }, type.writeAll);
+    await b.out(action.clear, { key: B });
+    await a.attentions();
+    await a.told([0x16, 0, 0, 0, 0, 0]);
+    await a.told([0x17, 0, 0, 0, 0, 0]);
+    assert.deepEqual(volume.told, [
+      `write exclusive, registrants only by ${port('a')}`,
+      'write exclusive, all registrants by all',
+      'nobody',
+      `RESERVE(6) by ${port('a')}`,
+      'nobody',
+    ]);
+  });
+});
+
 describe('resets', () => {
   it('leave registrations and the persistent reservation (SPC-4 5.13.1)', async () => {
     const { a, b, unit } = await reserved(type.access);
