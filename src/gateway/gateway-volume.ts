@@ -509,6 +509,7 @@ export class GatewayVolume implements Drainable {
   async close(): Promise<void> {
     this.#closed = true;
     this.#access.close();
+    this.#reservations.close();
     this.#scrubs.close();
     this.#snapshots.close();
     this.#reverts.close();

@@ -5,6 +5,7 @@
 import { DurabilityLostError } from '../base/errors.js';
 import { readReservations, writeReservations } from '../engine/reservation-record.js';
 import type { Checksums } from '../ports/checksum.js';
+import type { Clock, Timer } from '../ports/clock.js';
 import type { Disk } from '../ports/disk.js';
 import type { Log } from '../ports/log.js';
 import { unreserved } from '../ports/volume-reservations.js';
@@ -16,10 +17,13 @@ import type {
 } from '../ports/volume-reservations.js';
 import { findReservationType, setUnregistered } from '../scsi/reservation-type.js';
 
+const LINE_MS = 1000;
+
 export interface ReservationLineOptions {
   readonly volume: string;
   readonly disk: Disk;
   readonly checksums: Checksums;
+  readonly clock: Clock;
   readonly log: Log;
   readonly onFatal: (error: Error) => void;
 }
@@ -28,6 +32,9 @@ export class ReservationLine implements VolumeReservations {
   readonly unregistered: UnregisteredAccess = unreserved();
   readonly #options: ReservationLineOptions;
   #saved: SavedReservations | undefined;
+  #held: HeldReservation | undefined;
+  /** The log was told within the last second. */
+  #quiet: Timer | undefined;
 
   constructor(options: ReservationLineOptions) {
     this.#options = options;
@@ -49,9 +56,24 @@ export class ReservationLine implements VolumeReservations {
   }
 
   reserved(by: HeldReservation | undefined): void {
-    const { log, volume } = this.#options;
-    if (by === undefined) log.info('the volume is no longer reserved', { volume });
-    else log.info('the volume is reserved', { volume, type: by.type, holder: by.holder ?? 'all that are registered' });
+    this.#held = by;
+    if (this.#quiet === undefined) this.#tell();
+  }
+
+  close(): void {
+    this.#quiet?.cancel();
+  }
+
+  /** An initiator may reserve and release as fast as it can; the log gets a line a second of it. */
+  #tell(): void {
+    const { log, clock, volume } = this.#options;
+    const told = this.#held;
+    if (told === undefined) log.info('the volume is no longer reserved', { volume });
+    else log.info('the volume is reserved', { volume, type: told.type, holder: told.holder ?? 'all registered' });
+    this.#quiet = clock.after(LINE_MS, () => {
+      this.#quiet = undefined;
+      if (this.#held?.type !== told?.type || this.#held?.holder !== told?.holder) this.#tell();
+    });
   }
 
   async save(what: SavedReservations): Promise<void> {

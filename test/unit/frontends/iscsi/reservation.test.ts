@@ -5,7 +5,7 @@ import { createRig, outcome, pattern, read10, write10 } from '../../../fake/iscs
 import type { IscsiClient, Outcome, Rig } from '../../../fake/iscsi-client.js';
 import { MemoryDevice, MemoryVolume } from '../../../fake/memory-device.js';
 import { settled } from '../../../fake/memory-stream.js';
-import { action, inCdb, outCdb, outList } from '../../../fake/reserve-out.js';
+import { action, flag, inCdb, outCdb, outList } from '../../../fake/reserve-out.js';
 import type { OutFields } from '../../../fake/reserve-out.js';
 
 const CONFLICT = 0x18;
@@ -121,6 +121,25 @@ describe('PREEMPT AND ABORT (SPC-4 5.13.11.5)', () => {
     await late.finish();
     assert.deepEqual(image(rig), newer);
     assert.equal((await a.run(read10(0, 1), { read: 512 })).status, 0, 'and is told nothing');
+  });
+
+  it('reaches every connection of the session', async () => {
+    const rig = await shared();
+    const first = rig.connect();
+    first.login({ InitiatorName: 'iqn.2026-11.test:a', MaxConnections: '2' });
+    await first.run([0]);
+    const second = rig.connect();
+    second.join(first, 1, { InitiatorName: 'iqn.2026-11.test:a' });
+    const b = await connect(rig, 'b');
+    await out(first, action.register, { actionKey: A });
+    await out(b, action.register, { actionKey: B });
+    const late = [await halfWritten(first), await halfWritten(second)];
+    assert.equal((await out(b, action.preemptAndAbort, { key: B, actionKey: A })).status, 0);
+    assert.equal(rig.device.partialWritesAbandoned, 2);
+    assert.equal((await write(b, newer)).status, 0);
+    for (const each of late) await each.finish();
+    assert.deepEqual(image(rig), newer);
+    assert.deepEqual([...first.pdus(), ...second.pdus()], []);
   });
 
   it('leaves the commands of others alone', async () => {
@@ -247,6 +266,46 @@ describe('RESERVE(6)', () => {
       assert.equal((await b.run(reserve6)).status, 0, `function ${reset}`);
       await b.run([0x17, 0, 0, 0, 0, 0]);
     }
+  });
+});
+
+describe('a change that is being saved (APTPL)', () => {
+  it('holds although its session ended meanwhile, and what waited for it does not', async () => {
+    const { rig, a, b } = await pair();
+    const { reservations } = rig.volume;
+    reservations.holdSaves = true;
+    const list = outList({ key: A, actionKey: A, flags: flag.aptpl });
+    a.command(outCdb(action.register, 0, list.length), { write: list.length, data: list });
+    const reserves = outList({ key: A });
+    a.command(outCdb(action.reserve, WRITE_EXCLUSIVE, reserves.length), { write: reserves.length, data: reserves });
+    await settled();
+    assert.equal(reservations.heldSaves.length, 1, 'one at a time');
+    a.stream.destroy();
+    await settled();
+    reservations.holdSaves = false;
+    reservations.heldSaves[0]?.release();
+    await settled();
+    assert.equal(reservations.saved?.registrations.length, 2);
+    assert.equal(reservations.saved.reservation, undefined, 'the session had ended before its turn');
+    assert.equal((await write(b, newer)).status, 0);
+    assert.equal(rig.volume.iscsi.stats.inflight, 0);
+  });
+
+  it('is answered only then, and a write of another is served until then', async () => {
+    const { rig, a, b } = await pair();
+    const { reservations } = rig.volume;
+    await out(a, action.register, { key: A, actionKey: A, flags: flag.aptpl });
+    reservations.holdSaves = true;
+    const list = outList({ key: A });
+    const itt = a.command(outCdb(action.reserve, WRITE_EXCLUSIVE, list.length), { write: list.length, data: list });
+    await settled();
+    assert.deepEqual(a.pdus(), []);
+    assert.equal((await write(b, older)).status, 0);
+    reservations.heldSaves[0]?.release();
+    await settled();
+    assert.equal(outcome(a.pdus(), itt).status, 0);
+    assert.equal((await write(b, newer)).status, CONFLICT);
+    assert.deepEqual(image(rig), older);
   });
 });
 
