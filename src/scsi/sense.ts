@@ -106,7 +106,9 @@ export const sense = {
   registrationsPreempted: check(unitAttention, 0x2a, 0x05),
   capacityChanged: check(unitAttention, 0x2a, 0x09),
   commandsClearedByAnother: check(unitAttention, 0x2f, 0x00),
-  /** What the transport calls data that were lost on the way (RFC 7143 11.4.7.2). */
+  /** What the transport calls data that nobody asked for, or not so much of, or that were lost (RFC 7143 11.4.7.2). */
+  unexpectedUnsolicitedData: check(abortedCommand, 0x0c, 0x0c),
+  incorrectAmountOfData: check(abortedCommand, 0x0c, 0x0d),
   protocolServiceCrcError: check(abortedCommand, 0x47, 0x05),
   /** Not ready for work at all; the initiator tries again. No sense data. */
   busy: { status: scsiStatus.busy, key: 0, asc: 0, ascq: 0 },

@@ -68,6 +68,20 @@ export async function createRig(
   return { target, streams, device, volume, directory, clock, log, connect };
 }
 
+/** A session of two connections, which holds the volume. */
+export async function createPair(
+  given: Parameters<typeof createRig>[0] & { rig?: Rig } = {},
+  keys: Readonly<Record<string, string>> = {},
+): Promise<{ rig: Rig; first: IscsiClient; second: IscsiClient }> {
+  const rig = given.rig ?? (await createRig(given));
+  const first = rig.connect();
+  first.login({ MaxConnections: '8', ...keys });
+  await first.ready();
+  const second = rig.connect();
+  second.join(first, 1);
+  return { rig, first, second };
+}
+
 export interface CommandOptions {
   readonly itt?: number;
   readonly read?: number;
@@ -77,6 +91,8 @@ export interface CommandOptions {
   readonly immediate?: boolean;
   readonly cmdSn?: number;
   readonly lun?: number;
+  /** Additional header segments, whole words. */
+  readonly ahs?: Uint8Array;
 }
 
 export class IscsiClient {
@@ -203,7 +219,8 @@ export class IscsiClient {
     header.writeUInt16BE(options.lun ?? 0, 8);
     header.writeUInt32BE(options.write ?? options.read ?? 0, 20);
     header.set(cdb, 32);
-    this.send(header, options.data);
+    header[4] = (options.ahs?.length ?? 0) / 4;
+    this.send(Buffer.concat([header, options.ahs ?? new Uint8Array(0)]), options.data);
     return itt;
   }
 

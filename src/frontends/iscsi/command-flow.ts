@@ -109,7 +109,7 @@ export class CommandFlow implements TaskOwner, DataOutHost, Claimant {
 
   /** A command whose data, data[start, end), are all here. */
   command(header: Uint8Array, at: number, data: Uint8Array, start: number, end: number): void {
-    const task = this.#take(header, at);
+    const task = this.#take(header, at, end - start);
     this.#count(task);
     const next = this.#begin(task, header, at);
     if (next === step.writeMedium && this.#isSimple(task, header, at, end - start)) {
@@ -123,7 +123,7 @@ export class CommandFlow implements TaskOwner, DataOutHost, Claimant {
 
   /** A command whose data come in pieces: `piece`, then `pieceEnd`. */
   commandBegins(header: Uint8Array, at: number, dataBytes: number): IscsiTask {
-    const task = this.#take(header, at);
+    const task = this.#take(header, at, dataBytes);
     this.#count(task);
     task.receiving = true;
     this.#follow(task, this.#begin(task, header, at), header, at, dataBytes);
@@ -134,7 +134,7 @@ export class CommandFlow implements TaskOwner, DataOutHost, Claimant {
    * A command whose number is not due: task.early is to wait in the window. Its data come by `piece` and `pieceEnd`.
    */
   commandEarly(header: Uint8Array, at: number, dataBytes: number, owner: object): IscsiTask {
-    const task = this.#take(header, at);
+    const task = this.#take(header, at, dataBytes);
     task.receiving = true;
     task.cdb.set(header.subarray(at + field.cdb, at + field.cdb + task.cdb.length));
     task.early = { owner, cmdSn: readU32(header, at + field.cmdSn), begin: () => this.#due(task) };
@@ -276,7 +276,7 @@ export class CommandFlow implements TaskOwner, DataOutHost, Claimant {
     this.#host.touched();
   }
 
-  #take(header: Uint8Array, at: number): IscsiTask {
+  #take(header: Uint8Array, at: number, dataBytes: number): IscsiTask {
     const task = this.#tasks.take();
     const flags = header[at + field.flags] ?? 0;
     const expected = readU32(header, at + field.expectedLength);
@@ -287,6 +287,7 @@ export class CommandFlow implements TaskOwner, DataOutHost, Claimant {
     else task.expectedInBytes = (flags & commandFlag.read) !== 0 ? expected : 0;
     task.unit = isLunZero(header, at + field.lun) ? this.#unit : undefined;
     task.immediate = ((header[at] ?? 0) & IMMEDIATE) !== 0;
+    task.unwelcome = this.#dataOut.judge(task, dataBytes, (flags & FINAL) !== 0);
     task.startedMs = this.#nowMs;
     this.#volume.iscsi.stats.inflight++;
     return task;
@@ -304,9 +305,9 @@ export class CommandFlow implements TaskOwner, DataOutHost, Claimant {
 
   /** undefined: the command waits for the volume. */
   #beginCdb(task: IscsiTask, cdb: Uint8Array, at: number): Step | undefined {
-    if (task.bidirectional) {
+    if (task.bidirectional || task.unwelcome !== undefined) {
       task.begin();
-      return task.fail(sense.invalidFieldInInformationUnit);
+      return task.fail(task.unwelcome ?? sense.invalidFieldInInformationUnit);
     }
     if (task.unit === undefined) return beginWithoutUnit(task, ISCSI_VERSION_DESCRIPTOR, cdb, at);
     if (!this.#claim.held && !this.#unit.isInquiry(cdb, at)) {
@@ -338,8 +339,6 @@ export class CommandFlow implements TaskOwner, DataOutHost, Claimant {
       dataBytes === task.lengthBytes &&
       dataBytes === task.expectedOutBytes &&
       ((header[at + field.flags] ?? 0) & FINAL) !== 0 &&
-      this.#parameters.immediateData &&
-      dataBytes <= this.#parameters.firstBurstBytesMax &&
       this.#dataOut.admitsWhole
     );
   }

@@ -77,19 +77,20 @@ export class DataOut {
     return this.#expecting.has(initiatorTaskTag);
   }
 
-  /** A command brings or announces data. Checks what it brings against what was agreed on. */
-  announce(task: IscsiTask, immediateBytes: number, final: boolean): void {
+  /** What is wrong with the data that a command brings or announces (11.3.1, 11.4.7.2, 13.14); undefined: nothing. */
+  judge(task: IscsiTask, immediateBytes: number, final: boolean): Sense | undefined {
     const { immediateData, initialR2T, firstBurstBytesMax } = this.#parameters;
-    if (immediateBytes > 0 && !immediateData) throw new ProtocolError('immediate data although ImmediateData=No');
-    if (immediateBytes > Math.min(firstBurstBytesMax, task.expectedOutBytes)) {
-      throw new ProtocolError('more immediate data than agreed on (RFC 7143 13.14)');
-    }
-    if (!final && (initialR2T || immediateBytes >= task.expectedOutBytes)) {
-      throw new ProtocolError('unsolicited data announced that are not allowed (RFC 7143 11.3.1)');
-    }
+    const isBrought = immediateData && immediateBytes <= Math.min(firstBurstBytesMax, task.expectedOutBytes);
+    const isAnnounced = !initialR2T && immediateBytes < task.expectedOutBytes;
+    const isWrong = (immediateBytes > 0 && !isBrought) || (!final && !isAnnounced);
+    return isWrong ? sense.unexpectedUnsolicitedData : undefined;
+  }
+
+  /** A command brings or announces data, right or wrong. */
+  announce(task: IscsiTask, immediateBytes: number, final: boolean): void {
     if (this.#expecting.has(task.initiatorTaskTag)) throw new ProtocolError('a task tag is in use (RFC 7143 11.2.1.8)');
-    task.unsolicited = !final;
-    if (!final || task.expectedOutBytes > immediateBytes) this.#expecting.set(task.initiatorTaskTag, task);
+    task.unsolicited = !final && immediateBytes < task.expectedOutBytes;
+    if (task.unsolicited || task.expectedOutBytes > immediateBytes) this.#expecting.set(task.initiatorTaskTag, task);
   }
 
   /** The command waits for something: its unsolicited data are kept. */
@@ -137,14 +138,16 @@ export class DataOut {
     if (task === undefined) return undefined;
     const final = ((header[at + field.flags] ?? 0) & FINAL) !== 0;
     const isUnsolicited = readU32(header, at + field.targetTransferTag) === NO_TAG;
-    if (isUnsolicited && !task.unsolicited) throw new ProtocolError('unsolicited data that were not announced');
     if (!isUnsolicited) this.#checkTransfer(task, readU32(header, at + field.targetTransferTag));
-    if (task.outState !== dataOut.drop && !this.#isNext(task, header, at, dataBytes, final)) {
-      // A PDU is missing in between; the framing is whole, so this costs the command only (section 7.9).
+    const isUnasked = isUnsolicited && !task.unsolicited;
+    const wrong = isUnasked ? sense.unexpectedUnsolicitedData : this.#judgeNext(task, header, at, dataBytes, final);
+    if (wrong !== undefined && task.outState !== dataOut.drop) {
+      // The framing is whole, so this costs the command only (section 7.9).
       this.#abandon(task);
-      this.#host.failed(task, sense.protocolServiceCrcError);
+      this.#host.failed(task, wrong);
       this.startDrop(task);
     }
+    if (isUnasked) return task;
     task.nextDataSn = final ? 0 : task.nextDataSn + 1;
     if (final && isUnsolicited) task.unsolicited = false;
     else if (final) task.r2tDone++;
@@ -161,7 +164,7 @@ export class DataOut {
       }
       if (task.outState === dataOut.ready) this.#admit(task);
       if (task.outState === dataOut.write) task.write?.fill(bytes, start, usable);
-      else task.stash?.set(bytes.subarray(start, usable), task.receivedBytes);
+      else if (task.stash !== undefined) keep(task.stash, task.receivedBytes, bytes, start, usable);
     }
     task.receivedBytes += end - start;
   }
@@ -215,14 +218,19 @@ export class DataOut {
     }
   }
 
-  /** Whether a Data-Out PDU carries what follows what came before, and no more than was agreed on. */
-  #isNext(task: IscsiTask, header: Uint8Array, at: number, dataBytes: number, final: boolean): boolean {
-    if (readU32(header, at + field.dataSn) !== task.nextDataSn) return false;
-    if (readU32(header, at + field.bufferOffset) !== task.receivedBytes) return false;
+  /** Whether a Data-Out PDU carries what follows what came before, and as much as was agreed on (11.4.7.2). */
+  #judgeNext(task: IscsiTask, header: Uint8Array, at: number, dataBytes: number, final: boolean): Sense | undefined {
+    if (
+      readU32(header, at + field.dataSn) !== task.nextDataSn ||
+      readU32(header, at + field.bufferOffset) !== task.receivedBytes
+    ) {
+      return sense.protocolServiceCrcError;
+    }
     const end = task.receivedBytes + dataBytes;
-    if (task.unsolicited) return end <= Math.min(this.#parameters.firstBurstBytesMax, task.expectedOutBytes);
-    const burstEnd = this.#burstEnd(task, task.r2tDone);
-    return end <= burstEnd && final === (end === burstEnd);
+    const sequenceEnd = task.unsolicited
+      ? Math.min(this.#parameters.firstBurstBytesMax, task.expectedOutBytes)
+      : this.#burstEnd(task, task.r2tDone);
+    return end <= sequenceEnd && final === (end === sequenceEnd) ? undefined : sense.incorrectAmountOfData;
   }
 
   #abandon(task: IscsiTask): void {
@@ -357,4 +365,10 @@ export class DataOut {
     this.#released(task);
     if (this.#waiting.length > 0) this.admitWaiting();
   }
+}
+
+/** Puts source[start, end) at `at`, as much as there is room for: a command may bring more than was agreed on. */
+function keep(stash: Uint8Array, at: number, source: Uint8Array, start: number, end: number): void {
+  const fitting = Math.min(end - start, stash.length - at);
+  if (fitting > 0) stash.set(source.subarray(start, start + fitting), at);
 }

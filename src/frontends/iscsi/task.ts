@@ -8,6 +8,7 @@
 import type { GatewayError } from '../../base/errors.js';
 import type { PartialWrite } from '../../ports/block-device.js';
 import { scsiStatus } from '../../scsi/sense.js';
+import type { Sense } from '../../scsi/sense.js';
 import { ScsiTask } from '../../scsi/task.js';
 import type { LogicalUnit } from '../../scsi/logical-unit.js';
 import type { PduBuffer } from './pdu-buffer.js';
@@ -52,6 +53,8 @@ export class IscsiTask extends ScsiTask {
   expectedOutBytes = 0;
   /** R and W are both set: then expectedInBytes is what the additional header says. */
   bidirectional = false;
+  /** What is wrong with the data that it brought. */
+  unwelcome: Sense | undefined;
   /** It is a READ or WRITE: lengthBytes is its transfer length. */
   movesMedium = false;
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { GatewayError } from '../../../../src/base/errors.js';
-import { bytes32, createRig, NO_TAG, outcome, pattern, read10, settled, write10 } from '../../../fake/iscsi-client.js';
+import { bytes32, createRig, outcome, pattern, read10, settled, write10 } from '../../../fake/iscsi-client.js';
 import type { IscsiClient, Rig } from '../../../fake/iscsi-client.js';
 
 const CHECK_CONDITION = 2;
@@ -64,7 +64,7 @@ async function transfer(
 describe('data to the device', () => {
   for (const immediate of [true, false]) {
     for (const initialR2T of [true, false]) {
-      it(`arrives whole with ImmediateData=${immediate}, InitialR2T=${initialR2T}`, async () => {
+      it(`arrives whole with ImmediateData=${immediate}, InitialR2T=${initialR2T} (RFC 7143 4.2.5.2, 13.10, 13.11)`, async () => {
         const { rig, client } = await ready({
           ImmediateData: immediate ? 'Yes' : 'No',
           InitialR2T: initialR2T ? 'Yes' : 'No',
@@ -116,7 +116,7 @@ describe('data to the device', () => {
     }
   });
 
-  it('asks for several bursts at a time, as many as agreed on', async () => {
+  it('asks for several bursts at a time, as many as agreed on (RFC 7143 13.17)', async () => {
     const { client } = await ready({ MaxBurstLength: '512', MaxOutstandingR2T: '3', ImmediateData: 'No' });
     const itt = client.command(write10(0, 5), { write: 2560 });
     const bursts = client.pdus();
@@ -130,24 +130,27 @@ describe('data to the device', () => {
     assert.equal(next.header.readUInt32BE(36), 3, 'R2TSN goes on');
   });
 
-  it('fails the command alone when a Data-Out is missing', async () => {
+  it('fails the command alone when a Data-Out is missing, or is too much or too little (RFC 7143 11.4.7.2)', async () => {
+    const crcError = [0xb, 0x47, 0x05];
+    const incorrectAmount = [0xb, 0x0c, 0x0d];
     const cases = [
-      { what: 'DataSN', dataSn: 27, offset: 512, lengthBytes: 512, final: true },
-      { what: 'offset', dataSn: 0, offset: 1024, lengthBytes: 512, final: true },
-      { what: 'too much', dataSn: 0, offset: 512, lengthBytes: 2048, final: true },
+      { what: 'DataSN', dataSn: 27, offset: 512, lengthBytes: 512, final: true, sense: crcError },
+      { what: 'offset', dataSn: 0, offset: 1024, lengthBytes: 512, final: true, sense: crcError },
+      { what: 'too much', dataSn: 0, offset: 512, lengthBytes: 2048, final: true, sense: incorrectAmount },
+      { what: 'too little', dataSn: 0, offset: 512, lengthBytes: 4, final: true, sense: incorrectAmount },
     ];
-    for (const { what, lengthBytes, ...wrong } of cases) {
+    for (const { what, lengthBytes, sense, ...wrong } of cases) {
       const { rig, client } = await ready({ InitialR2T: 'No', FirstBurstLength: '2048' });
       const itt = client.command(write10(0, 2), { write: 1024, data: pattern(512), final: false });
       client.dataOut(itt, pattern(lengthBytes), wrong);
-      assert.deepEqual(outcome(client.pdus(), itt).sense, [0xb, 0x47, 0x05], what);
+      assert.deepEqual(outcome(client.pdus(), itt).sense, sense, what);
       assert.equal(rig.device.history.length, 0, 'nothing was written');
       assert.equal(rig.device.partialWritesOpen, 0);
       assert.equal((await client.run(read10(0, 1), { read: 512 })).status, 0, 'the session goes on');
     }
   });
 
-  it('answers a command whose data are damaged once the rest of them has come', async () => {
+  it('answers a command whose data are damaged once the rest of them has come (RFC 7143 11.4.7.2)', async () => {
     const { client } = await ready({
       InitialR2T: 'No',
       MaxBurstLength: '512',
@@ -167,23 +170,57 @@ describe('data to the device', () => {
     assert.deepEqual(outcome(client.pdus(), solicited).sense, [0xb, 0x47, 0x05]);
   });
 
-  it('cuts off who sends data that nobody asked for', async () => {
-    const cases: ((client: IscsiClient) => void)[] = [
-      (client) => client.command(write10(0, 1), { write: 512, data: pattern(513) }),
-      (client) => client.command(write10(0, 2), { write: 1024, data: pattern(512), final: false }),
-      (client) => client.dataOut(client.command(write10(0, 2), { write: 1024 }), pattern(512), { offset: 0 }),
-      (client) => client.dataOut(client.command(write10(0, 2), { write: 1024 }), pattern(512), { offset: 0, ttt: 5 }),
+  it('fails the command alone whose data nobody asked for (RFC 7143 11.3.1, 11.4.7.2, 13.10, 13.11, 13.14)', async () => {
+    const write = write10(0, 4);
+    const cases: readonly (readonly [string, Record<string, string>, (client: IscsiClient) => number])[] = [
+      ['more than expected', {}, (client) => client.command(write10(0, 1), { write: 512, data: pattern(516) })],
+      ['more than FirstBurstLength', {}, (client) => client.command(write, { write: 2048, data: pattern(2048) })],
+      ['immediate', { ImmediateData: 'No' }, (client) => client.command(write, { write: 2048, data: pattern(512) })],
+      ['for a read', {}, (client) => client.command(read10(0, 1), { read: 512, data: pattern(512) })],
+      ['announced for a read', {}, (client) => client.command(read10(0, 1), { read: 512, final: false })],
+      [
+        'announced',
+        {},
+        (client) => {
+          const itt = client.command(write, { write: 2048, data: pattern(512), final: false });
+          assert.deepEqual(client.pdus(), [], 'the announced data come first');
+          client.dataOut(itt, pattern(512), { offset: 512 });
+          return itt;
+        },
+      ],
+      [
+        'not announced',
+        { FirstBurstLength: '1024', MaxBurstLength: '1024' },
+        (client) => {
+          const itt = client.command(write, { write: 2048 });
+          const ttt = client.one().header.readUInt32BE(20);
+          client.dataOut(itt, pattern(512), { offset: 0 });
+          assert.deepEqual(client.pdus(), [], 'what was asked for comes first');
+          client.dataOut(itt, pattern(1024), { offset: 0, ttt });
+          return itt;
+        },
+      ],
     ];
-    for (const [index, send] of cases.entries()) {
-      const { rig, client } = await ready({ InitialR2T: 'Yes' });
-      send(client);
+    for (const [what, keys, send] of cases) {
+      const { rig, client } = await ready({ InitialR2T: 'Yes', FirstBurstLength: '1024', ...keys });
+      const itt = send(client);
       await settled();
-      assert.equal(client.stream.destroyed, true, `case ${index}`);
+      assert.deepEqual(outcome(client.pdus(), itt).sense, [0xb, 0x0c, 0x0c], what);
+      assert.equal(rig.device.history.length, 0, 'nothing was written');
       assert.equal(rig.device.partialWritesOpen, 0);
+      assert.equal((await client.run(read10(0, 1), { read: 512 })).status, 0, 'the session goes on');
     }
   });
 
-  it('drops data of tasks that are not there', async () => {
+  it('cuts off who invents a transfer (RFC 7143 11.7.4)', async () => {
+    const { rig, client } = await ready();
+    client.dataOut(client.command(write10(0, 2), { write: 1024 }), pattern(512), { offset: 0, ttt: 5 });
+    await settled();
+    assert.equal(client.stream.destroyed, true);
+    assert.equal(rig.device.partialWritesOpen, 0);
+  });
+
+  it('drops data of tasks that are not there (RFC 7143 4.2.2.3)', async () => {
     const { client } = await ready();
     client.dataOut(4711, pattern(512), { offset: 0, ttt: 1 });
     assert.equal((await client.run([0])).status, 0);
@@ -242,7 +279,7 @@ describe('data to the device', () => {
     }
   });
 
-  it('never reaches the device with a wrong digest, and ends the connection with a Reject', async () => {
+  it('never reaches the device with a wrong digest, and ends the connection with a Reject (RFC 7143 7.8, 11.17.1)', async () => {
     for (const cut of [0, 52, 60]) {
       const { rig, client } = await ready({ DataDigest: 'CRC32C', HeaderDigest: 'CRC32C' });
       const feed = client.stream.feed.bind(client.stream);
@@ -395,139 +432,3 @@ function renumber(bytes: Buffer, client: IscsiClient, digests: Record<string, st
     client.encode(header, Buffer.from(bytes.subarray(dataAt, dataAt + 512))).copy(bytes, index * one);
   }
 }
-
-describe('data from the device', () => {
-  it('comes in segments that the initiator takes, with its status in the last', async () => {
-    const { rig, client } = await ready({ MaxRecvDataSegmentLength: '1024', MaxBurstLength: '2048' });
-    rig.device.image.set(pattern(8192));
-    const itt = client.command(read10(1, 9), { read: 4608 });
-    const pdus = client.pdus();
-    assert.deepEqual(
-      pdus.map(({ opcode, flags, data, header }) => [opcode, flags, data.length, header.readUInt32BE(36)]),
-      [
-        [0x25, 0x00, 1024, 0],
-        [0x25, 0x80, 1024, 1],
-        [0x25, 0x00, 1024, 2],
-        [0x25, 0x80, 1024, 3],
-        [0x25, 0x81, 512, 4],
-      ],
-    );
-    assert.deepEqual(outcome(pdus, itt).data, pattern(8192).subarray(512, 5120));
-  });
-
-  it('comes in order of completion when the device takes its time, each command in order of offset', async () => {
-    const { rig, client } = await ready({ MaxRecvDataSegmentLength: '1024' });
-    rig.device.image.set(pattern(65_536));
-    rig.device.holdReads = true;
-    const slow = client.command(read10(0, 4), { read: 2048 });
-    const quick = client.command(read10(8, 1), { read: 512 });
-    assert.deepEqual(client.pdus(), []);
-    const [first, second] = rig.device.heldReads.splice(0);
-    second!.release();
-    await settled();
-    assert.deepEqual(outcome(client.pdus(), quick).data, pattern(65_536).subarray(4096, 4608));
-    first!.release();
-    rig.device.heldReads.splice(0)[0]!.release();
-    await settled();
-    assert.deepEqual(outcome(client.pdus(), slow).data, pattern(65_536).subarray(0, 2048));
-  });
-
-  it('ends a burst where it ends, whatever a segment takes', async () => {
-    const { client } = await ready({ MaxRecvDataSegmentLength: '1536', MaxBurstLength: '2048' });
-    client.command(read10(0, 8), { read: 4096 });
-    assert.deepEqual(
-      client.pdus().map(({ flags, data }) => [flags, data.length]),
-      [
-        [0x00, 1536],
-        [0x80, 512],
-        [0x00, 1536],
-        [0x81, 512],
-      ],
-    );
-  });
-
-  it('is sent in the order of StatSN, copied or not', async () => {
-    const { rig, client } = await ready();
-    rig.device.holdReads = true;
-    client.command(read10(0, 1), { read: 512 });
-    client.command(read10(0, 64), { read: 32_768 });
-    client.command(read10(0, 1), { read: 512 });
-    for (const held of rig.device.heldReads.splice(0)) held.release();
-    await settled();
-    const numbers = client.pdus().map(({ header }) => header.readUInt32BE(24));
-    assert.deepEqual(numbers, [numbers[0], numbers[0]! + 1, numbers[0]! + 2]);
-  });
-
-  it('waits for a peer that does not read, and then goes on', async () => {
-    const rig = await createRig();
-    const { client } = await ready({}, rig);
-    rig.device.grow(48 * 1024 * 1024);
-    client.stream.stalled = true;
-    const tags = [0, 1, 2].map(() =>
-      client.command([0xa8, 0, ...bytes32(0), ...bytes32(16_384), 0, 0], { read: 8_388_608 }),
-    );
-    assert(client.stream.pendingBytes < 8 * 1024 * 1024, 'not more than a part of it is in memory');
-    while (client.stream.pendingBytes > 0) {
-      client.stream.take();
-      await settled(1);
-    }
-    // The capacity has grown: the first of them is told so.
-    const pdus = client.pdus();
-    assert.deepEqual(outcome(pdus, tags[0]!).sense, [6, 0x2a, 9]);
-    for (const tag of tags.slice(1)) assert.equal(outcome(pdus, tag).data.length, 8_388_608);
-  });
-
-  it('is not sent for a command that was aborted while it waited for the peer', async () => {
-    const { rig, client } = await ready();
-    rig.device.grow(16 * 1024 * 1024);
-    await client.run([0]);
-    client.stream.stalled = true;
-    const itt = client.command([0xa8, 0, ...bytes32(0), ...bytes32(32_768), 0, 0], { read: 16_777_216 });
-    client.taskManagement(1, { referenced: itt });
-    while (client.stream.pendingBytes > 0) {
-      client.stream.take();
-      await settled(1);
-    }
-    const pdus = client.pdus();
-    assert.equal(pdus.at(-1)?.opcode, 0x22);
-    assert.equal(pdus.at(-1)?.header[2], 0);
-    assert.equal(
-      pdus.some(({ opcode, flags }) => opcode === 0x25 && (flags & 1) !== 0),
-      false,
-      'no status',
-    );
-    assert.equal((await client.run(read10(0, 1), { read: 512 })).status, 0);
-  });
-
-  it('becomes sense data where it fails', async () => {
-    const { rig, client } = await ready();
-    rig.device.failNext('read', new GatewayError('checksum-mismatch', 'rot'));
-    const rotten = await client.run(read10(0, 1), { read: 512 });
-    assert.deepEqual(rotten.sense, [3, 0x11, 0]);
-    assert.equal(rotten.residual, 512);
-  });
-
-  it('counts what was too much and what was too little', async () => {
-    const { rig, client } = await ready();
-    rig.device.image.set(pattern(8192));
-    const over = await client.run(read10(0, 2), { read: 512 });
-    assert.deepEqual([over.status, over.flags & 0x06, over.residual, over.data.length], [0, 0x04, 512, 512]);
-    const under = await client.run(read10(0, 1), { read: 2048 });
-    assert.deepEqual([under.status, under.flags & 0x06, under.residual, under.data.length], [0, 0x02, 1536, 512]);
-    const none = await client.run(read10(0, 1), {});
-    assert.deepEqual([none.status, none.flags & 0x06, none.residual, none.data.length], [0, 0x04, 512, 0]);
-    const short = await client.run(write10(0, 2), { write: 512, data: Buffer.alloc(512, 1) });
-    assert.deepEqual([short.status, short.flags & 0x06, short.residual], [0, 0x04, 512]);
-    assert.equal(rig.device.image[511], 1);
-    assert.equal(rig.device.image[512], pattern(8192)[512], 'only what came is written');
-    const long = await client.run(write10(0, 1), { write: 1024, data: Buffer.alloc(1024, 2) });
-    assert.deepEqual([long.status, long.flags & 0x06, long.residual], [0, 0x02, 512]);
-    assert.equal(rig.device.image[512], pattern(8192)[512], 'only what the command says is written');
-  });
-
-  it('carries an unsolicited tag where none is meant', async () => {
-    const { client } = await ready();
-    client.command(read10(0, 1), { read: 512 });
-    assert.equal(client.one().header.readUInt32BE(20), NO_TAG);
-  });
-});

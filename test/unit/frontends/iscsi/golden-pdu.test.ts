@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { limits } from '../../../../src/base/limits.js';
 import { createRig, INITIATOR, PREFIX, read10, settled, text, write10 } from '../../../fake/iscsi-client.js';
 import type { IscsiClient, Rig } from '../../../fake/iscsi-client.js';
 
@@ -133,6 +134,18 @@ describe('PDUs on the wire', () => {
       words(`26800000 ${ZERO} ${ZERO} ${ZERO} 00000055 ${ZERO} 00000003 00000004 00000083 ${ZERO} 00020014 ${ZERO}`),
     );
     await settled();
+  });
+
+  it('Asynchronous Message (11.9)', async () => {
+    const { rig, sent } = await session();
+    const closed = rig.target.close();
+    await settled();
+    assert.deepEqual(
+      sent(),
+      words(`32800000 ${ZERO} ${ZERO} ${ZERO} ffffffff ${ZERO} 00000003 00000003 00000082 01000000 00000003 ${ZERO}`),
+    );
+    rig.clock.advance(limits.iscsiLogoutMsMax);
+    await closed;
   });
 
   it('digests (RFC 7143 13.1, RFC 3720 B.4)', async () => {

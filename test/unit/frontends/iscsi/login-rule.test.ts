@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { createRig, INITIATOR, parse, pattern, PREFIX, text } from '../../../fake/iscsi-client.js';
+import { createRig, INITIATOR, parse, PREFIX, text } from '../../../fake/iscsi-client.js';
 import type { IscsiClient, Pdu } from '../../../fake/iscsi-client.js';
 import { settled } from '../../../fake/memory-stream.js';
 
@@ -227,34 +227,5 @@ describe('result functions', () => {
     assert.equal(answers['DefaultTime2Retain'], '0');
     assert.equal(answers['ErrorRecoveryLevel'], '0');
     assert.equal(answers['MaxRecvDataSegmentLength'], '262144');
-  });
-
-  it('are applied by the session: every combination of InitialR2T and ImmediateData (RFC 7143 13.10, 13.11)', async () => {
-    for (const InitialR2T of ['Yes', 'No']) {
-      for (const ImmediateData of ['Yes', 'No']) {
-        const rig = await createRig();
-        const client = rig.connect();
-        client.login({ InitialR2T, ImmediateData, FirstBurstLength: '1024', MaxBurstLength: '4096' });
-        await client.ready();
-        const immediate = ImmediateData === 'Yes' ? pattern(512) : undefined;
-        const itt = client.command([0x2a, 0, 0, 0, 0, 0, 0, 0, 8, 0], {
-          write: 4096,
-          final: InitialR2T === 'Yes',
-          ...(immediate === undefined ? {} : { data: immediate }),
-        });
-        let sent = immediate?.length ?? 0;
-        if (InitialR2T === 'No') {
-          client.dataOut(itt, pattern(4096).subarray(sent, 1024), { offset: sent });
-          sent = 1024;
-        }
-        await settled();
-        const r2t = client.one();
-        assert.deepEqual([r2t.opcode, r2t.header.readUInt32BE(40)], [0x31, sent]);
-        client.dataOut(itt, pattern(4096).subarray(sent), { offset: sent, ttt: r2t.header.readUInt32BE(20) });
-        await settled();
-        assert.equal(client.one().header[3], 0);
-        assert.deepEqual(Buffer.from(rig.device.image.subarray(0, 4096)), pattern(4096));
-      }
-    }
   });
 });

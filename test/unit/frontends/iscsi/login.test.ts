@@ -35,7 +35,7 @@ describe('login', () => {
     assert.equal(second.flags, 0x87);
   });
 
-  it('takes text that is continued over several requests, cut anywhere', async () => {
+  it('takes text that is continued over several requests, cut anywhere (RFC 7143 6.2, 11.12.2)', async () => {
     const whole = text({ ...names, InitialR2T: 'No', FirstBurstLength: '65536' }).toString();
     for (const cut of [1, 14, 20, whole.length - 1]) {
       const client = (await createRig()).connect();
@@ -47,7 +47,7 @@ describe('login', () => {
     }
   });
 
-  it('answers every key by its result function', async () => {
+  it('answers every key by its result function (RFC 7143 13)', async () => {
     // key, offer, answer
     const table: readonly (readonly [string, string, string])[] = [
       ['HeaderDigest', 'CRC32C,None', 'CRC32C'],
@@ -94,14 +94,14 @@ describe('login', () => {
     }
   });
 
-  it('calls keys of a normal session irrelevant in a discovery session', async () => {
+  it('calls keys of a normal session irrelevant in a discovery session (RFC 7143 13)', async () => {
     const client = (await createRig()).connect();
     const keys = { InitiatorName: INITIATOR, SessionType: 'Discovery', MaxBurstLength: '65536', HeaderDigest: 'None' };
     const response = client.loginStep(keys, { csg: 1, nsg: 3 });
     assert.deepEqual(parse(response.data), { MaxBurstLength: 'Irrelevant', HeaderDigest: 'None' });
   });
 
-  it('refuses what is wrong with the status that says so, and ends the connection', async () => {
+  it('refuses what is wrong with the status that says so, and ends the connection (RFC 7143 11.13.5)', async () => {
     const volume = new MemoryVolume(new MemoryDevice(), { iscsi: { initiators: ['iqn.2026-11.test:other'] } });
     const open = await createRig();
     const closed = await createRig({ volume });
@@ -140,7 +140,7 @@ describe('login', () => {
     assert.equal(open.target.rejections.get('not-found'), 2);
   });
 
-  it('refuses a key that comes twice, and text that is none', async () => {
+  it('refuses a key that comes twice, and text that is none (RFC 7143 6.1, 6.2)', async () => {
     const rig = await createRig();
     const twice = rig.connect();
     twice.loginStep(names, { csg: 1 });
@@ -149,7 +149,7 @@ describe('login', () => {
     assert.equal(status(rig.connect().loginStep('=1\0', { csg: 1 })), 0x0200);
   });
 
-  it('refuses a second connection of a session', async () => {
+  it('refuses a second connection of a session (RFC 7143 13.2)', async () => {
     const rig = await createRig();
     const first = rig.connect();
     const response = first.loginStep(names, { csg: 1, nsg: 3 });
@@ -170,7 +170,7 @@ describe('login', () => {
     assert.equal(status(many.loginStep({}, { csg: 1 })), 0x0200);
   });
 
-  it('cuts off who does not finish in time, and who begins with anything else', async () => {
+  it('cuts off who does not finish in time, and who begins with anything else (RFC 7143 6.3)', async () => {
     const rig = await createRig();
     const slow = rig.connect();
     slow.loginStep(names, { csg: 1 });
@@ -183,7 +183,7 @@ describe('login', () => {
     assert.deepEqual(wrong.pdus(), []);
   });
 
-  it('insists on digests where they are required', async () => {
+  it('insists on digests where they are required (RFC 7143 13.1)', async () => {
     const rig = await createRig({ options: { digests: 'required' } });
     assert.equal(status(rig.connect().loginStep(names, { csg: 1, nsg: 3 })), 0x0200);
     const client = rig.connect();

@@ -16,7 +16,7 @@ async function ready(rig?: Rig): Promise<{ rig: Rig; client: IscsiClient }> {
 }
 
 describe('the command window', () => {
-  it('takes commands in order, moves as they end, and ignores what is outside of it', async () => {
+  it('takes commands in order, moves as they end, and ignores what is outside of it (RFC 7143 4.2.2.1)', async () => {
     const { client } = await ready();
     const { cmdSn } = client;
     client.command([0], { cmdSn: cmdSn - 1 });
@@ -28,7 +28,7 @@ describe('the command window', () => {
     assert.equal(header.readUInt32BE(32), cmdSn + limits.iscsiCommandWindow);
   });
 
-  it('closes while commands are under way, and never moves back', async () => {
+  it('closes while commands are under way, and never moves back (RFC 7143 4.2.2.1)', async () => {
     const { rig, client } = await ready();
     rig.device.holdReads = true;
     for (let count = 0; count < limits.iscsiCommandWindow; count++) client.command(read10(0, 1), { read: 512 });
@@ -59,14 +59,14 @@ describe('the command window', () => {
     assert.equal(client.cmdSn, 4);
   });
 
-  it('cuts off who leaves a gap, which nothing can fill', async () => {
+  it('cuts off who leaves a gap, which nothing can fill (RFC 7143 4.2.2.1)', async () => {
     const { client } = await ready();
     client.command([0], { cmdSn: client.cmdSn + 1 });
     await settled();
     assert.equal(client.stream.destroyed, true);
   });
 
-  it('bounds immediate commands', async () => {
+  it('bounds immediate commands (RFC 7143 4.2.2.1, 11.17.1)', async () => {
     const { rig, client } = await ready();
     rig.device.holdReads = true;
     for (let count = 0; count < limits.iscsiImmediateCommandsMax; count++) {
@@ -80,7 +80,7 @@ describe('the command window', () => {
 });
 
 describe('a session', () => {
-  it('answers pings with their own data, as much as the initiator takes', async () => {
+  it('answers pings with their own data, as much as the initiator takes (RFC 7143 11.18, 11.19)', async () => {
     const rig = await createRig();
     const client = rig.connect();
     client.login({ MaxRecvDataSegmentLength: '512' });
@@ -122,7 +122,7 @@ describe('a session', () => {
     assert.equal(rig.target.rejections.get('session-limit'), 1);
   });
 
-  it('is logged out, and its connection closed', async () => {
+  it('is logged out, and its connection closed (RFC 7143 11.14, 11.15)', async () => {
     const { rig, client } = await ready();
     client.logout(1, 9);
     assert.equal(client.one().header[2], 1, 'no such connection');
@@ -155,7 +155,7 @@ describe('a session', () => {
     assert.deepEqual(Buffer.from(rig.device.image.subarray(0, 512)), pattern(512));
   });
 
-  it('rejects what it does not know, and goes on', async () => {
+  it('rejects what it does not know, and goes on (RFC 7143 11.17.1)', async () => {
     const { client } = await ready();
     for (const [opcode, reason] of [
       [0x10, 3],
@@ -186,7 +186,7 @@ describe('a session', () => {
     assert.equal(flat.status, 0, 'LUN 0 in the flat addressing method');
   });
 
-  it('of an initiator that logs in again replaces the old one, whose work is dropped', async () => {
+  it('of an initiator that logs in again replaces the old one, whose work is dropped (RFC 7143 6.3.5)', async () => {
     const { rig, client } = await ready();
     client.command(write10(0, 8), { write: 4096, data: pattern(512) });
     rig.device.holdReads = true;

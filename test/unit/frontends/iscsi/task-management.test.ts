@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { limits } from '../../../../src/base/limits.js';
-import { createRig, outcome, pattern, read10, write10 } from '../../../fake/iscsi-client.js';
+import { createPair, createRig, outcome, pattern, read10, write10 } from '../../../fake/iscsi-client.js';
 import type { IscsiClient, Rig } from '../../../fake/iscsi-client.js';
 import { MemoryDevice, MemoryVolume } from '../../../fake/memory-device.js';
 import { settled } from '../../../fake/memory-stream.js';
@@ -73,7 +73,7 @@ describe('task management', () => {
     assert.equal(caching.data[6], 4, 'WCE is back at its default');
   });
 
-  it('answers what else there is', async () => {
+  it('answers what else there is (RFC 7143 11.6.1)', async () => {
     const { client } = await ready();
     for (const [wanted, expected] of [
       [3, 5],
@@ -125,21 +125,11 @@ const UNIT_RESET = 5;
 const WARM_RESET = 6;
 const COLD_RESET = 7;
 
-async function pair(given?: Rig): Promise<{ rig: Rig; first: IscsiClient; second: IscsiClient }> {
-  const rig = given ?? (await createRig());
-  const first = rig.connect();
-  first.login({ MaxConnections: '8' });
-  await first.ready();
-  const second = rig.connect();
-  second.join(first, 1);
-  return { rig, first, second };
-}
-
 const writes = (rig: Rig): number => rig.device.history.filter(({ op }) => op === 'write').length;
 
 describe('task management over several connections', () => {
   it('aborts a task of another connection (RFC 7143 11.5.1, ABORT TASK)', async () => {
-    const { rig, first, second } = await pair();
+    const { rig, first, second } = await createPair();
     const itt = first.command(write10(0, 8), { write: 4096, data: pattern(512) });
     second.taskManagement(ABORT_TASK, { referenced: itt });
     assert.equal(response(second), COMPLETE);
@@ -149,7 +139,7 @@ describe('task management over several connections', () => {
   });
 
   it('takes the number of a task that has not come as received, and drops it when it comes (RFC 7143 11.6.1 b)', async () => {
-    const { rig, first, second } = await pair();
+    const { rig, first, second } = await createPair();
     const refCmdSn = first.cmdSn;
     const late = first.delay(() => void first.command(write10(0, 1), { write: 512, data: pattern(512), itt: 77 }));
     second.taskManagement(ABORT_TASK, { referenced: 77, refCmdSn });
@@ -166,7 +156,7 @@ describe('task management over several connections', () => {
   });
 
   it('knows no task whose number is outside of the window, or not before its own (RFC 7143 11.6.1 c)', async () => {
-    const { first } = await pair();
+    const { first } = await createPair();
     for (const refCmdSn of [first.cmdSn - 1, first.cmdSn, first.cmdSn + 1, first.cmdSn + limits.iscsiCommandWindow]) {
       first.taskManagement(ABORT_TASK, { referenced: 77, refCmdSn });
       assert.equal(response(first), NO_TASK);
@@ -175,7 +165,7 @@ describe('task management over several connections', () => {
   });
 
   it('aborts a task that waits for its turn, whose number stays taken (RFC 7143 11.6.1 a)', async () => {
-    const { rig, first, second } = await pair();
+    const { rig, first, second } = await createPair();
     const late = first.delay(() => void first.command([0]));
     const itt = second.command(write10(0, 1), { write: 512, data: pattern(512) });
     const read = second.command(read10(0, 1), { read: 512 });
@@ -194,7 +184,7 @@ describe('task management over several connections', () => {
   });
 
   it('aborts the task set on every connection, after the commands before it have come (RFC 7143 4.2.3.3)', async () => {
-    const { rig, first, second } = await pair();
+    const { rig, first, second } = await createPair();
     rig.device.holdReads = true;
     first.command(read10(0, 1), { read: 512 });
     second.command(read10(0, 1), { read: 512 });
@@ -211,7 +201,7 @@ describe('task management over several connections', () => {
   });
 
   it('lets commands alone that come after it, also when they overtook it (RFC 7143 4.2.3.3)', async () => {
-    const { first, second } = await pair();
+    const { first, second } = await createPair();
     const late = first.delay(() => first.taskManagement(ABORT_TASK_SET, { immediate: false }));
     const read = second.command(read10(0, 1), { read: 512 });
     await settled();
@@ -224,7 +214,7 @@ describe('task management over several connections', () => {
 
   it('waits for a bounded time, then drops what comes too late (RFC 7143 4.2.3.3)', async () => {
     for (const wanted of [ABORT_TASK_SET, CLEAR_TASK_SET, UNIT_RESET, WARM_RESET]) {
-      const { rig, first, second } = await pair();
+      const { rig, first, second } = await createPair();
       const late = first.delay(() => void first.command(write10(0, 1), { write: 512, data: pattern(512) }));
       second.taskManagement(wanted);
       await settled();
@@ -242,7 +232,7 @@ describe('task management over several connections', () => {
   });
 
   it('of a connection that dies meanwhile is forgotten with it', async () => {
-    const { rig, first, second } = await pair();
+    const { rig, first, second } = await createPair();
     rig.device.holdReads = true;
     const late = first.delay(() => void first.command(read10(0, 1), { read: 512 }));
     second.taskManagement(UNIT_RESET);
@@ -259,7 +249,7 @@ describe('task management over several connections', () => {
   it('resets the unit for every session, and every connection of it (RFC 7143 11.5.1)', async () => {
     const volume = new MemoryVolume(new MemoryDevice({ sizeBytes: 1024 * 1024 }), { shared: true });
     const rig = await createRig({ volume, device: volume.device });
-    const { first, second } = await pair(rig);
+    const { first, second } = await createPair({ rig });
     const other = rig.connect();
     other.isid = '800000000002';
     other.login();
@@ -275,7 +265,7 @@ describe('task management over several connections', () => {
   });
 
   it('ends every connection of every session by a cold reset (RFC 7143 11.5.1)', async () => {
-    const { rig, first, second } = await pair();
+    const { rig, first, second } = await createPair();
     second.taskManagement(COLD_RESET);
     await settled();
     assert.deepEqual([first.stream.destroyed, second.stream.destroyed], [true, true]);

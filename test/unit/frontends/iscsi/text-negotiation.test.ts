@@ -140,7 +140,7 @@ describe('SendTargets', () => {
   const target = (name: string): string => `TargetName=${PREFIX}:${name}\0`;
   const address = 'TargetAddress=127.0.0.1:10809,1\0';
 
-  it('lists in a discovery session what the initiator may have, where it reached the target', async () => {
+  it('lists in a discovery session what the initiator may have, where it reached the target (RFC 7143 4.3, appendix C)', async () => {
     const client = (await createRig({ directory })).connect();
     client.discover();
     client.text(text({ SendTargets: 'All' }));
@@ -154,7 +154,7 @@ describe('SendTargets', () => {
     assert.equal(client.one().data.length, 0);
   });
 
-  it('gives out the addresses that are configured', async () => {
+  it('gives out the addresses that are configured (RFC 7143 13.8)', async () => {
     const options = { advertise: ['192.0.2.1:3260', '[2001:db8::1]:3260'] };
     const client = (await createRig({ directory, options })).connect();
     client.discover();
@@ -163,7 +163,7 @@ describe('SendTargets', () => {
     assert.equal(client.one().data.toString(), expected);
   });
 
-  it('tells a normal session about its own target only', async () => {
+  it('tells a normal session about its own target only (RFC 7143 appendix C)', async () => {
     const client = (await createRig({ directory })).connect();
     client.login({}, `${PREFIX}:alpha`);
     client.text(text({ SendTargets: '' }));
@@ -198,7 +198,7 @@ describe('SendTargets', () => {
     assert.deepEqual(parse(client.one().data), { SendTargets: 'Reject' });
   });
 
-  it('comes in parts where it is long, and takes requests in parts', async () => {
+  it('comes in parts where it is long, and takes requests in parts (RFC 7143 11.10, 11.11)', async () => {
     const many = new MemoryDirectory(
       ...Array.from(
         { length: 300 },
@@ -224,7 +224,7 @@ describe('SendTargets', () => {
     assert.equal(Buffer.concat(parts).toString().split('TargetName=').length - 1, 300);
   });
 
-  it('is all that a discovery session does', async () => {
+  it('is all that a discovery session does (RFC 7143 4.3)', async () => {
     const client = (await createRig({ directory })).connect();
     client.discover();
     client.command([0]);
