@@ -50,6 +50,8 @@ export const limits = {
   scsiTransferBytesMax: 32 * MIB,
   /** Data-Out that commands of one unit gather before they begin. */
   scsiGatheredBytesMax: 64 * MIB,
+  /** Parameter lists up to this size always find room; the command windows bound how many there are. */
+  scsiGatheredBytesFree: 256,
   iscsiDataSegmentBytesMax: 256 * KIB,
   iscsiBurstBytesMax: 16 * MIB,
   iscsiFirstBurstBytesMax: 256 * KIB,

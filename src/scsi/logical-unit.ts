@@ -138,9 +138,14 @@ export class LogicalUnit implements UnitContext {
     }
   }
 
-  /** Memory for Data-Out that a command gathers before it begins; false: too much is taken already. Given back by `ungather`. */
+  /**
+   * Memory for Data-Out that a command gathers before it begins; false: too much is taken already. Given back by `ungather`.
+   * Small lists always find room: by one of them a cluster takes the unit, and its memory, from a node that hangs (PREEMPT
+   * AND ABORT).
+   */
   gather(lengthBytes: ByteLength): boolean {
-    if (this.#gatheredBytes + lengthBytes > limits.scsiGatheredBytesMax) return false;
+    const isFree = lengthBytes <= limits.scsiGatheredBytesFree;
+    if (!isFree && this.#gatheredBytes + lengthBytes > limits.scsiGatheredBytesMax) return false;
     this.#gatheredBytes += lengthBytes;
     return true;
   }

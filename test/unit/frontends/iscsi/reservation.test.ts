@@ -142,6 +142,26 @@ describe('PREEMPT AND ABORT (SPC-4 5.13.11.5)', () => {
     assert.deepEqual([...first.pdus(), ...second.pdus()], []);
   });
 
+  it('finds room beside a node that hangs with all the memory there is for lists, and gives it back', async () => {
+    const device = new MemoryDevice({ sizeBytes: 64 * 1024 * 1024 });
+    const rig = await createRig({ device, volume: new MemoryVolume(device, { shared: true }) });
+    const a = await connect(rig, 'a');
+    const b = await connect(rig, 'b');
+    await out(a, action.register, { actionKey: A });
+    const lengthBytes = 32 * 1024 * 1024;
+    const writeAndVerify = [0x8e, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0];
+    for (let count = 0; count < 2; count++) a.command(writeAndVerify, { write: lengthBytes });
+    await settled();
+    assert.equal(a.pdus().length, 2, 'it is asked for the data');
+    const block = Buffer.alloc(512);
+    const writeSame = [0x41, 0, 0, 0, 0, 0, 0, 0, 8, 0];
+    const refused = await b.run(writeSame, { write: block.length, data: block });
+    assert.equal(refused.status, 0x28, 'TASK SET FULL');
+    assert.equal((await out(b, action.register, { actionKey: B })).status, 0);
+    assert.equal((await out(b, action.preemptAndAbort, { key: B, actionKey: A })).status, 0);
+    assert.equal((await b.run(writeSame, { write: block.length, data: block })).status, 0);
+  });
+
   it('leaves the commands of others alone', async () => {
     const { rig, a, b } = await pair();
     const c = await connect(rig, 'c');
