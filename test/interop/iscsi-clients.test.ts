@@ -1,9 +1,11 @@
 /** The user-space iSCSI clients: libiscsi's tools, and QEMU through libiscsi. The kernel's is in test/guest. */
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
 import { mkdtemp, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { connect, type Socket } from 'node:net';
 import { after, before, it } from 'node:test';
 import { packagedFile, requiredTool } from '../tool/clients.js';
 import { TestGateway, targetPrefix } from '../tool/gateway.js';
@@ -118,4 +120,31 @@ suite('iSCSI initiators that have to prove who they are', ['iscsi-inq'], () => {
     await gateway.reconfigure({ volumes: [volume([initiator])] });
     await eventually('the list again', async () => (await inquire(secrets[1])) === 'served');
   });
+});
+
+suite('iSCSI connections that never log in', ['iscsi-inq'], () => {
+  for (const count of [1000, 1100]) {
+    it(`do not keep an initiator out, ${count} of them`, async (t) => {
+      const gateway = await TestGateway.start({
+        volumes: [{ name: 'disk', size: '16MiB', buffer: { size: '64MiB' } }],
+      });
+      const sockets: Socket[] = [];
+      try {
+        for (let index = 0; index < count; index++) {
+          const socket = connect(gateway.iscsiPort, '127.0.0.1');
+          socket.on('error', () => undefined); // Cut off: that is what a gateway may do with it.
+          sockets.push(socket);
+          await once(socket, 'connect');
+          // Every other one begins a login request, and never ends it.
+          if (index % 2 === 0) socket.write(Buffer.from([0x43, 0x87, 0, 0, 0, 0, 1]));
+        }
+        const startedMs = performance.now();
+        await run(requiredTool('iscsi-inq'), [gateway.iscsiUrl('disk')]);
+        t.diagnostic(`served after ${Math.round(performance.now() - startedMs)} ms, its own start included`);
+      } finally {
+        for (const socket of sockets) socket.destroy();
+        await gateway.dispose();
+      }
+    });
+  }
 });
