@@ -88,6 +88,10 @@ export const errorCodes = {
     retryable: true,
     action: 'Another client has the volume: detach it there first, or set access: shared.',
   },
+  'volume-sanitizing': {
+    retryable: true,
+    action: 'Wait until the sanitize is over; end one that failed with SANITIZE, EXIT FAILURE MODE, or sanitize again.',
+  },
   'volume-closed': { retryable: true, action: 'The gateway is stopping; the client reconnects after its start.' },
   'access-denied': { retryable: false, action: 'This client is not on the volume’s list.' },
   'host-refused': {

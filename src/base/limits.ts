@@ -67,9 +67,12 @@ export const limits = {
   iscsiGapMsMax: 20_000,
   /** How long task management waits for the commands before it, before it counts them as aborted. */
   iscsiTaskManagementMsMax: 5000,
-  /** A peer that is silent that long, at most twice that, is asked for a sign of life, and has that long for it. */
+  /**
+   * A peer that is silent that long, at most twice that, is asked for a sign of life, and has that long for it. Programs on
+   * libiscsi that sleep answer nothing meanwhile, for a minute and more; who wants the volume has its holder probed anyway.
+   */
   iscsiPingIdleMs: 15_000,
-  iscsiPingMsMax: 15_000,
+  iscsiPingMsMax: 75_000,
   /** Initiators that are asked to log out have that long, in whole seconds. */
   iscsiLogoutMsMax: 3000,
   /** Initiator ports that may be registered on one volume (SCSI persistent reservations). */

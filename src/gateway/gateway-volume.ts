@@ -29,6 +29,7 @@ import { isEstablished } from '../remote/replicator-attach.js';
 import { VolumeAccess } from './access.js';
 import type { Drainable } from './drain-operation.js';
 import { FillRate } from './fill-rate.js';
+import { GuardedDevice } from './guarded-device.js';
 import { HydrationLine } from './hydration-line.js';
 import type { HydrationPort } from './hydration-line.js';
 import { ReplicatorLine } from './replicator-line.js';
@@ -36,6 +37,7 @@ import type { VolumeReplication } from './replicator-line.js';
 import { ReservationLine } from './reservation-line.js';
 import { RevertLine } from './revert-line.js';
 import type { Progress } from './revert-line.js';
+import { SanitizeLine } from './sanitize-line.js';
 import { ScrubLine } from './scrub-line.js';
 import { SnapshotLine } from './snapshot-line.js';
 import type { ScrubReport } from './scrubber.js';
@@ -78,6 +80,8 @@ export class GatewayVolume implements Drainable {
   readonly #options: GatewayVolumeOptions;
   readonly #access: VolumeAccess;
   readonly #reservations: ReservationLine;
+  readonly #sanitize: SanitizeLine;
+  #sanitizable = false;
   readonly #stats = { nbd: new IoStats(), iscsi: new IoStats() };
   readonly #fill = new FillRate();
   #identity: VolumeIdentity | undefined;
@@ -122,6 +126,7 @@ export class GatewayVolume implements Drainable {
       line: () => this.#line?.sender,
     });
     this.#reservations = new ReservationLine({ ...options, volume: this.name });
+    this.#sanitize = new SanitizeLine({ ...options, volume: this.name });
     this.#access = new VolumeAccess({ volume: this.name, mode: configuration.access, clock, log });
     const { replication } = options;
     this.#line =
@@ -157,7 +162,10 @@ export class GatewayVolume implements Drainable {
       const line = this.#line;
       const reverting = await this.#reverts.pending();
       if (reverting !== undefined) return await this.#goOnReverting(volume, reverting);
-      if (line === undefined) return this.#serve(volume);
+      if (line === undefined) {
+        await this.#offerSanitize(volume);
+        return this.#serve(volume);
+      }
       // A restored copy has its content from a bucket already.
       const established =
         this.#identity?.origin === 'restored' || (await isEstablished(this.#options.disk, volume.replicationState()));
@@ -191,6 +199,13 @@ export class GatewayVolume implements Drainable {
       );
     }
     await this.#reservations.load();
+    await this.#sanitize.load();
+    if (this.#line !== undefined && this.#sanitize.state !== 'none') {
+      throw new GatewayError(
+        'not-supported',
+        'it is being sanitized, and the bucket would keep what that is to remove: set replicate.enabled: false until it is over',
+      );
+    }
     const volume = await Volume.open({
       disk,
       checksums,
@@ -239,11 +254,19 @@ export class GatewayVolume implements Drainable {
     });
   }
 
+  /** Only where no bucket ever had anything of the volume: it would keep what a sanitize is to remove. */
+  async #offerSanitize(volume: Volume): Promise<void> {
+    const hasBucket =
+      this.#identity?.origin === 'restored' || (await isEstablished(this.#options.disk, volume.replicationState()));
+    this.#sanitizable = !hasBucket;
+  }
+
   #serve(volume: Volume): void {
     const { configuration } = this.#options;
     const access = (): IscsiAccess => this.iscsiAccess;
+    const sanitize = this.#sanitizable ? this.#sanitize : undefined;
     this.#served = {
-      device: volume,
+      device: sanitize === undefined ? volume : new GuardedDevice(volume, () => sanitize.refusal()),
       description: `Keepgate volume ${this.name}`,
       nbd: { enabled: configuration.nbdEnabled, stats: this.#stats.nbd },
       iscsi: {
@@ -257,9 +280,16 @@ export class GatewayVolume implements Drainable {
         },
       },
       reservations: this.#reservations,
+      sanitizer: sanitize,
       shared: configuration.access === 'shared',
-      attach: (client, control) => this.#access.attach(client, control),
+      attach: async (client, control) => {
+        // An initiator is told by its commands how far it is; NBD has no way to say so.
+        const refusal = client.frontend === 'nbd' ? sanitize?.refusal() : undefined;
+        if (refusal !== undefined) throw refusal;
+        return this.#access.attach(client, control);
+      },
     };
+    sanitize?.start(volume, volume.status().bufferCapacityBytes);
     this.#scrubs.start(volume);
     if (this.replicates) this.#snapshots.start(volume.snapshots, () => this.#recordingTarget());
     this.#options.log.info('volume open', { volume: this.name, sizeBytes: volume.sizeBytes });
@@ -495,9 +525,10 @@ export class GatewayVolume implements Drainable {
     if (this.#served !== undefined) {
       const why = { fenced: this.#line?.status.reason, hydrating: this.#hydration?.status?.problem };
       const { state } = engine;
+      const sanitizing = this.#sanitize.refusal()?.message;
       return {
         ...engine,
-        reason: engine.reason ?? (state === 'fenced' || state === 'hydrating' ? why[state] : undefined),
+        reason: engine.reason ?? sanitizing ?? (state === 'fenced' || state === 'hydrating' ? why[state] : undefined),
       };
     }
     const state: VolumeState = 'opening';
@@ -513,6 +544,7 @@ export class GatewayVolume implements Drainable {
     this.#scrubs.close();
     this.#snapshots.close();
     this.#reverts.close();
+    this.#sanitize.close();
     this.#line?.close();
     this.#hydration?.close();
     const volume = this.#volume;

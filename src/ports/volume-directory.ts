@@ -2,6 +2,7 @@
 import type { IoStats } from '../base/io-stats.js';
 import type { BlockDevice } from './block-device.js';
 import type { VolumeReservations } from './volume-reservations.js';
+import type { VolumeSanitizer } from './volume-sanitizer.js';
 
 export interface ClientIdentity {
   readonly frontend: 'nbd' | 'iscsi';
@@ -42,6 +43,8 @@ export interface ServedVolume {
     readonly chap: ChapSecrets | undefined;
   };
   readonly reservations: VolumeReservations;
+  /** undefined: the volume cannot be sanitized, because it replicates. */
+  readonly sanitizer: VolumeSanitizer | undefined;
   /** True when several clients may attach at once (access: shared): front ends then advertise accordingly. */
   readonly shared: boolean;
   /**

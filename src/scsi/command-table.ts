@@ -11,6 +11,7 @@ import { provisioning } from './command-group/provisioning.js';
 import { reading } from './command-group/reading.js';
 import { report } from './command-group/report.js';
 import { reservation } from './command-group/reservation.js';
+import { sanitize } from './command-group/sanitize.js';
 import { writing } from './command-group/writing.js';
 
 export const commands: readonly Command[] = [
@@ -22,6 +23,7 @@ export const commands: readonly Command[] = [
   ...checking,
   ...provisioning,
   ...copying,
+  ...sanitize,
   ...reservation,
 ];
 

@@ -1,5 +1,6 @@
 /** What a row of the command table says, and what the commands may use of their unit. */
 import type { BlockDevice } from '../ports/block-device.js';
+import type { VolumeSanitizer } from '../ports/volume-sanitizer.js';
 import type { CopyResults } from './copy-results.js';
 import type { ModePages } from './mode-page.js';
 import type { Nexus } from './nexus.js';
@@ -31,6 +32,8 @@ export interface UnitContext {
   readonly transportVersion: number;
   /** Sense data in the format that the control mode page asks for; returns their length. */
   writeSense(bytes: Uint8Array, at: number, what: Sense): number;
+  /** undefined: the unit cannot be sanitized. */
+  readonly sanitizer: VolumeSanitizer | undefined;
   /** Tells every nexus but one that something changed. */
   establishForOthers(nexus: Nexus | undefined, what: Sense): void;
 }
@@ -58,6 +61,8 @@ export interface Command {
   readonly need: number;
   /** The same, where it depends on the CDB; never more than `need`. */
   readonly needOf: ((cdb: Uint8Array, at: number) => number) | undefined;
+  /** Served by a unit that is in a failed sanitize: SANITIZE alone. */
+  readonly servedAfterFailedSanitize: boolean;
   /** Refused while the medium is write protected. */
   readonly changesMedium: boolean;
   begin(unit: UnitContext, task: ScsiTask, cdb: Uint8Array, at: number): Step;

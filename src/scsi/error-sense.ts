@@ -39,6 +39,7 @@ export const errorSense: Readonly<Record<ErrorCode, Sense>> = {
   'request-too-large': sense.invalidFieldInCdb,
   'read-only': sense.writeProtected,
   'volume-in-use': sense.reservationConflict,
+  'volume-sanitizing': sense.sanitizeInProgress,
   'volume-closed': sense.busy,
   'access-denied': sense.accessDenied,
   'host-refused': sense.accessDenied,

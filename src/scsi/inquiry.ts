@@ -149,10 +149,14 @@ function extendedInquiry(): Uint8Array {
   return body;
 }
 
+/** After a BLOCK ERASE every block may be read. WACEREQ is 00b: there is no cryptographic erase. */
+const WABEREQ_READABLE = 0x40;
+
 /** SBC-3 6.6.2. */
-function blockCharacteristics(): Uint8Array {
+function blockCharacteristics({ sanitizer }: UnitContext): Uint8Array {
   const body = new Uint8Array(0x3c);
   writeU16(body, 0, 1); // does not rotate
+  if (sanitizer !== undefined) body[3] = WABEREQ_READABLE;
   return body;
 }
 

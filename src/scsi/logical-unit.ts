@@ -14,6 +14,7 @@ import { BLOCK_BYTES, LOGICAL_BLOCK_BYTES } from '../base/units.js';
 import type { ByteLength } from '../base/units.js';
 import type { BlockDevice } from '../ports/block-device.js';
 import type { VolumeReservations } from '../ports/volume-reservations.js';
+import type { VolumeSanitizer } from '../ports/volume-sanitizer.js';
 import type { Command, TargetPort, UnitContext } from './command.js';
 import { commands, findCommand, isKnownOpcode } from './command-table.js';
 import { CopyResults } from './copy-results.js';
@@ -23,6 +24,7 @@ import { readU16 } from './big-endian.js';
 import { ModePages } from './mode-page.js';
 import { Nexus } from './nexus.js';
 import { Reservations } from './reservations.js';
+import { sanitizeSense } from './sanitize-command.js';
 import { invalidFieldInCdb, sense, senseKey, writeSense } from './sense.js';
 import type { Sense } from './sense.js';
 import type { ScsiTask, Step } from './task.js';
@@ -32,6 +34,8 @@ export interface LogicalUnitOptions {
   readonly device: BlockDevice;
   readonly transportVersion: number;
   readonly port?: TargetPort;
+  /** undefined: it cannot be sanitized. */
+  readonly sanitizer?: VolumeSanitizer | undefined;
   /** What of its reservations survives a restart; none do without. */
   readonly reservations?: VolumeReservations;
   /** Aborts every command of a nexus but one (PREEMPT AND ABORT). */
@@ -45,6 +49,7 @@ export class LogicalUnit implements UnitContext {
   readonly commands = commands;
   readonly modes = new ModePages();
   readonly copies = new CopyResults();
+  readonly sanitizer: VolumeSanitizer | undefined;
   readonly reservations: Reservations;
   readonly #nexuses = new Set<Nexus>();
   #gatheredBytes = 0;
@@ -53,6 +58,7 @@ export class LogicalUnit implements UnitContext {
     this.device = options.device;
     this.transportVersion = options.transportVersion;
     this.port = options.port;
+    this.sanitizer = options.sanitizer;
     this.reservations = new Reservations({
       volume: options.reservations,
       abort: options.abort ?? (() => undefined),
@@ -86,8 +92,9 @@ export class LogicalUnit implements UnitContext {
 
   /** Whether a command may be served to an initiator that does not hold the volume. */
   isInquiry(cdb: Uint8Array, at: number): boolean {
-    // What is not supported touches nothing either, and is answered at once.
-    return findCommand(cdb, at)?.inquiry ?? true;
+    // What is not supported touches nothing either, and is answered at once; nor does what is refused to everybody.
+    const isServed = this.sanitizer === undefined || this.sanitizer.state !== 'running';
+    return !isServed || (findCommand(cdb, at)?.inquiry ?? true);
   }
 
   /** cdb[at…] is at least 16 bytes; a shorter CDB is followed by anything. */
@@ -105,6 +112,10 @@ export class LogicalUnit implements UnitContext {
     task.op = command.op;
     if ((command.need & nexus.denied) !== 0 && conflicts(nexus, command, cdb, at)) {
       return task.fail(sense.reservationConflict);
+    }
+    if (this.sanitizer !== undefined) {
+      const refused = refusedForSanitize(this.sanitizer, command);
+      if (refused !== undefined) return task.fail(refused);
     }
     const { usage } = command;
     for (let byte = 1; byte < usage.length; byte++) {
@@ -200,4 +211,11 @@ function withAddress(what: Sense, error: GatewayError, task: ScsiTask): Sense {
   if (what.key !== senseKey.mediumError || typeof block !== 'number') return what;
   const offset = Math.max(block * BLOCK_BYTES, task.offset);
   return { ...what, information: Math.floor(offset / LOGICAL_BLOCK_BYTES) };
+}
+
+/** SBC-3 4.11: INQUIRY, REPORT LUNS and REQUEST SENSE are served whatever becomes of the medium. */
+function refusedForSanitize(sanitizer: VolumeSanitizer, command: Command): Sense | undefined {
+  if (sanitizer.state === 'none' || command.passesAttention) return undefined;
+  if (sanitizer.state === 'failed' && command.servedAfterFailedSanitize) return undefined;
+  return sanitizeSense(sanitizer);
 }

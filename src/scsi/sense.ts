@@ -59,6 +59,8 @@ export interface Sense {
   readonly information?: number;
   /** COMMAND-SPECIFIC INFORMATION: of COPY ABORTED, the segment (SPC-4 6.3). */
   readonly commandInformation?: number;
+  /** PROGRESS INDICATION of NOT READY, of 65,536 (SPC-4 4.5.2.4.4); not beside `field`. */
+  readonly progress?: number;
 }
 
 function check(key: number, asc: number, ascq: number): Sense {
@@ -72,6 +74,8 @@ export const sense = {
   none: check(senseKey.noSense, 0x00, 0x00),
   /** What the transport says of a command that it cannot carry (SPC-4 D.2, 0E 03). */
   invalidFieldInInformationUnit: check(illegalRequest, 0x0e, 0x03),
+  sanitizeInProgress: check(notReady, 0x04, 0x1b),
+  sanitizeFailed: check(mediumError, 0x31, 0x03),
   unrecoveredReadError: check(mediumError, 0x11, 0x00),
   internalTargetFailure: check(hardwareError, 0x44, 0x00),
   operationInProgress: check(illegalRequest, 0x00, 0x16),
@@ -150,7 +154,7 @@ export function writeSense(bytes: Uint8Array, at: number, what: Sense, descripto
       writeU32(bytes, at + 3, what.information);
     }
     writeU32(bytes, at + 8, what.commandInformation ?? 0);
-    if (what.field !== undefined) writeFieldPointer(bytes, at + 15, what.field);
+    writeKeySpecific(bytes, at + 15, what);
     return FIXED_BYTES;
   }
   bytes[at] = 0x72;
@@ -168,13 +172,20 @@ export function writeSense(bytes: Uint8Array, at: number, what: Sense, descripto
     writeU64(bytes, at + end + 4, what.commandInformation);
     end += 12;
   }
-  if (what.field !== undefined) {
+  if (what.field !== undefined || what.progress !== undefined) {
     bytes.set([0x02, 0x06], at + end);
-    writeFieldPointer(bytes, at + end + 4, what.field);
+    writeKeySpecific(bytes, at + end + 4, what);
     end += 8;
   }
   bytes[at + 7] = end - 8;
   return end;
+}
+
+function writeKeySpecific(bytes: Uint8Array, at: number, { field, progress }: Sense): void {
+  if (field !== undefined) writeFieldPointer(bytes, at, field);
+  if (progress === undefined) return;
+  bytes[at] = 0x80;
+  writeU16(bytes, at + 1, progress);
 }
 
 /** SKSV, C/D and BPV are the upper bits of the first of three bytes. */

@@ -1,14 +1,19 @@
 /** TEST UNIT READY, REQUEST SENSE, START STOP UNIT, PREVENT ALLOW MEDIUM REMOVAL (SPC-4 6.29, 6.47; SBC-3 5.12, 5.26). */
 import type { UnitContext } from './command.js';
+import { sanitizeSense } from './sanitize-command.js';
 import { invalidFieldInCdb, sense, SENSE_BYTES_MAX, writeSense } from './sense.js';
 import { step } from './task.js';
 import type { ScsiTask, Step } from './task.js';
 
 const DESC = 0x01;
 
-/** Gives out, and thereby clears, a pending unit attention; there is nothing else to report (sense is autosent). */
-export function requestSense(task: ScsiTask, cdb: Uint8Array, at: number): Step {
-  const what = task.nexus?.takeAttention() ?? sense.none;
+/**
+ * Gives out, and thereby clears, a pending unit attention; else how far a sanitize is. There is nothing more to report,
+ * since sense data come with the status.
+ */
+export function requestSense(unit: UnitContext, task: ScsiTask, cdb: Uint8Array, at: number): Step {
+  const sanitizing = unit.sanitizer && sanitizeSense(unit.sanitizer);
+  const what = task.nexus?.takeAttention() ?? sanitizing ?? sense.none;
   return senseAsData(task, what, cdb, at);
 }
 

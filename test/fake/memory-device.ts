@@ -374,6 +374,7 @@ export class MemoryVolume implements ServedVolume {
   readonly iscsi: ServedVolume['iscsi'];
   readonly shared: boolean;
   readonly reservations: MemoryReservations;
+  sanitizer: ServedVolume['sanitizer'];
   /** Attachments that are held now. */
   readonly holders: Holder[] = [];
   attachCalls = 0;

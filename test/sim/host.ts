@@ -8,6 +8,7 @@ import { LOG_DIRECTORY } from '../../src/engine/volume-directory-format.js';
 import { LogReader } from '../../src/engine/log-reader.js';
 import { Volume } from '../../src/engine/volume.js';
 import { GatewayVolume } from '../../src/gateway/gateway-volume.js';
+import { GuardedDevice } from '../../src/gateway/guarded-device.js';
 import type { HydrationPort } from '../../src/gateway/hydration-line.js';
 import { nativeChecksums } from '../../src/platform/checksum.js';
 import type { Completion } from '../../src/ports/block-device.js';
@@ -101,7 +102,9 @@ export class SimHost {
   }
 
   get device(): Volume | undefined {
-    const device = this.gateway?.served?.device;
+    const served = this.gateway?.served?.device;
+    // Nothing is sanitized in the simulation.
+    const device = served instanceof GuardedDevice ? served.device : served;
     return device instanceof Volume ? device : undefined;
   }
 

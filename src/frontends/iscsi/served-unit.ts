@@ -39,6 +39,7 @@ export class ServedUnit {
         taskFunctions: TASK_FUNCTIONS,
       },
       reservations: volume.reservations,
+      sanitizer: volume.sanitizer,
       abort: (nexus, except) => this.#preempted(nexus, except),
     });
   }

@@ -51,6 +51,7 @@ export const nbdAnswers: Readonly<Record<ErrorCode, NbdAnswer>> = {
   'request-too-large': { request: errno.EINVAL, option: 'errTooBig' },
   'read-only': { request: errno.EPERM, option: 'errPolicy' },
   'volume-in-use': denied,
+  'volume-sanitizing': { request: errno.EIO, option: 'errPolicy' },
   'volume-closed': { request: errno.EIO, option: 'errShutdown' },
   'access-denied': denied,
   'host-refused': denied,

@@ -23,7 +23,7 @@ export const information: readonly Command[] = [
     needs: 'nothing',
     inquiry: true,
     passesAttention: true,
-    begin: (_unit, task, cdb, at) => requestSense(task, cdb, at),
+    begin: requestSense,
   }),
   row({
     name: 'INQUIRY',

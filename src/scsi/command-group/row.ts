@@ -12,7 +12,8 @@ import { need } from '../reservation-type.js';
 import type { Need } from '../reservation-type.js';
 
 /** Fields that most rows leave to their default. */
-type Optional = 'inquiry' | 'passesAttention' | 'changesMedium' | 'isSupported' | 'timeouts';
+type Optional =
+  'inquiry' | 'passesAttention' | 'changesMedium' | 'servedAfterFailedSanitize' | 'isSupported' | 'timeouts';
 
 type Row = Omit<Command, 'usage' | 'op' | 'need' | 'needOf' | Optional> & {
   readonly usage: string;
@@ -33,6 +34,7 @@ export function row({ needs, needsOf, ...given }: Row): Command {
     inquiry: false,
     passesAttention: false,
     changesMedium: false,
+    servedAfterFailedSanitize: false,
     isSupported: () => true,
     timeouts: given.inquiry === true ? quick : patient,
     ...given,
