@@ -3,7 +3,8 @@
  * before, with each snapshot exactly as it was. Of several owners it finds out whose history the bucket shows.
  */
 import { GatewayError } from '../../src/base/errors.js';
-import type { SeededRandom } from '../fake/random.js';
+import { SeededRandom } from '../fake/random.js';
+import { ArrivedSegments } from './arrival.js';
 import type { SimHost } from './host.js';
 import type { Profile } from './profile.js';
 import { restoreFrom, type RestoredDisk } from './restore.js';
@@ -35,10 +36,13 @@ export class BucketJudge {
   readonly snapshotLsns = new Map<string, number>();
   /** LSN up to which snapshots and checkpoints may need a segment that was damaged; undefined: none ever was. */
   damagedLsn: number | undefined;
+  /** A segment is damaged now: whoever restores meets it. */
+  damaged = false;
   /** LSNs of what the bucket gave back, while there was one owner. */
   private readonly recoveryPoints = new Set<number>();
   /** Recovery point of the last restore: the next one may not be older. */
   private restoredLsn = 0;
+  private readonly segments = new ArrivedSegments();
   private readonly options: BucketJudgeOptions;
 
   constructor(options: BucketJudgeOptions) {
@@ -56,31 +60,55 @@ export class BucketJudge {
     const { bucket, scheduler } = this.options;
     if (bucket === undefined) return undefined;
     const random = this.options.random.fork();
-    return scheduler.aside(async () => {
-      const world = new Scheduler();
-      const copy = bucket.copy(world);
-      // Two of the three that are kept.
-      if (this.damagedLsn === undefined && random.fraction() < 0.3) copy.damageCheckpoints(1 + random.below(2));
-      let restored: RestoredDisk;
-      try {
-        restored = await world.drive(restoreFrom(copy, world, random, takeOver));
-      } catch (error) {
-        // Before the volume object is there, there is nothing to restore.
-        if (error instanceof GatewayError && error.code === 'not-found' && this.restoredLsn === 0) return undefined;
-        throw new Violation(`the bucket cannot be restored: ${String((error as Error).stack)}`);
-      }
-      this.restores++;
-      this.judgeRestored(restored);
-      const { snapshots } = restored;
-      if (new Set(snapshots.map((snapshot) => snapshot.name)).size < snapshots.length)
-        throw new Violation(`a snapshot is there twice: ${snapshots.map((snapshot) => snapshot.name).join(', ')}`);
-      const whole = snapshots.filter(({ point }) => point.lsn > (this.damagedLsn ?? -1));
-      const { name } = whole[random.below(Math.max(1, whole.length))] ?? {};
-      if (name === undefined) return restored;
-      this.judgeSnapshot(name, await world.drive(restoreFrom(copy, world, random.fork(), false, 0, name)));
-      this.restores++;
-      return restored;
-    });
+    return scheduler.aside(() => this.restoreCopy(random, takeOver));
+  }
+
+  private async restoreCopy(
+    random: SeededRandom,
+    takeOver: boolean,
+    copyRandom?: SeededRandom,
+  ): Promise<RestoredDisk | undefined> {
+    const world = new Scheduler();
+    const copy = this.options.bucket!.copy(world, copyRandom);
+    // Two of the three that are kept.
+    if (this.damagedLsn === undefined && random.fraction() < 0.3) copy.damageCheckpoints(1 + random.below(2));
+    let restored: RestoredDisk;
+    try {
+      restored = await world.drive(restoreFrom(copy, world, random, takeOver));
+    } catch (error) {
+      // Before the volume object is there, there is nothing to restore.
+      if (error instanceof GatewayError && error.code === 'not-found' && this.restoredLsn === 0) return undefined;
+      throw new Violation(`the bucket cannot be restored: ${String((error as Error).stack)}`);
+    }
+    this.restores++;
+    this.judgeRestored(restored);
+    const { snapshots } = restored;
+    if (new Set(snapshots.map((snapshot) => snapshot.name)).size < snapshots.length)
+      throw new Violation(`a snapshot is there twice: ${snapshots.map((snapshot) => snapshot.name).join(', ')}`);
+    const whole = snapshots.filter(({ point }) => point.lsn > (this.damagedLsn ?? -1));
+    const { name } = whole[random.below(Math.max(1, whole.length))] ?? {};
+    if (name === undefined) return restored;
+    this.judgeSnapshot(name, await world.drive(restoreFrom(copy, world, random.fork(), false, 0, name)));
+    this.restores++;
+    return restored;
+  }
+
+  /**
+   * Judges the bucket with the very segment that has just arrived, before a later one hides it: what compaction moves,
+   * while an image is ahead of what the bucket may show.
+   */
+  arrived(key: string, body: Uint8Array): void {
+    const { bucket, scheduler } = this.options;
+    if (bucket === undefined || this.damaged || !key.includes('/segments/')) return;
+    if (!this.everyHost.some(isAhead)) return;
+    // Drawn from nothing else: histories go on as without it.
+    const random = new SeededRandom(scheduler.events);
+    scheduler
+      .aside(async () => {
+        if ((await this.segments.roleOf(bucket, key, body)) === 'compaction')
+          await this.restoreCopy(random, false, random.fork());
+      })
+      .catch((error: unknown) => (this.violation ??= error as Error));
   }
 
   /** Restores from the living bucket, slowly, while its owner goes on, compacts and deletes. */
@@ -154,6 +182,12 @@ export class BucketJudge {
       `snapshot ${name}: ${problems.map(({ message }) => message).join('; ') || 'it belongs to nobody'}`,
     );
   }
+}
+
+/** Its image has what is not in the bucket yet. */
+function isAhead({ device }: SimHost): boolean {
+  const { destaged = 0, replicated = 0 } = device?.status().lsn ?? {};
+  return destaged > replicated;
 }
 
 /** Whether a restore gave what the volume holds, as far as both can be read. */

@@ -426,6 +426,24 @@ export const mutations: readonly Mutation[] = [
     patches: [remote('remote-map', 'if (!stays) {', 'if (false) {')],
   },
   {
+    name: 'compact a pending block from the local copy',
+    kinds: [0, 1],
+    patches: [
+      remote('compaction-batch', 'pending.lookup(block) !== -1', 'false'),
+      // A client may choose what it writes so that sums are equal; here none does.
+      remote('compaction-batch', 'if (read && this.#isSound(at))', 'if (read)'),
+      remote(
+        'compaction-batch',
+        'writer.sums[writer.reserve(block, 1)] = source.index.sums[payload] ?? 0;',
+        `{
+                const at = writer.reserve(block, 1);
+                this.#options.checksums.sumBlocks(this.#content, at * BLOCK_BYTES, 1, writer.sums, at);
+                this.#options.checksums.toBlockSums(writer.sums, at, 1, block);
+            }`,
+      ),
+    ],
+  },
+  {
     name: 'delete what died since the oldest kept checkpoint',
     kinds: [0, 1, 3],
     patches: [

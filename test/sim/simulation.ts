@@ -77,6 +77,7 @@ class Simulation {
     const { bucket, scheduler, random, profile } = this;
     this.judge = new BucketJudge({ bucket, scheduler, random, profile, isContested: () => this.contested });
     this.lostOwner = this.bucket && new LostOwner(this.bucket, this.scheduler);
+    if (this.bucket !== undefined) this.bucket.onArrival = (key, body) => this.judge.arrived(key, body);
   }
 
   async run(): Promise<SimulationResult> {
@@ -603,6 +604,7 @@ class Simulation {
     this.check();
     if (!host.alive || !(await this.drainAtLast(host))) return;
     this.damages++;
+    this.judge.damaged = true;
     const healed = await healDamage({
       host,
       bucket,
@@ -612,6 +614,7 @@ class Simulation {
       bringBack: () => this.bringBack(host),
       check: () => this.check(),
     });
+    this.judge.damaged = false;
     if (healed === undefined) return;
     scheduler.note(`healed ${healed}`);
     this.judge.damagedLsn = host.shadow.appendedLsn;

@@ -47,6 +47,8 @@ export class SimBucket {
   onOperation: (operation: StoreOperation, key: string) => void = () => undefined;
   /** An object was stored, by a PUT of this life, which may have ended since. */
   onStored: (key: string, body: Uint8Array, life: Life) => void = () => undefined;
+  /** The same, whoever asks. */
+  onArrival: (key: string, body: Uint8Array) => void = () => undefined;
   readonly objects = new Map<string, Entry>();
   /** The first object that breaks the rules of names (docs/formats.md). */
   violation: Error | undefined;
@@ -75,8 +77,8 @@ export class SimBucket {
   }
 
   /** As it is now, in another world, where nothing goes wrong. */
-  copy(scheduler: Scheduler): SimBucket {
-    const copy = new SimBucket(scheduler, this.random.fork());
+  copy(scheduler: Scheduler, random = this.random.fork()): SimBucket {
+    const copy = new SimBucket(scheduler, random);
     for (const [key, entry] of this.objects) copy.objects.set(key, entry);
     return copy;
   }
@@ -101,6 +103,7 @@ export class SimBucket {
     this.objects.set(key, { body, modifiedMs: this.scheduler.nowMs });
     this.judgeName(key, body);
     this.onStored(key, body, life);
+    this.onArrival(key, body);
     return 'stored';
   }
 
