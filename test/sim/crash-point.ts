@@ -7,7 +7,8 @@ import { SeededRandom } from '../fake/random.js';
 import { SimHost } from './host.js';
 import { restoreFrom } from './restore.js';
 import { Scheduler } from './scheduler.js';
-import { BLOCK, payloadOf, Violation } from './shadow.js';
+import { ScriptedClient } from './scripted-client.js';
+import { BLOCK, Violation } from './shadow.js';
 import { SimBucket } from './store.js';
 
 const MIB = 1024 * 1024;
@@ -23,7 +24,7 @@ export interface CrashPoint {
   readonly again?: number;
 }
 
-class Crashed extends Error {}
+export class Crashed extends Error {}
 
 /** Runs the workload up to the crash; undefined: it ended before. Otherwise how many things were unsynced then. */
 export async function tryCrashPoint(point: CrashPoint): Promise<{ unsynced: number } | undefined> {
@@ -80,7 +81,8 @@ export function subsetsOf(unsynced: number): number {
   return 2 ** Math.min(unsynced, EXHAUSTIVE_MAX);
 }
 
-function crash(host: SimHost, how: CrashPoint['how']): void {
+/** The process or the machine ends. */
+export function crash(host: SimHost, how: CrashPoint['how']): void {
   if (how === 'kill') return host.kill();
   const { unsynced } = host.disk;
   if (unsynced <= EXHAUSTIVE_MAX) return host.powerLossKeeping((thing) => ((how >> thing) & 1) === 1);
@@ -89,53 +91,22 @@ function crash(host: SimHost, how: CrashPoint['how']): void {
 }
 
 async function workload(host: SimHost, scheduler: Scheduler): Promise<void> {
-  let id = 0;
-  const write = (offset: number, lengthBytes: number, fua = false): Promise<void> => {
-    const bytes = payloadOf(++id, offset, lengthBytes);
-    const ticket = host.shadow.begin({ kind: 'write', offset, lengthBytes, bytes });
-    return new Promise((resolve) => {
-      const done = host.completion(() => {
-        host.shadow.acknowledged(ticket, fua);
-        resolve();
-      });
-      host.device?.write(offset, lengthBytes, bytes, 0, fua, done);
-    });
-  };
-  const trim = (offset: number, lengthBytes: number): Promise<void> => {
-    const ticket = host.shadow.begin({ kind: 'trim', offset, lengthBytes, bytes: undefined });
-    return new Promise((resolve) => {
-      const done = host.completion(() => {
-        host.shadow.acknowledged(ticket, false);
-        resolve();
-      });
-      host.device?.trim(offset, lengthBytes, false, done);
-    });
-  };
-  const flush = (): Promise<void> => {
-    const lsn = host.shadow.promisedLsn;
-    return new Promise((resolve) => {
-      const done = host.completion(() => {
-        host.shadow.flushed(lsn);
-        resolve();
-      });
-      host.device?.flush(done);
-    });
-  };
-  await write(0, 2 * BLOCK);
-  await flush();
-  await write(BLOCK + 100, 700);
-  await write(3 * BLOCK, BLOCK, true);
-  await trim(0, BLOCK);
+  const client = new ScriptedClient(host);
+  await client.write(0, 2 * BLOCK);
+  await client.flush();
+  await client.write(BLOCK + 100, 700);
+  await client.write(3 * BLOCK, BLOCK, true);
+  await client.trim(0, BLOCK);
   await scheduler.sleep(7000); // It is moved into the image, and uploaded.
-  await write(BLOCK, BLOCK);
-  await flush();
-  await write(4 * BLOCK - 50, 100);
+  await client.write(BLOCK, BLOCK);
+  await client.flush();
+  await client.write(4 * BLOCK - 50, 100);
   await scheduler.sleep(7000);
-  await flush();
+  await client.flush();
 }
 
 /** Starts the host, crashes it at an operation of its recovery; it may have been through before. */
-async function crashRecovery(host: SimHost, scheduler: Scheduler, at: number): Promise<void> {
+export async function crashRecovery(host: SimHost, scheduler: Scheduler, at: number): Promise<void> {
   let operation = 0;
   host.disk.onOperation = () => {
     if (operation++ === at) host.powerLoss();
@@ -145,7 +116,8 @@ async function crashRecovery(host: SimHost, scheduler: Scheduler, at: number): P
   if (host.alive) host.powerLoss();
 }
 
-async function recover(host: SimHost, scheduler: Scheduler): Promise<Uint8Array> {
+/** Starts the host and judges what it serves, which is returned. */
+export async function recover(host: SimHost, scheduler: Scheduler): Promise<Uint8Array> {
   await scheduler.drive(host.start());
   while (host.device === undefined) await scheduler.drive(scheduler.sleep(10));
   const { contents } = await scheduler.drive(host.readAll([]));
@@ -160,6 +132,6 @@ async function judgeBucket(bucket: SimBucket, host: SimHost): Promise<void> {
   host.shadow.judgeRestore(restored.contents, restored.recoveryPoint.lsn);
 }
 
-function check(host: SimHost): void {
+export function check(host: SimHost): void {
   if (host.violation !== undefined) throw host.violation;
 }
