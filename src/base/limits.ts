@@ -65,6 +65,8 @@ export const limits = {
   iscsiTextBytesMax: 16 * KIB,
   /** How long commands of a session wait for one that another connection was to bring, before the session ends. */
   iscsiGapMsMax: 20_000,
+  /** Task management functions of a connection that wait for something. */
+  iscsiTaskManagementMax: 16,
   /** How long task management waits for the commands before it, before it counts them as aborted. */
   iscsiTaskManagementMsMax: 5000,
   /**

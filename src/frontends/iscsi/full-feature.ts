@@ -30,6 +30,7 @@ import type { Sequence } from './sequence.js';
 import type { Session, SessionConnection } from './session.js';
 import type { IscsiTask } from './task.js';
 import { manageTasks } from './task-management.js';
+import type { FunctionConnection } from './task-management.js';
 import { TextService } from './text-service.js';
 import { BHS_BYTES, field, IMMEDIATE, NO_TAG, opcode, OPCODE_MASK, rejectReason } from './wire.js';
 
@@ -54,7 +55,7 @@ export interface FullFeatureOptions {
 
 type Act = (header: Uint8Array, at: number, data: Uint8Array) => void;
 
-export class FullFeature implements PduSink, FlowHost, KeepAliveHost, SessionConnection {
+export class FullFeature implements PduSink, FlowHost, KeepAliveHost, SessionConnection, FunctionConnection {
   readonly session: Session;
   readonly connectionId: number;
   readonly #options: FullFeatureOptions;
@@ -70,6 +71,7 @@ export class FullFeature implements PduSink, FlowHost, KeepAliveHost, SessionCon
   #pieceData: Uint8Array | undefined;
   #pieceFill = 0;
 
+  functionsWaiting = 0;
   #pingTag = 0;
   readonly #pings = new Map<number, (alive: boolean) => void>();
   #awake = false;
@@ -341,6 +343,7 @@ export class FullFeature implements PduSink, FlowHost, KeepAliveHost, SessionCon
       act(header, at, data);
       if (this.session.window.crowded) this.session.window.advance();
     } else if (when === arrival.early) {
+      if (data.length > limits.iscsiTextBytesMax) throw new ProtocolError('a request that comes early is too long');
       const kept = header.slice(at, at + BHS_BYTES);
       const keptData = data.slice();
       const begin = (): void => this.#later(() => act(kept, 0, keptData));

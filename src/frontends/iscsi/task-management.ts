@@ -8,6 +8,7 @@
  * dropped when they come. Functions that reach other initiators' commands are for the session that holds the volume.
  */
 import { limits } from '../../base/limits.js';
+import type { GatewayError } from '../../base/errors.js';
 import type { Clock } from '../../ports/clock.js';
 import { readU32 } from '../../scsi/big-endian.js';
 import { isLunZero } from './command-header.js';
@@ -24,11 +25,19 @@ export interface ManagedSession extends UnitMember {
   abortTask(initiatorTaskTag: number): boolean;
 }
 
+/** A connection that functions come on; it counts those that wait for something. */
+export interface FunctionConnection {
+  readonly closed: boolean;
+  readonly responder: Responder;
+  functionsWaiting: number;
+  touched(): void;
+}
+
 interface Context {
   readonly session: ManagedSession;
   readonly served: ServedUnit | undefined;
   /** That the function came on, and is answered on; nothing is done any more once it is gone. */
-  readonly connection: { readonly closed: boolean; readonly responder: Responder; touched(): void };
+  readonly connection: FunctionConnection;
   readonly clock: Clock;
 }
 
@@ -47,15 +56,29 @@ export function manageTasks(context: Context, header: Uint8Array, at: number): v
     return;
   }
   const cmdSn = readU32(header, at + field.cmdSn);
-  const inOrder = (act: () => void): void => whenPrecedingBegan(context, cmdSn, act);
+  const inOrder = (act: () => void): void => {
+    if (connection.functionsWaiting >= limits.iscsiTaskManagementMax) {
+      answer(taskResponse.rejected);
+      return;
+    }
+    connection.functionsWaiting++;
+    whenPrecedingBegan(context, cmdSn, act);
+  };
+  const done = (response: TaskResponse): void => {
+    connection.functionsWaiting--;
+    answer(response);
+  };
   const ifHeld = (act: () => void): void =>
-    inOrder(() =>
-      session.claim.whenDecided((refusal) => {
+    inOrder(() => {
+      const decided = (refusal: GatewayError | undefined): void => {
         if (connection.closed) return;
         if (refusal === undefined) act();
-        answer(refusal === undefined ? taskResponse.complete : taskResponse.authorizationFailed);
-      }),
-    );
+        done(refusal === undefined ? taskResponse.complete : taskResponse.authorizationFailed);
+      };
+      // At once where that is possible, so that it meets no command that comes after it.
+      if (session.claim.held) decided(undefined);
+      else session.claim.whenDecided(decided);
+    });
   switch (wanted) {
     case taskFunction.abortTask:
       answer(abortTask(session, header, at) ? taskResponse.complete : taskResponse.noTask);
@@ -63,7 +86,7 @@ export function manageTasks(context: Context, header: Uint8Array, at: number): v
     case taskFunction.abortTaskSet:
       inOrder(() => {
         session.abortTasks();
-        answer(taskResponse.complete);
+        done(taskResponse.complete);
       });
       return;
     case taskFunction.clearTaskSet:

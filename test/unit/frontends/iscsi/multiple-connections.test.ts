@@ -195,6 +195,18 @@ describe('commands of several connections', () => {
     assert.deepEqual(Buffer.from(rig.device.image.subarray(0, 512)), pattern(512));
   });
 
+  it('may not be too long while they wait, but for their data (RFC 7143 4.2.2.1)', async () => {
+    const { rig, first, second } = await createPair();
+    first.delay(() => void first.command([0]));
+    second.nopOut({ immediate: false, data: pattern(limits.iscsiTextBytesMax) });
+    await settled();
+    assert.equal(second.stream.destroyed, false);
+    second.nopOut({ immediate: false, data: pattern(limits.iscsiTextBytesMax + 4) });
+    await settled();
+    assert.deepEqual([first.stream.destroyed, second.stream.destroyed], [false, true]);
+    assert.equal(rig.target.connections.length, 1);
+  });
+
   it('that come twice are taken once (RFC 7143 4.2.2.1)', async () => {
     const { rig, first, second } = await createPair();
     const late = first.delay(() => void first.command([0]));

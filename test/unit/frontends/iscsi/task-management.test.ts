@@ -231,6 +231,48 @@ describe('task management over several connections', () => {
     }
   });
 
+  it('is rejected where too many functions wait (RFC 7143 11.6.1)', async () => {
+    const { rig, first, second } = await createPair();
+    first.delay(() => void first.command([0]));
+    for (let count = 0; count < limits.iscsiTaskManagementMax; count++) second.taskManagement(ABORT_TASK_SET);
+    assert.deepEqual(second.pdus(), []);
+    second.taskManagement(ABORT_TASK_SET);
+    assert.equal(response(second), 255);
+    rig.clock.advance(limits.iscsiTaskManagementMsMax);
+    await settled();
+    assert.deepEqual(
+      second.pdus().map(({ header }) => header[2]),
+      new Array(limits.iscsiTaskManagementMax).fill(COMPLETE),
+    );
+    second.taskManagement(ABORT_TASK_SET);
+    assert.equal(response(second), COMPLETE);
+  });
+
+  it('leaves a command alone that comes right behind it (RFC 7143 4.2.3.3)', async () => {
+    for (const wanted of [CLEAR_TASK_SET, UNIT_RESET, WARM_RESET]) {
+      const { first } = await createPair();
+      let write = 0;
+      const together = first.delay(() => {
+        first.taskManagement(wanted);
+        write = first.command(write10(0, 1), { write: 512 });
+      });
+      together();
+      await settled();
+      const pdus = first.pdus();
+      const r2t = pdus.find(({ opcode }) => opcode === 0x31);
+      if (r2t !== undefined) {
+        first.dataOut(write, pattern(512), { offset: 0, ttt: r2t.header.readUInt32BE(20) });
+        await settled();
+        pdus.push(...first.pdus());
+      }
+      assert.equal(pdus.find(({ opcode }) => opcode === 0x22)?.header[2], COMPLETE);
+      outcome(
+        pdus.filter((pdu) => pdu !== r2t),
+        write,
+      );
+    }
+  });
+
   it('of a connection that dies meanwhile is forgotten with it', async () => {
     const { rig, first, second } = await createPair();
     rig.device.holdReads = true;
