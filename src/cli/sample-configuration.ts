@@ -49,7 +49,7 @@ volumes:
     #access: exclusive              # shared: clients that coordinate among themselves (cluster file systems)
     #readOnly: false
     #nbd: { enabled: true }
-    #iscsi: { enabled: true, initiators: [] }
+    #iscsi: { enabled: true, initiators: [], physicalBlock: 4KiB }   # 512B for initiators that refuse 4 KiB (VMware)
     #replicate: { enabled: true, interval: 10s, segmentSize: 8MiB }
     #whenFenced: readOnly           # continue: go on serving writes when another gateway took the remote volume
     #receipts: { exportTo: /mnt/elsewhere/disk0.receipt, every: 1h }   # or https://…: shows a bucket that was rolled back

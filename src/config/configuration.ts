@@ -25,6 +25,8 @@ export interface VolumeConfiguration {
   readonly nbdEnabled: boolean;
   readonly iscsiEnabled: boolean;
   readonly initiators: readonly string[];
+  /** What initiators are told of how the volume is made: 4096, or 512 for those that refuse anything else. */
+  readonly physicalBlockBytes: number;
   readonly chap: ChapConfiguration | undefined;
   readonly replicate: boolean;
   /** Age at which a group is cut. */

@@ -249,6 +249,7 @@ function volumeOf(volume: Volume, absolute: (path: string) => string): VolumeCon
     nbdEnabled: volume.nbd.enabled,
     iscsiEnabled: volume.iscsi.enabled,
     initiators: volume.iscsi.initiators,
+    physicalBlockBytes: volume.iscsi.physicalBlock,
     chap: chapOf(volume.iscsi.chap, absolute),
     replicate: volume.replicate.enabled,
     intervalMs: volume.replicate.interval,

@@ -3,7 +3,7 @@
  * A key that is documented but not built yet is here too: its check refuses every value that would promise something.
  */
 import { limits } from '../base/limits.js';
-import { BLOCK_BYTES, KIB } from '../base/units.js';
+import { BLOCK_BYTES, LOGICAL_BLOCK_BYTES, KIB } from '../base/units.js';
 import { bandwidthSchedule } from './bandwidth-schedule.js';
 import { parseListenAddress } from './listen-address.js';
 import { NotSupportedValue, WrongValue, shown } from './problem.js';
@@ -34,6 +34,13 @@ function sizeBetween(lengthBytesMin: number, lengthBytesMax: number): (raw: unkn
     }
     return lengthBytes;
   };
+}
+
+/** VMware and some older systems refuse a disk whose physical blocks are larger than its logical ones. */
+function physicalBlock(raw: unknown): number {
+  const lengthBytes = parseSize(raw);
+  if (lengthBytes === BLOCK_BYTES || lengthBytes === LOGICAL_BLOCK_BYTES) return lengthBytes;
+  throw new WrongValue(`${shown(raw)} is not a physical block; write 4KiB, or 512B for initiators that refuse it`);
 }
 
 function durationBetween(durationMsMin: number, durationMsMax: number): (raw: unknown) => number {
@@ -175,6 +182,7 @@ export const volumeSettings = {
   iscsi: {
     enabled: flag(true),
     initiators: list([], initiatorName),
+    physicalBlock: setting('4KiB', physicalBlock),
     chap: {
       user: optional(text),
       secretFile: optional(text),

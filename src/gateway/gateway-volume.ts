@@ -272,6 +272,7 @@ export class GatewayVolume implements Drainable {
       iscsi: {
         enabled: configuration.iscsiEnabled,
         stats: this.#stats.iscsi,
+        physicalBlockBytes: configuration.physicalBlockBytes,
         get initiators() {
           return access().initiators;
         },

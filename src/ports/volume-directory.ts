@@ -40,6 +40,8 @@ export interface ServedVolume {
     readonly stats: IoStats;
     /** Initiator names that may log in; empty: any. */
     readonly initiators: readonly string[];
+    /** What initiators are told of how it is made: 4096, or 512 for those that refuse anything else. Default 4096. */
+    readonly physicalBlockBytes?: number;
     readonly chap: ChapSecrets | undefined;
   };
   readonly reservations: VolumeReservations;

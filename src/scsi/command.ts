@@ -1,4 +1,5 @@
 /** What a row of the command table says, and what the commands may use of their unit. */
+import type { ByteLength } from '../base/units.js';
 import type { BlockDevice } from '../ports/block-device.js';
 import type { VolumeSanitizer } from '../ports/volume-sanitizer.js';
 import type { CopyResults } from './copy-results.js';
@@ -26,6 +27,8 @@ export interface UnitContext {
   readonly port: TargetPort | undefined;
   readonly device: BlockDevice;
   readonly modes: ModePages;
+  /** A power of two from 512 to 4096: what is changed at once without reading around it, as initiators are told. */
+  readonly physicalBlockBytes: ByteLength;
   readonly copies: CopyResults;
   readonly reservations: Reservations;
   /** The transport's version descriptor in standard INQUIRY data (SPC-4 6.6.2). */

@@ -34,6 +34,8 @@ export interface LogicalUnitOptions {
   readonly device: BlockDevice;
   readonly transportVersion: number;
   readonly port?: TargetPort;
+  /** Default: the volume's own blocks, 4096. */
+  readonly physicalBlockBytes?: ByteLength | undefined;
   /** undefined: it cannot be sanitized. */
   readonly sanitizer?: VolumeSanitizer | undefined;
   /** What of its reservations survives a restart; none do without. */
@@ -48,6 +50,7 @@ export class LogicalUnit implements UnitContext {
   readonly port: TargetPort | undefined;
   readonly commands = commands;
   readonly modes = new ModePages();
+  readonly physicalBlockBytes: ByteLength;
   readonly copies = new CopyResults();
   readonly sanitizer: VolumeSanitizer | undefined;
   readonly reservations: Reservations;
@@ -56,6 +59,7 @@ export class LogicalUnit implements UnitContext {
 
   constructor(options: LogicalUnitOptions) {
     this.device = options.device;
+    this.physicalBlockBytes = options.physicalBlockBytes ?? BLOCK_BYTES;
     this.transportVersion = options.transportVersion;
     this.port = options.port;
     this.sanitizer = options.sanitizer;

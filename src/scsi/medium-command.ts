@@ -4,7 +4,7 @@
  * Hot path: beginRead and beginWrite allocate nothing. DPO is accepted and ignored, as a hint may be. FUA_NV, obsolete,
  * asks for less than FUA and gets as much.
  */
-import { BLOCK_BYTES, LOGICAL_BLOCK_BYTES } from '../base/units.js';
+import { LOGICAL_BLOCK_BYTES } from '../base/units.js';
 import type { Completion } from '../ports/block-device.js';
 import { readU16, readU32, readU64, writeU32, writeU64 } from './big-endian.js';
 import type { UnitContext } from './command.js';
@@ -114,7 +114,7 @@ export function readCapacity16(unit: UnitContext, task: ScsiTask, cdb: Uint8Arra
   const bytes = new Uint8Array(32);
   writeU64(bytes, 0, unit.device.sizeBytes / LOGICAL_BLOCK_BYTES - 1);
   writeU32(bytes, 8, LOGICAL_BLOCK_BYTES);
-  bytes[13] = Math.log2(BLOCK_BYTES / LOGICAL_BLOCK_BYTES);
+  bytes[13] = Math.log2(unit.physicalBlockBytes / LOGICAL_BLOCK_BYTES);
   bytes[14] = LBPME | LBPRZ;
   return task.answer(bytes, readU32(cdb, at + 10));
 }

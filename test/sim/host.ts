@@ -307,6 +307,7 @@ const defaults: VolumeConfiguration = {
   readOnly: false,
   nbdEnabled: true,
   iscsiEnabled: true,
+  physicalBlockBytes: 4096,
   initiators: [],
   chap: undefined,
   replicate: true,

@@ -30,6 +30,7 @@ export class ServedUnit {
     this.volume = volume;
     this.unit = new LogicalUnit({
       device: volume.device,
+      physicalBlockBytes: volume.iscsi.physicalBlockBytes,
       transportVersion: ISCSI_VERSION_DESCRIPTOR,
       port: {
         protocol: ISCSI_PROTOCOL,

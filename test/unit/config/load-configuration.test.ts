@@ -245,6 +245,11 @@ describe('a wrong configuration gets one line that says what, where, and what wo
       'k.yaml:5:18: volumes[0].replicate.interval: 10 is not a duration; write a number with ms, s, min, h or d, such as 10s',
     ],
     [
+      'a physical block that is none',
+      volume('iscsi: { physicalBlock: 2KiB }'),
+      'k.yaml:5:14: volumes[0].iscsi.physicalBlock: "2KiB" is not a physical block; write 4KiB, or 512B for initiators that refuse it',
+    ],
+    [
       'a word that is no choice',
       volume('access: both'),
       'k.yaml:5:5: volumes[0].access: "both" is not one of exclusive, shared',

@@ -183,6 +183,13 @@ describe('READ CAPACITY', () => {
     assert.equal((await made.run([0x9e, 0x10, ...u64(0), ...u32(12), 0, 0])).data.length, 12);
   });
 
+  it('tells of blocks of 512 bytes only where that is wanted', async () => {
+    const device = new MemoryDevice({ sizeBytes: 4096 });
+    const unit = new LogicalUnit({ device, transportVersion: 0, physicalBlockBytes: 512 });
+    const long = await (await new ScsiHost(unit).ready()).run([0x9e, 0x10, ...u64(0), ...u32(32), 0, 0]);
+    assert.equal(long.data.toString('hex', 12, 16), '0000c000');
+  });
+
   it('of 10 bytes says when it cannot tell', async () => {
     const device = new MemoryDevice({ sizeBytes: 4096 });
     Object.defineProperty(device, 'sizeBytes', { value: 4 * 2 ** 40 });
