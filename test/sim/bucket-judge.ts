@@ -94,8 +94,8 @@ export class BucketJudge {
   }
 
   /**
-   * Judges the bucket with the very segment that has just arrived, before a later one hides it: what compaction moves,
-   * while an image is ahead of what the bucket may show.
+   * Judges the bucket with the very segment that has just arrived, before a later one hides it: what compaction moves, and
+   * the end of a round, while an image is ahead of what the bucket may show.
    */
   arrived(key: string, body: Uint8Array): void {
     const { bucket, scheduler } = this.options;
@@ -105,8 +105,8 @@ export class BucketJudge {
     const random = new SeededRandom(scheduler.events);
     scheduler
       .aside(async () => {
-        if ((await this.segments.roleOf(bucket, key, body)) === 'compaction')
-          await this.restoreCopy(random, false, random.fork());
+        const role = await this.segments.roleOf(bucket, key, body);
+        if (role === 'compaction' || role === 'apply') await this.restoreCopy(random, false, random.fork());
       })
       .catch((error: unknown) => (this.violation ??= error as Error));
   }
