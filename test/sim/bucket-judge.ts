@@ -42,6 +42,8 @@ export class BucketJudge {
   private readonly recoveryPoints = new Set<number>();
   /** Recovery point of the last restore: the next one may not be older. */
   private restoredLsn = 0;
+  /** The same but for what was judged as it arrived, which no history may depend on. */
+  private knownLsn = 0;
   private readonly segments = new ArrivedSegments();
   private readonly options: BucketJudgeOptions;
 
@@ -52,7 +54,7 @@ export class BucketJudge {
   /** Another one's volume begins. */
   forget(): void {
     this.lineages = [];
-    this.restoredLsn = 0;
+    this.restoredLsn = this.knownLsn = 0;
   }
 
   /** Restores the bucket as it is now, in a world of its own, and judges the outcome. */
@@ -60,7 +62,9 @@ export class BucketJudge {
     const { bucket, scheduler } = this.options;
     if (bucket === undefined) return undefined;
     const random = this.options.random.fork();
-    return scheduler.aside(() => this.restoreCopy(random, takeOver));
+    const restored = await scheduler.aside(() => this.restoreCopy(random, takeOver));
+    if (restored !== undefined) this.knownLsn = restored.recoveryPoint.lsn;
+    return restored;
   }
 
   private async restoreCopy(
@@ -114,7 +118,7 @@ export class BucketJudge {
   /** Restores from the living bucket, slowly, while its owner goes on, compacts and deletes. */
   read(): void {
     const { bucket, scheduler, random } = this.options;
-    const { restoredLsn, lineages } = this;
+    const { knownLsn: restoredLsn, lineages } = this;
     if (bucket === undefined || this.reading !== undefined || restoredLsn === 0) return;
     const { generation } = bucket;
     const slowMs = [0, 300, 3000][random.below(3)] ?? 0;
