@@ -41,6 +41,8 @@ export interface VolumeReplication {
   readonly owner: string;
   /** How long what is dead stays in the bucket at least; default: the replicator's. */
   readonly graceMs?: number;
+  /** Changes that make a checkpoint write a shard of the map anew; default: the replicator's. */
+  readonly shardRewriteBlocks?: number;
   /** Where receipts are kept off this directory. */
   readonly outlet?: ReceiptOutlet;
 }
@@ -161,6 +163,7 @@ export class ReplicatorLine {
       allowNew: replication.allowNew,
       compaction: configuration.compaction,
       ...(replication.graceMs === undefined ? {} : { graceMs: replication.graceMs }),
+      ...(replication.shardRewriteBlocks === undefined ? {} : { shardRewriteBlocks: replication.shardRewriteBlocks }),
       owner: replication.owner,
       receiptEveryMs: configuration.receipts.everyMs,
     };
@@ -298,6 +301,7 @@ export class ReplicatorLine {
       case 'scrubbing':
       case 'liveSums':
       case 'scrubbed':
+      case 'mended':
         scrubs.received(message);
         return;
       case 'past':

@@ -9,6 +9,7 @@ import type { ScrubCounts } from '../metrics/source.js';
 import type { Clock } from '../ports/clock.js';
 import type { Disk } from '../ports/disk.js';
 import type { Log } from '../ports/log.js';
+import type { Mended } from '../remote/mend.js';
 import type { RemoteScrub } from '../remote/remote-scrub.js';
 import type { FromReplicator, ToReplicator } from '../remote/replication-messages.js';
 import { ScrubSchedule } from './scrub-schedule.js';
@@ -36,11 +37,19 @@ interface Running {
   readonly reject: (error: GatewayError) => void;
 }
 
+interface Mending {
+  readonly id: number;
+  readonly resolve: (mended: Mended) => void;
+  readonly reject: (error: GatewayError) => void;
+}
+
 export class ScrubLine {
   readonly counts: ScrubCounts = { blocks: 0, healed: 0, errors: { image: 0, log: 0, remote: 0 } };
   readonly #options: ScrubLineOptions;
   #busy = false;
   #remote: Running | undefined;
+  #mending: Mending | undefined;
+  #mends = 0;
   #schedule: ScrubSchedule | undefined;
   #closed = false;
 
@@ -69,29 +78,26 @@ export class ScrubLine {
     progress: Progress,
     how = { bytesPerSecond: SCRUB_BYTES_PER_SECOND, remote: true },
   ): Promise<ScrubReport> {
-    const { configuration, clock, line, replicate, replicates } = this.#options;
+    const { configuration, clock, replicate, replicates } = this.#options;
     if (this.#busy) throw new GatewayError('invalid-request', `volume ${configuration.name} is being scrubbed`);
     this.#busy = true;
-    const settle = async (): Promise<void> => {
+    const mend = async (objects: readonly string[]): Promise<Mended> => {
       await replicate();
-      line()?.({ type: 'checkpoint' });
+      return this.#askMend(objects);
     };
     const remote = how.remote && replicates() ? this.#askRemote() : undefined;
     const { bytesPerSecond } = how;
     const closed = (): boolean => this.#closed;
     try {
-      return await scrub(
-        { volume, clock, remote, settle, counts: this.counts, bytesPerSecond, closed },
-        heal,
-        progress,
-      );
+      return await scrub({ volume, clock, remote, mend, counts: this.counts, bytesPerSecond, closed }, heal, progress);
     } finally {
       this.#busy = false;
     }
   }
 
-  received(message: Extract<FromReplicator, { type: 'scrubbing' | 'scrubbed' | 'liveSums' }>): void {
-    if (message.type === 'scrubbing') this.#remote?.progress(message.doneBytes, message.totalBytes);
+  received(message: Extract<FromReplicator, { type: 'scrubbing' | 'scrubbed' | 'liveSums' | 'mended' }>): void {
+    if (message.type === 'mended') this.#mended(message);
+    else if (message.type === 'scrubbing') this.#remote?.progress(message.doneBytes, message.totalBytes);
     else if (message.type === 'liveSums') this.#remote?.live(message.blocks, message.sums);
     else if ('damages' in message.result) this.#remote?.resolve(message.result);
     else this.refuse(new GatewayError(message.result.code, message.result.message));
@@ -100,12 +106,29 @@ export class ScrubLine {
   /** The replicator has ended, or began anew and has not heard what was asked. */
   refuse(error: GatewayError): void {
     this.#remote?.reject(error);
+    this.#mending?.reject(error);
   }
 
   close(): void {
     this.#closed = true;
     this.#schedule?.stop();
     this.refuse(new GatewayError('volume-closed', 'the gateway is stopping'));
+  }
+
+  #mended({ id, result }: Extract<FromReplicator, { type: 'mended' }>): void {
+    if (this.#mending?.id !== id) return;
+    if ('problems' in result) this.#mending.resolve(result);
+    else this.#mending.reject(new GatewayError(result.code, result.message));
+  }
+
+  #askMend(objects: readonly string[]): Promise<Mended> {
+    return new Promise<Mended>((resolve, reject) => {
+      const send = this.#closed ? undefined : this.#options.line();
+      if (send === undefined) return reject(new GatewayError('store-unreachable', 'replication has ended'));
+      const id = ++this.#mends;
+      this.#mending = { id, resolve, reject };
+      send({ type: 'mend', id, objects });
+    }).finally(() => (this.#mending = undefined));
   }
 
   #askRemote(): NonNullable<ScrubberOptions['remote']> {

@@ -2,14 +2,18 @@
  * `scrub`: reads and verifies a volume's own copy (log and image, as any read does, which heals what has rotted from the
  * bucket), then lets the replicator read what the bucket holds. With `heal`, blocks whose remote copy is missing or
  * damaged are written again as they are: an ordinary record, which replication sends under a new segment number, so that
- * no recovery point ever shows anything else (P2). A new checkpoint then makes the damaged object unneeded.
+ * no recovery point ever shows anything else (P2). A new checkpoint, which has shards that were damaged under new names,
+ * then makes the damaged objects unneeded; where a checkpoint that is kept as a second or third choice needs one, so many
+ * more that none of those is kept. What only a snapshot needs is lost with it, and said.
  */
 import { GatewayError } from '../base/errors.js';
 import { BLOCK_BYTES, MIB } from '../base/units.js';
 import type { Volume } from '../engine/volume.js';
 import type { ScrubCounts } from '../metrics/source.js';
 import type { Clock } from '../ports/clock.js';
-import type { RemoteScrub } from '../remote/remote-scrub.js';
+import { CHECKPOINTS_KEPT } from '../remote/kept-checkpoints.js';
+import type { Mended } from '../remote/mend.js';
+import type { RemoteDamage, RemoteScrub } from '../remote/remote-scrub.js';
 import { pace } from './scrub-pace.js';
 
 /** One that somebody waits for; each step waits for the disk. */
@@ -19,6 +23,10 @@ export const SCRUB_BYTES_PER_SECOND_MIN = 4 * MIB;
 const STEP_BYTES = MIB;
 const REPORTED_MAX = 20;
 const DIFFERING_MAX = 1000;
+/** Others may have a checkpoint written in between, which takes the recovery point that was made for ours. */
+const CHECKPOINT_TRIES_MAX = 5;
+/** Rotten ones among them do not hold it up. */
+const MOVING_BLOCKS_MAX = 64;
 
 export interface ScrubberOptions {
   readonly volume: Volume;
@@ -30,8 +38,8 @@ export interface ScrubberOptions {
         live: (blocks: Float64Array, sums: Uint32Array) => void,
       ) => Promise<RemoteScrub>)
     | undefined;
-  /** Resolves once everything up to now is in the bucket, and a checkpoint of it was asked for. */
-  readonly settle: () => Promise<void>;
+  /** Resolves once everything up to now is in the bucket, with a checkpoint of it that needs none of the objects. */
+  readonly mend: (objects: readonly string[]) => Promise<Mended>;
   readonly counts: ScrubCounts;
   /** For what is read here. */
   readonly bytesPerSecond: number;
@@ -41,6 +49,8 @@ export interface ScrubberOptions {
 export interface ScrubReport {
   /** One line each. */
   readonly found: readonly string[];
+  /** Of these, what is lost for good: it is found as long as the snapshots are there that need it. */
+  readonly lost: number;
   readonly healed: number;
   /** Blocks of a restored volume that only its bucket has yet: there is nothing to verify. */
   readonly absent: number;
@@ -51,14 +61,14 @@ export async function scrub(
   heal: boolean,
   progress: (doneBytes: number, totalBytes: number) => void,
 ): Promise<ScrubReport> {
-  const { volume, remote, counts, settle } = options;
+  const { volume, remote, counts } = options;
   const found: string[] = [];
   const healedBefore = volume.status().healedBlocks;
   const absent = await scrubLocal(options, found, progress);
   let healed = volume.status().healedBlocks - healedBefore;
   if (healed > 0) found.push(`${healed} blocks of the image had rotted, and were healed from the bucket`);
   counts.errors.image += healed;
-  if (remote === undefined) return { found, healed, absent };
+  if (remote === undefined) return { found, lost: 0, healed, absent };
   const differing = new Differing(volume);
   let result: RemoteScrub;
   try {
@@ -67,7 +77,7 @@ export async function scrub(
     if (!(error instanceof GatewayError) || options.closed()) throw error;
     // What was found here is said all the same.
     found.push(`the bucket was not read to its end: ${error.message}`);
-    return { found, healed, absent };
+    return { found, lost: 0, healed, absent };
   }
   const { blocks, damages } = result;
   counts.blocks += blocks;
@@ -83,26 +93,97 @@ export async function scrub(
       `${which} ${stale[0] ?? 0}: the image is older than the bucket’s copy, the disk lost what it said to have written${heal ? '; healed' : ''}`,
     );
   }
-  for (const { object, problem, blocks: living } of damages) {
-    counts.errors.remote += Math.max(1, living.length);
-    found.push(problem.startsWith(object) ? problem : `${object}: ${problem}`);
+  for (const damage of damages) {
+    counts.errors.remote += Math.max(1, damage.blocks.length);
+    found.push(damageLine(damage));
   }
-  if (!heal || damages.length === 0) return { found, healed, absent };
-  const again = new Set(damages.flatMap(({ blocks: living }) => living));
-  const unhealed: string[] = [];
+  const lost = damages.filter(isLost).length;
+  const healable = damages.filter((damage) => !isLost(damage));
+  if (!heal || healable.length === 0) return { found, lost, healed, absent };
+  const mended = await healRemote(healable, options);
+  counts.healed += mended.healed;
+  return { found: [...found, ...mended.lines], lost, healed: healed + mended.healed, absent };
+}
+
+/** Only snapshots need it. */
+function isLost({ current, older }: RemoteDamage): boolean {
+  return !current && !older;
+}
+
+function damageLine({ object, problem, older, current, snapshots }: RemoteDamage): string {
+  const line = problem.startsWith(object) ? problem : `${object}: ${problem}`;
+  const needs: string[] = [];
+  if (older && !current) needs.push('an older checkpoint needs it, a restore of the newest recovery point does not');
+  const [first, ...more] = snapshots;
+  if (first !== undefined)
+    needs.push(`snapshot ${first}${more.length > 0 ? ` and ${more.length} more` : ''} cannot be restored without it`);
+  return needs.length === 0 ? line : `${line} (${needs.join('; ')})`;
+}
+
+/** Sends again what lives in damaged segments, and has checkpoints written that do without the rest. */
+async function healRemote(
+  damages: readonly RemoteDamage[],
+  options: ScrubberOptions,
+): Promise<{ readonly healed: number; readonly lines: readonly string[] }> {
+  const { volume, mend } = options;
+  const again = new Set(damages.flatMap(({ blocks }) => blocks));
+  const lines: string[] = [];
   for (const block of again) {
     try {
       await rewrite(volume, block);
-      healed++;
-      counts.healed++;
     } catch (error) {
       if (!(error instanceof GatewayError)) throw error;
-      unhealed.push(`block ${block} could not be sent again: ${error.message}`);
+      lines.push(`block ${block} could not be sent again: ${error.message}`);
     }
   }
-  await settle();
-  if (again.size > 0) found.push(`${again.size - unhealed.length} blocks were sent again from the local copy`);
-  return { found: [...found, ...unhealed], healed, absent };
+  let healed = again.size - lines.length;
+  if (again.size > 0) lines.unshift(`${healed} blocks were sent again from the local copy`);
+  const objects = damages.filter(({ current }) => current).map(({ object }) => object);
+  try {
+    const problems = await mendAll(objects, damages, volume, mend);
+    lines.push(...problems);
+    const replaced = damages.filter(({ blocks }) => blocks.length === 0).length - problems.length;
+    healed += replaced;
+    if (replaced > 0)
+      lines.push(`${replaced} ${replaced === 1 ? 'object was' : 'objects were'} replaced by a new checkpoint`);
+  } catch (error) {
+    if (!(error instanceof GatewayError) || options.closed()) throw error;
+    lines.push(`no checkpoint that does without what is damaged could be written: ${error.message}`);
+  }
+  return { healed, lines };
+}
+
+/** Says what could not be replaced. */
+async function mendAll(
+  objects: readonly string[],
+  damages: readonly RemoteDamage[],
+  volume: Volume,
+  mend: ScrubberOptions['mend'],
+): Promise<readonly string[]> {
+  let mended = await mend(objects);
+  for (let tries = 0; !mended.written && tries < CHECKPOINT_TRIES_MAX; tries++) {
+    await moveOn(volume);
+    mended = await mend(objects);
+  }
+  if (!mended.written) throw new GatewayError('store-failed', 'the volume does not move on');
+  if (!damages.some(({ older }) => older)) return mended.problems;
+  for (let kept = 1; kept < CHECKPOINTS_KEPT; kept++) {
+    await moveOn(volume);
+    await mend([]);
+  }
+  return mended.problems;
+}
+
+/** A checkpoint is of a recovery point, and each recovery point has one: there must be another. */
+async function moveOn(volume: Volume): Promise<void> {
+  for (let block = 0; ; block++) {
+    try {
+      return await rewrite(volume, block);
+    } catch (error) {
+      const rotten = error instanceof GatewayError && error.code === 'checksum-mismatch';
+      if (!rotten || block + 1 >= Math.min(MOVING_BLOCKS_MAX, volume.sizeBytes / BLOCK_BYTES)) throw error;
+    }
+  }
 }
 
 /**

@@ -90,13 +90,13 @@ export const volumeFamilies: readonly Family<MetricsSource>[] = [
   family(
     'healed_blocks_total',
     'counter',
-    'Blocks that were healed: of the image from the bucket, of the bucket from the local copy.',
+    'Blocks that were healed: of the image from the bucket, of the bucket from the local copy; there an object without blocks counts as one.',
     ({ status, scrub }) => status.healedBlocks + (scrub?.healed ?? 0),
   ),
   family('scrub_blocks_total', 'counter', 'Blocks that scrubs have read.', ({ scrub }) => scrub?.blocks ?? 0),
   {
     name: 'keepgate_scrub_errors_total',
-    help: 'Blocks that scrubs found missing or damaged, by place.',
+    help: 'Blocks that scrubs found missing or damaged, by place; an object of the bucket without blocks counts as one.',
     type: 'counter',
     *samples(source) {
       for (const { status, scrub } of source.volumes()) {

@@ -116,7 +116,9 @@ export class BookKeeper {
       const checkpoint = await readCheckpoint(store, sealer, key, request, warn);
       if (checkpoint === undefined) continue;
       try {
-        return await RemoteBook.load(checkpoint, this.#options);
+        const book = await RemoteBook.load(checkpoint, this.#options);
+        book.root = key;
+        return book;
       } catch (error) {
         if (!isDamage(error)) throw error;
         warn(error);

@@ -15,18 +15,27 @@ export interface ShardPlan {
   readonly kept: ReadonlySet<number>;
 }
 
+export interface ShardLimits {
+  /** Default: REWRITE_BLOCKS. */
+  readonly rewriteBlocks?: number | undefined;
+  /** Default: DELTA_ENTRIES_MAX. */
+  readonly deltaEntriesMax?: number | undefined;
+}
+
+/** `again`: shards that must be written anew whatever has changed in them. */
 export function planShards(
   changes: ReadonlyMap<number, ShardChange>,
   exists: (shard: number) => boolean,
-  deltaEntriesMax = DELTA_ENTRIES_MAX,
+  again: ReadonlySet<number> = new Set(),
+  { rewriteBlocks = REWRITE_BLOCKS, deltaEntriesMax = DELTA_ENTRIES_MAX }: ShardLimits = {},
 ): ShardPlan {
-  const rewritten: number[] = [];
+  const rewritten: number[] = [...again].filter((shard) => !changes.has(shard));
   const dropped: number[] = [];
   const kept: { readonly shard: number; readonly entries: number }[] = [];
   let entries = 0;
   for (const [shard, { written, zeroed }] of changes) {
     if (written === 0 && (zeroed === SHARD_BLOCKS || !exists(shard))) dropped.push(shard);
-    else if (written + zeroed > REWRITE_BLOCKS) rewritten.push(shard);
+    else if (written + zeroed > rewriteBlocks || again.has(shard)) rewritten.push(shard);
     else {
       kept.push({ shard, entries: written + zeroed });
       entries += written + zeroed;

@@ -9,6 +9,8 @@
  *
  * The root of a snapshot must be: as long as it fails, it is tried again, and no other checkpoint is written. A shard has
  * a name that no earlier attempt of this epoch had, and a root that an earlier attempt did store after all is taken.
+ *
+ * Shards that are known to be damaged are written again whatever has changed in them (mend.ts).
  */
 import { GatewayError } from '../base/errors.js';
 import { BLOCK_BYTES } from '../base/units.js';
@@ -26,6 +28,8 @@ import type { Checkpoint } from './checkpoint.js';
 import { planShards } from './checkpoint-plan.js';
 import { keptOf } from './kept-checkpoints.js';
 import type { KeptCheckpoint } from './kept-checkpoints.js';
+import { Mends, rowsOfSegments } from './mend.js';
+import type { Mended, MendRequest } from './mend.js';
 import type { ShardKey } from './name.js';
 import type { RemoteBook } from './remote-map-book.js';
 import type { MapChange } from './remote-map-redo.js';
@@ -59,6 +63,8 @@ export interface CheckpointWriterOptions {
   readonly epoch: number;
   /** With fewer bytes since the last one, a small volume is not worth one yet. */
   readonly bytesDueMin: number;
+  /** See ShardLimits. */
+  readonly shardRewriteBlocks?: number;
   readonly createdSizeBytes: number;
   readonly checksums: Checksums;
   readonly clock: Clock;
@@ -76,6 +82,12 @@ export interface CheckpointWriterOptions {
   readonly failed: (error: unknown) => void;
 }
 
+interface Wanted {
+  readonly drained: boolean;
+  readonly demanded: boolean;
+  readonly mends: readonly MendRequest[];
+}
+
 export class CheckpointWriter {
   readonly #options: CheckpointWriterOptions;
   readonly #store: ObjectStore;
@@ -89,6 +101,7 @@ export class CheckpointWriter {
   #timer: Timer | undefined;
   /** Of the next shard: a running number of this epoch. */
   #part = 0;
+  readonly #mends = new Mends();
 
   constructor(options: CheckpointWriterOptions) {
     const { store, clock, random, incarnation, failed } = options;
@@ -128,17 +141,30 @@ export class CheckpointWriter {
     this.#work.wake();
   }
 
+  /** Writes one that needs none of the objects, which are missing or damaged. Rejects where it is left out. */
+  mend(objects: readonly string[]): Promise<Mended> {
+    const mended = this.#mends.ask(objects);
+    this.#work.wake();
+    return mended;
+  }
+
   /** Resolves when nothing of it runs any more; after the incarnation stopped. */
   async ended(): Promise<void> {
     this.#timer?.cancel();
+    this.#mends.end();
     await this.#work.ended();
   }
 
   async #useBook(): Promise<void> {
     // Taken before the book catches up: what was demanded behind a group includes that group.
-    const wanted = { drained: this.#drained, demanded: this.#demanded };
+    const wanted = { drained: this.#drained, demanded: this.#demanded, mends: this.#mends.take() };
     this.#drained = this.#demanded = false;
-    await this.#options.keeper.use((book) => this.#step(book, wanted), true);
+    try {
+      await this.#options.keeper.use((book) => this.#step(book, wanted), true);
+    } catch (error) {
+      for (const { reject } of wanted.mends) reject(error instanceof Error ? error : new Error(String(error)));
+      throw error;
+    }
   }
 
   #refused(error: Error): void {
@@ -153,7 +179,7 @@ export class CheckpointWriter {
     this.#timer = this.#options.clock.after(AGAIN_MS, () => this.#work.wake());
   }
 
-  async #step(book: RemoteBook, wanted: { readonly drained: boolean; readonly demanded: boolean }): Promise<void> {
+  async #step(book: RemoteBook, wanted: Wanted): Promise<void> {
     const { clock, counted, bytesDueMin } = this.#options;
     counted(book);
     const { position } = book;
@@ -163,17 +189,29 @@ export class CheckpointWriter {
     const due =
       atSnapshot ||
       wanted.demanded ||
+      wanted.mends.length > 0 ||
       this.#bytes >= Math.max(book.table.liveBytes * LIVE_SHARE_DUE, bytesDueMin) ||
       this.#segments >= (wanted.drained ? SEGMENTS_DUE_DRAINED : SEGMENTS_DUE) ||
       (this.#segments > 0 && clock.nowMs() - this.#lastMs >= AGE_MS_DUE);
     if (atSnapshot) {
       this.#drained ||= wanted.drained;
       this.#demanded ||= wanted.demanded;
+      this.#mends.putBack(wanted.mends);
     }
-    if (!due || position.number <= book.map.file.position.number) return;
+    const mends = atSnapshot ? [] : wanted.mends;
+    if (!due || position.number <= book.map.file.position.number) return this.#answer(mends, book, []);
     this.#countAnew();
-    await this.#write(book);
+    const problems = await this.#write(book);
     counted(book);
+    this.#answer(mends, book, problems);
+  }
+
+  #answer(requests: readonly MendRequest[], book: RemoteBook, problems: readonly string[]): void {
+    for (const { objects, resolve } of requests) {
+      const written = problems.length > 0 || this.#mends.isLeftBehind(book, this.#options.sealer.names, objects);
+      if (written) this.#mends.forget(objects);
+      resolve({ written, problems });
+    }
   }
 
   /** Counts anew. */
@@ -183,24 +221,28 @@ export class CheckpointWriter {
     this.#lastMs = this.#options.clock.nowMs();
   }
 
-  async #write(book: RemoteBook): Promise<void> {
+  /** What of it could not be made whole. */
+  async #write(book: RemoteBook): Promise<readonly string[]> {
     const { map } = book;
     const change = await map.file.begin();
     try {
       await map.stage(change);
-      await this.#put(book, change);
+      return await this.#put(book, change);
     } catch (error) {
       await change.discard();
       throw error;
     }
   }
 
-  async #put(book: RemoteBook, change: MapChange): Promise<void> {
+  async #put(book: RemoteBook, change: MapChange): Promise<readonly string[]> {
     const { sealer, epoch, clock, log, applied, incarnation, createdSizeBytes, written } = this.#options;
     const { map, table, mapShards, position } = book;
     const key = { epoch, number: position.number };
     const nextPart = (): ShardKey => ({ ...key, part: this.#part++ });
-    const plan = planShards(map.changes(), (shard) => mapShards.has(shard));
+    const again = this.#mends.among(mapShards.values(), sealer.names).map(({ shardIndex }) => shardIndex);
+    const plan = planShards(map.changes(), (shard) => mapShards.has(shard), new Set(again), {
+      rewriteBlocks: this.#options.shardRewriteBlocks,
+    });
     for (const shard of plan.dropped) mapShards.delete(shard);
     for (const shard of plan.rewritten) await this.#putShard(book, shard, nextPart());
     for (const tableIndex of table.complete(position.number)) {
@@ -209,6 +251,7 @@ export class CheckpointWriter {
       await this.#putObject(sealer.names.shard(reference), object);
       table.moved({ ...reference, link: object.link });
     }
+    const problems = await this.#mendTable(book, nextPart);
     const delta = map.deltaWithout((shard) => !plan.kept.has(shard));
     const ownRoot = { epoch, link: new Uint8Array(LINK_BYTES), mappedBlocks: book.mappedBlocks };
     const checkpoint: Checkpoint = {
@@ -229,11 +272,33 @@ export class CheckpointWriter {
     incarnation.check();
     await map.file.commit(change, position);
     map.staged(delta);
+    book.root = key;
     book.rooted({ ...ownRoot, link: root.link });
     incarnation.check();
     applied(position.number);
     written(keptOf(sealer, key, checkpoint), book);
     log.info(`checkpoint ${keyText(key)}: ${plan.rewritten.length} shards, ${delta.count} extents of delta`);
+    return problems;
+  }
+
+  /** Writes table shards again that are damaged; why not, of those that cannot be, which stay as they are. */
+  async #mendTable(book: RemoteBook, nextPart: () => ShardKey): Promise<readonly string[]> {
+    const { sealer } = this.#options;
+    const { table } = book;
+    const problems: string[] = [];
+    for (const damaged of this.#mends.among(table.tableShards, sealer.names)) {
+      const rows = await rowsOfSegments(book, damaged, { store: this.#store, sealer, request: this.#request });
+      if (typeof rows === 'string') {
+        problems.push(`${sealer.names.shard(damaged)} cannot be written again: ${rows}`);
+        continue;
+      }
+      const { tableIndex } = damaged;
+      const reference = { ...nextPart(), tableIndex };
+      const object = sealTableShard(sealer, reference, tableIndex, rows);
+      await this.#putObject(sealer.names.shard(reference), object);
+      table.replaced({ ...reference, link: object.link });
+    }
+    return problems;
   }
 
   async #putShard(book: RemoteBook, shardIndex: number, key: ShardKey): Promise<void> {

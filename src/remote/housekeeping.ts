@@ -14,6 +14,7 @@ import type { BookKeeper } from './book-keeper.js';
 import { CheckpointWriter } from './checkpoint-writer.js';
 import { Compactor } from './compactor.js';
 import { Deletion, GRACE_MS } from './deletion.js';
+import type { Mended } from './mend.js';
 import type { ReceiptKeeper } from './receipt-keeper.js';
 import type { RemoteBook } from './remote-map-book.js';
 import type { TalliedStore } from './remote-tally.js';
@@ -37,6 +38,8 @@ export interface HousekeepingOptions {
   /** false: the bucket is only added to. */
   readonly compaction: boolean;
   readonly graceMs?: number;
+  /** See ShardLimits. */
+  readonly shardRewriteBlocks?: number;
   /** Rooted at the volume's directory. */
   readonly disk: Disk;
   readonly checksums: Checksums;
@@ -108,6 +111,11 @@ export class Housekeeping {
 
   demandCheckpoint(): void {
     this.#checkpoints.demand();
+  }
+
+  /** See CheckpointWriter. */
+  mend(objects: readonly string[]): Promise<Mended> {
+    return this.#checkpoints.mend(objects);
   }
 
   /** Resolves when nothing of it runs any more; after the incarnation stopped. */

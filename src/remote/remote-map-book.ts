@@ -15,6 +15,7 @@ import { MapFile } from './remote-map-file.js';
 import { MapDoubtError, nowhere } from './remote-map-header.js';
 import { SegmentTable } from './remote-map-segments.js';
 import type { ObjectSealer } from './seal.js';
+import type { SegmentKey } from './name.js';
 import { chainOrigin } from './segment-point.js';
 import type { ChainPoint } from './segment-point.js';
 import { openMapShard } from './shard-map.js';
@@ -55,6 +56,8 @@ export class RemoteBook {
   readonly epochs: EpochStart[];
   /** Issued, as far as the checkpoint knew; ascending. */
   readonly receipts: readonly ChainPoint[];
+  /** The newest checkpoint: this book is of it, or has gone on from it. */
+  root: SegmentKey | undefined;
   #position: ChainPoint;
   #sizeBytes: number | undefined;
   #snapshots: readonly Snapshot[];
@@ -76,12 +79,15 @@ export class RemoteBook {
 
   /**
    * The book at a checkpoint (undefined: before the first segment). A map file that shows this very point is taken, else
-   * it is made again from the shards. Throws object-missing and object-damaged for what the checkpoint names.
+   * it is made again from the shards. Throws object-missing and object-damaged for what the checkpoint names, and then a
+   * sound map file of another point is still there: an older checkpoint may be the one that it shows.
    */
   static async load(checkpoint: Checkpoint | undefined, options: BookOptions): Promise<RemoteBook> {
     const table = new SegmentTable();
     if (checkpoint !== undefined) table.load(checkpoint.tableShards, checkpoint.tail);
-    const file = (await openFile(checkpoint, options)) ?? (await makeFile(checkpoint, options));
+    const found = await openFile(checkpoint, options);
+    if (found === 'of another point') await proveShards(checkpoint, options);
+    const file = typeof found === 'object' ? found : await makeFile(checkpoint, options);
     return new RemoteBook(new RemoteMap(file, table, checkpoint?.delta ?? emptyDelta), table, checkpoint, options);
   }
 
@@ -160,16 +166,26 @@ export class RemoteBook {
   }
 }
 
-async function openFile(checkpoint: Checkpoint | undefined, options: BookOptions): Promise<MapFile | undefined> {
+async function openFile(
+  checkpoint: Checkpoint | undefined,
+  options: BookOptions,
+): Promise<MapFile | 'of another point' | 'none'> {
   try {
     const file = await MapFile.open({ ...options, uuid: options.sealer.names.uuid });
     if (samePoint(file.position, checkpoint?.recoveryPoint ?? chainOrigin)) return file;
     await file.close();
-    return undefined;
+    return 'of another point';
   } catch (error) {
-    if (error instanceof MapDoubtError) return undefined;
+    if (error instanceof MapDoubtError) return 'none';
     throw error;
   }
+}
+
+/** A map is given up only for one that can be had: shards are few, and read twice when this is rare. */
+async function proveShards(checkpoint: Checkpoint | undefined, options: BookOptions): Promise<void> {
+  const { store, sealer, checksums, request } = options;
+  for (const shard of checkpoint?.mapShards ?? [])
+    openMapShard(sealer, checksums, shard, await store.get(sealer.names.shard(shard), request));
 }
 
 async function makeFile(checkpoint: Checkpoint | undefined, options: BookOptions): Promise<MapFile> {

@@ -170,6 +170,13 @@ export class SegmentTable {
     }
     this.#shards.set(reference.tableIndex, { ...reference, live });
   }
+
+  /** A shard was written again, with rows of all segments that live in it. */
+  replaced(reference: Omit<TableShardReference, 'live'>): void {
+    const before = this.#shards.get(reference.tableIndex);
+    assert(before !== undefined, 'a shard that is replaced was there');
+    this.#shards.set(reference.tableIndex, { ...reference, live: before.live });
+  }
 }
 
 function rowBytes(row: SegmentRow): number {

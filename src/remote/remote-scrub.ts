@@ -1,6 +1,7 @@
 /**
- * Reads every live block that the bucket holds, and says which segments are missing or damaged and which blocks of the
- * volume live in them, so that their owner can send those again. Reads only; the store's budget paces it.
+ * Reads every live block that the bucket holds, and what leads to it: roots, shards of the map and of the segment table
+ * (remote-scrub-shard.ts). Says what is missing or damaged, who needs it, and which blocks of the volume live in it, so that
+ * their owner can send those again. Reads only; the store's budget paces it.
  *
  * A segment that dies meanwhile may be gone: it counts only if blocks still live in it when all was read.
  *
@@ -13,12 +14,16 @@ import type { Checksums } from '../ports/checksum.js';
 import type { ObjectStore, StoreRequest } from '../ports/object-store.js';
 import type { BookKeeper } from './book-keeper.js';
 import type { RemoteBook } from './remote-map-book.js';
+import type { SegmentKey } from './name.js';
+import { epochOf } from './checkpoint.js';
+import { ShardScrub } from './remote-scrub-shard.js';
+import type { DamagedSegment } from './remote-scrub-shard.js';
 import { isDamage } from './restore-checkpoint.js';
 import type { ObjectSealer } from './seal.js';
 import { readPayload, readSegmentHead } from './segment-reader.js';
 import type { OpenedSegment } from './segment-reader.js';
-import { MapEntries, SHARD_BLOCKS } from './shard-map.js';
-import { isOfRow, livesIn, openTableShard } from './shard-table.js';
+import { MapEntries, SHARD_BLOCKS, SHARD_BYTES } from './shard-map.js';
+import { isOfRow, livesIn, TABLE_SHARD_NUMBERS } from './shard-table.js';
 import type { SegmentRow } from './shard-table.js';
 
 /** Their indexes are held meanwhile, some ten KiB each; and whoever hears of their blocks looks at each of those. */
@@ -43,6 +48,12 @@ export interface RemoteDamage {
   readonly problem: string;
   /** Blocks of the volume whose only remote copy was there. */
   readonly blocks: readonly BlockNumber[];
+  /** Whoever restores the newest recovery point needs it, until there is a newer checkpoint. */
+  readonly current: boolean;
+  /** An older checkpoint needs it, or is it. */
+  readonly older: boolean;
+  /** Snapshots that need it. */
+  readonly snapshots: readonly string[];
 }
 
 export interface RemoteScrub {
@@ -51,62 +62,112 @@ export interface RemoteScrub {
   readonly damages: readonly RemoteDamage[];
 }
 
-export async function scrubRemote(options: RemoteScrubOptions): Promise<RemoteScrub> {
-  const { keeper, sealer, progress } = options;
-  const { rows, damages } = await keeper.use((book) => liveRows(book, options));
-  const total = rows.reduce((sum, { payloadBlocks }) => sum + payloadBlocks, 0);
-  const problems = new Map<number, string>();
-  let done = 0;
-  const read: OpenedSegment[] = [];
-  for (const row of rows) {
-    const found = await readWhole(row, options);
-    if (typeof found === 'string') problems.set(row.number, found);
-    else read.push(found);
-    if (read.length >= SEGMENTS_PER_TURN) await tellLive(read.splice(0), options);
-    done += row.payloadBlocks;
-    progress(done * BLOCK_BYTES, total * BLOCK_BYTES);
-  }
-  await tellLive(read, options);
-  if (problems.size > 0) {
-    const living = await keeper.use((book) => blocksIn(book, problems, options.createdSizeBytes));
-    for (const row of rows) {
-      const [problem, blocks] = [problems.get(row.number), living.get(row.number)];
-      if (problem !== undefined && blocks !== undefined)
-        damages.push({ object: sealer.names.segment(row), problem, blocks });
-    }
-  }
-  return { blocks: total, damages };
+/** A segment that somebody needs. */
+interface Wanted extends SegmentKey {
+  /** undefined: the shard of the table that has it is damaged, and the segment speaks for itself. */
+  readonly row: SegmentRow | undefined;
+  /** Those of its payload; 0: only the chain leads through it. */
+  readonly blocks: number;
 }
 
-async function liveRows(
-  book: RemoteBook,
-  { store, sealer, request }: RemoteScrubOptions,
-): Promise<{ rows: SegmentRow[]; damages: RemoteDamage[] }> {
-  const damages: RemoteDamage[] = [];
-  const rows = book.table.tail.filter(({ liveBlocks }) => liveBlocks > 0).map(({ row }) => row);
-  for (const shard of book.table.tableShards) {
-    const name = sealer.names.shard(shard);
-    try {
-      const all = openTableShard(sealer, shard, await store.get(name, request));
-      rows.push(...all.filter((row) => livesIn(shard, row)));
-    } catch (error) {
-      if (!isDamage(error)) throw error;
-      damages.push({ object: name, problem: error.message, blocks: [] });
+export async function scrubRemote(options: RemoteScrubOptions): Promise<RemoteScrub> {
+  const { keeper, sealer, progress } = options;
+  const view = await keeper.use((book) => Promise.resolve(viewOf(book)));
+  const damaged = new Map<number, DamagedSegment>();
+  const shards = new ShardScrub(view, damaged, options);
+  const wanted = await wantedSegments(view, shards);
+  const blocks = wanted.reduce((sum, segment) => sum + segment.blocks, 0);
+  const totalBytes = blocks * BLOCK_BYTES + view.mapShards.length * SHARD_BYTES;
+  let doneBytes = 0;
+  const done = (lengthBytes: number): void => progress((doneBytes += lengthBytes), totalBytes);
+  for (const shard of view.mapShards) {
+    await shards.mapShard(shard);
+    done(SHARD_BYTES);
+  }
+  const read: OpenedSegment[] = [];
+  for (const segment of wanted) {
+    const found = await readWhole(segment, options);
+    if (typeof found === 'string')
+      damaged.set(segment.number, { object: sealer.names.segment(segment), problem: found });
+    else read.push(found);
+    if (read.length >= SEGMENTS_PER_TURN) await tellLive(read.splice(0), options);
+    done(segment.blocks * BLOCK_BYTES);
+  }
+  await tellLive(read, options);
+  await shards.roots();
+  return { blocks, damages: await damagesOf(damaged, shards, options) };
+}
+
+/** What the newest checkpoint and all behind it need, without waiting for the store. */
+function viewOf({ root, snapshots, epochs, mapShards, table }: RemoteBook) {
+  return {
+    root,
+    snapshots,
+    epochs: [...epochs],
+    mapShards: [...mapShards.values()],
+    tableShards: table.tableShards.map((shard) => ({ ...shard, live: shard.live.slice() })),
+    tail: table.tail,
+  };
+}
+
+/** Segments in which blocks live, and all behind the newest checkpoint, which a restore walks through. */
+async function wantedSegments(
+  { root, epochs, tableShards, tail }: ReturnType<typeof viewOf>,
+  shards: ShardScrub,
+): Promise<Wanted[]> {
+  const wanted: Wanted[] = [];
+  for (const shard of tableShards) {
+    const rows = await shards.tableShard(shard);
+    for (const row of rows ?? [])
+      if (livesIn(shard, row)) wanted.push({ epoch: row.epoch, number: row.number, row, blocks: row.payloadBlocks });
+    if (rows !== undefined) continue;
+    for (const [at, blocks] of shard.live.entries()) {
+      const number = shard.tableIndex * TABLE_SHARD_NUMBERS + at;
+      if (blocks > 0) wanted.push({ epoch: epochOf(epochs, number), number, row: undefined, blocks });
     }
   }
-  return { rows, damages };
+  for (const { row, liveBlocks } of tail) {
+    const { epoch, number } = row;
+    if (liveBlocks > 0) wanted.push({ epoch, number, row, blocks: row.payloadBlocks });
+    else if (number > (root?.number ?? 0)) wanted.push({ epoch, number, row, blocks: 0 });
+  }
+  return wanted;
+}
+
+/** All that is damaged and needed still. */
+async function damagesOf(
+  segments: ReadonlyMap<number, DamagedSegment>,
+  shards: ShardScrub,
+  { keeper, createdSizeBytes }: RemoteScrubOptions,
+): Promise<RemoteDamage[]> {
+  const damages = new Map<string, RemoteDamage>();
+  for (const { object, problem, needed } of await shards.damages())
+    damages.set(object, { object, problem, ...needed, blocks: [], snapshots: [...needed.snapshots] });
+  if (segments.size > 0)
+    await keeper.use(async (book) => {
+      const living = await blocksIn(book, segments, createdSizeBytes);
+      for (const [number, { object, problem }] of segments) {
+        const blocks = living.get(number) ?? [];
+        if (blocks.length === 0 && number <= (book.root?.number ?? 0)) continue;
+        const { snapshots = [], older = false } = damages.get(object) ?? {};
+        damages.set(object, { object, problem, blocks, current: true, older, snapshots });
+      }
+    });
+  return [...damages.values()];
 }
 
 /** The segment, which is sound; else what is wrong with it. */
-async function readWhole(row: SegmentRow, options: RemoteScrubOptions): Promise<OpenedSegment | string> {
+async function readWhole(segment: Wanted, options: RemoteScrubOptions): Promise<OpenedSegment | string> {
   const { store, sealer, request } = options;
-  const name = sealer.names.segment(row);
+  const { epoch, number, row, blocks } = segment;
+  const name = sealer.names.segment(segment);
   try {
-    const head = await readSegmentHead(store, sealer, row, request);
+    const head = await readSegmentHead(store, sealer, { epoch, number }, request);
     if (head.kind === 'absent') return `${name}: it is missing`;
-    if (head.kind !== 'segment' || !isOfRow(row, head)) {
+    if (head.kind !== 'segment' || (row !== undefined && !isOfRow(row, head))) {
       return `${name}: another object lies in its place`;
     }
+    if (blocks === 0) return head;
     return sumProblem(head, await readPayload(store, sealer, head, request), options) ?? head;
   } catch (error) {
     if (isDamage(error)) return error.message;
@@ -163,7 +224,7 @@ function sumProblem(
 /** Blocks of the volume that live in any of the segments, by segment number. */
 async function blocksIn(
   book: RemoteBook,
-  wanted: ReadonlyMap<number, string>,
+  wanted: ReadonlyMap<number, unknown>,
   createdSizeBytes: number,
 ): Promise<Map<number, BlockNumber[]>> {
   const found = new Map<number, BlockNumber[]>();

@@ -16,6 +16,7 @@ import type {
   RoundStart,
 } from '../ports/replication.js';
 import type { MasterKey } from './key.js';
+import type { Mended } from './mend.js';
 import type { PastAsk, PastPiece } from './past-reader.js';
 import type { RemoteScrub } from './remote-scrub.js';
 
@@ -41,6 +42,8 @@ export interface ReplicationConfig {
   readonly compaction?: boolean;
   /** How long what is dead must be known to be, before it is deleted. Default: GRACE_MS. */
   readonly graceMs?: number;
+  /** Changes that make a checkpoint write a shard of the map anew. Default: REWRITE_BLOCKS. */
+  readonly shardRewriteBlocks?: number;
   /** Who claims epochs, for messages of other gateways (a host name). */
   readonly owner: string;
 }
@@ -118,8 +121,11 @@ export type ToReplicator =
   | { readonly type: 'resume'; readonly replication: ReplicationState; readonly durable: DurableState }
   /** What was asked with the `round` of this id. */
   | { readonly type: 'round'; readonly id: number; readonly answer: RoundAnswer }
-  /** Write a checkpoint of what is committed. */
-  | { readonly type: 'checkpoint' }
+  /**
+   * Write a checkpoint of what is committed that needs none of the objects, which are missing or damaged; answered with
+   * `mended` (same id), or not at all when the replicator ends.
+   */
+  | { readonly type: 'mend'; readonly id: number; readonly objects: readonly string[] }
   | { readonly type: 'stop' };
 
 export type FromReplicator =
@@ -142,6 +148,7 @@ export type FromReplicator =
   /** What the bucket's newest copy of blocks has for block sums, to be held against the image's. */
   | { readonly type: 'liveSums'; readonly blocks: Float64Array; readonly sums: Uint32Array }
   | { readonly type: 'scrubbed'; readonly id: number; readonly result: RemoteScrub | FetchFailure }
+  | { readonly type: 'mended'; readonly id: number; readonly result: Mended | FetchFailure }
   /** Owner again: a state with `fenced` false was sent before. Or why not, nothing having changed. */
   | { readonly type: 'tookOver'; readonly id: number; readonly refusal: FetchFailure | undefined }
   /** `state.fenced` is true: to be made durable at once (P7). */

@@ -78,8 +78,8 @@ export class ReplicationWorkerCore {
       case 'pastDone':
         this.#replicator?.questions.pastDone();
         return;
-      case 'checkpoint':
-        this.#replicator?.demandCheckpoint();
+      case 'mend':
+        this.#replicator?.mend(message.id, message.objects);
         return;
       case 'receipt':
         this.#replicator?.receipt(message.id);

@@ -7,6 +7,7 @@ import { GatewayError } from '../base/errors.js';
 import type { BlockNumber, Lsn } from '../base/units.js';
 import type { Clock } from '../ports/clock.js';
 import { BlockFetcher } from './block-fetch.js';
+import type { Mended } from './mend.js';
 import { PastReader } from './past-reader.js';
 import type { PastAsk, PastReaderOptions } from './past-reader.js';
 import { MapDoubtError } from './remote-map-header.js';
@@ -63,6 +64,11 @@ export class BucketQuestions {
             live: (blocks, sums) => emit({ type: 'liveSums', blocks, sums }),
           });
     this.answer(scrubbed, (result) => emit({ type: 'scrubbed', id, result }));
+  }
+
+  /** Answers once a checkpoint was written that needs nothing of what is damaged. */
+  mend(id: number, mended: Promise<Mended>): void {
+    this.answer(mended, (result) => this.options.emit({ type: 'mended', id, result }));
   }
 
   /** Compares the volume with what it was at a snapshot. */

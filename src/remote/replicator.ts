@@ -194,8 +194,10 @@ export class Replicator {
     this.#drains.add(lsn, () => this.#emit({ type: 'drained', id }));
   }
 
-  demandCheckpoint(): void {
-    this.#owned?.housekeeping.demandCheckpoint();
+  /** Without an epoch nothing can be written: the first group takes one. */
+  mend(id: number, objects: readonly string[]): void {
+    const mended = this.#owned?.housekeeping.mend(objects);
+    this.questions.mend(id, mended ?? Promise.resolve({ written: false, problems: [] }));
   }
 
   /** Before the bucket was found there is nothing to make one with. */
@@ -512,6 +514,7 @@ export class Replicator {
       image: this.#image,
       compaction: config.compaction === true && !remote.deletesForbidden,
       ...(config.graceMs === undefined ? {} : { graceMs: config.graceMs }),
+      ...(config.shardRewriteBlocks === undefined ? {} : { shardRewriteBlocks: config.shardRewriteBlocks }),
       incarnation: this.#incarnation,
       sent: () => this.#owned?.tail.number ?? 0,
       recorded: () => this.#durable.segmentRecorded,

@@ -117,6 +117,88 @@ describe('scrub', () => {
   });
 });
 
+describe('scrub of what leads to the blocks', () => {
+  let gateway: TestGateway;
+  /** Written once: the first segments stay, and with them a table. */
+  const still = randomBytes(18 * MIB);
+  const busyBytes = 14 * MIB;
+  let busy = Buffer.alloc(0);
+
+  before(async () => {
+    gateway = await TestGateway.start({
+      volumes: [
+        {
+          name: 'disk0',
+          size: '32MiB',
+          buffer: { size: '64MiB' },
+          compaction: 'off',
+          replicate: { segmentSize: '256KiB', interval: '100ms' },
+        },
+      ],
+    });
+    const nbd = await NbdClient.connect(gateway.nbdPort, 'disk0');
+    const write = async (from: number, bytes: Buffer): Promise<void> => {
+      for (let at = 0; at < bytes.length; at += MIB) await nbd.write(from + at, bytes.subarray(at, at + MIB));
+      await gateway.drain('disk0');
+    };
+    await write(0, still);
+    // 1024 segments make a table.
+    for (let segments = 72; segments < 1100; segments += 56) {
+      busy = randomBytes(busyBytes);
+      await write(still.length, busy);
+    }
+    await nbd.close();
+  });
+
+  after(() => gateway.dispose());
+
+  const scrub = (...flags: string[]) => gateway.command(['scrub', 'disk0', ...flags]);
+
+  /** Of the newest number. */
+  async function newest(kind: 'map shard' | 'table shard' | 'checkpoint'): Promise<string> {
+    const files = await readdir(gateway.storeDirectory, { recursive: true });
+    const folder = kind === 'checkpoint' ? '/checkpoints/' : '/shards/';
+    const found: { readonly path: string; readonly number: number }[] = [];
+    for (const file of files.filter((name) => name.includes(folder))) {
+      const path = join(gateway.storeDirectory, file);
+      const isMap = (await stat(path)).size > 200_000;
+      if (kind !== 'checkpoint' && isMap !== (kind === 'map shard')) continue;
+      found.push({ path, number: Number(file.split('/').at(-1)?.split('-')[1]) });
+    }
+    const [first] = found.sort((left, right) => right.number - left.number);
+    assert.ok(first !== undefined, `there is a ${kind}`);
+    return first.path;
+  }
+
+  for (const kind of ['map shard', 'table shard', 'checkpoint'] as const)
+    for (const how of ['a flipped bit', 'its loss'] as const)
+      it(`replaces what leads to the blocks, and a restore is equal at once: a ${kind}, ${how}`, async () => {
+        const path = await newest(kind);
+        const name = path.slice(path.indexOf(kind === 'checkpoint' ? 'checkpoints/' : 'shards/'));
+        const bytes = await readFile(path);
+        if (how === 'its loss') await rm(path);
+        else await writeFile(path, flip(bytes, bytes.length - 100));
+        const found = await scrub();
+        assert.equal(found.status, 1);
+        assert.ok(found.stderr.includes(name), found.stderr);
+        const healed = await scrub('--heal');
+        assert.match(healed.stderr, /objects? (was|were) replaced by a new checkpoint/);
+        const copy = `copy-${randomBytes(4).toString('hex')}`;
+        const elsewhere = join(gateway.folder, copy);
+        const from = ['--from', `file://${gateway.storeDirectory}`, '--full', '--as', copy, '--data-dir', elsewhere];
+        const restored = await gateway.command(['restore', 'disk0', ...from]);
+        assert.equal(restored.status, 0, restored.stderr);
+        const image = await readFile(join(elsewhere, 'volumes', copy, 'image'));
+        assert.ok(image.subarray(0, still.length).equals(still), 'what was written first is there');
+        assert.ok(image.subarray(still.length, still.length + busyBytes).equals(busy), 'and what was written last');
+        const clean = await scrub();
+        assert.equal(clean.status, 0, clean.stderr);
+        // The dead object is in nobody's way.
+        await rm(path, { force: true });
+        await rm(elsewhere, { recursive: true });
+      });
+});
+
 function flip(bytes: Buffer, at: number): Buffer {
   const changed = Buffer.from(bytes);
   changed[at] = (changed[at] ?? 0) ^ 1;

@@ -39,6 +39,8 @@ export interface HostOptions {
   readonly shadow?: Shadow;
   readonly astray: boolean;
   readonly graceMs: number;
+  /** Default: the replicator's. */
+  readonly shardRewriteBlocks?: number | undefined;
   readonly configuration?: Partial<VolumeConfiguration>;
   /** To the bucket that the volume was restored from, for one life. */
   readonly hydration?: (life: Life) => HydrationPort;
@@ -152,6 +154,9 @@ export class SimHost {
               allowNew: false,
               owner: this.name,
               graceMs: this.options.graceMs,
+              ...(this.options.shardRewriteBlocks === undefined
+                ? {}
+                : { shardRewriteBlocks: this.options.shardRewriteBlocks }),
             },
       ...(this.options.hydration === undefined ? {} : { hydration: this.options.hydration(life) }),
       discard: () => Promise.resolve(this.wipe()),

@@ -20,6 +20,8 @@ export interface Profile {
   readonly configuration: Partial<VolumeConfiguration>;
   /** How long dead objects stay at least. */
   readonly graceMs: number;
+  /** Changes that make a checkpoint write a shard of the map anew: a small volume would else never have one. */
+  readonly shardRewriteBlocks: number | undefined;
   /** Errors that a client may get, and why a start may be refused. */
   readonly requestErrors: readonly ErrorCode[];
   readonly refusals: readonly ErrorCode[];
@@ -90,6 +92,7 @@ export function drawProfile(seed: number, random: SeededRandom, scheduler: Sched
       },
     },
     graceMs: 500 + random.below(8000),
+    shardRewriteBlocks: seed % 3 === 0 ? undefined : 1 + 20 * (seed % 7),
     requestErrors: requestErrors[trouble],
     refusals: refusals[trouble],
     troubleDisk: (disks) => {

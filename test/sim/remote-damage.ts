@@ -1,8 +1,8 @@
 /**
- * A segment of a living bucket that its provider damages or loses, and the scrub of its owner that sends what lived in it
- * again, under load and over crashes. Blocks live in the segment at the newest checkpoint and still do, so that no reader
- * who begins there needs more of it than those blocks, which the owner has. Whoever begins at an older checkpoint, or at a
- * snapshot of before, has lost what was in it.
+ * An object of a living bucket that its provider damages or loses, and the scrub of its owner that makes the bucket whole
+ * again, under load and over crashes: a root that is kept, a shard of the newest, or a segment. Blocks live in the segment at
+ * the newest checkpoint and still do, so that no reader who begins there needs more of it than those blocks, which the owner
+ * has. Whoever begins at an older checkpoint, or at a snapshot of before, may have lost what was in it.
  */
 import { GatewayError } from '../../src/base/errors.js';
 import { chainAt } from '../../src/remote/chain.js';
@@ -10,6 +10,7 @@ import { readChain } from '../../src/remote/chain-walk.js';
 import { openVolumeSealer } from '../../src/remote/key.js';
 import { uuidOfKey } from '../../src/remote/name.js';
 import type { SegmentKey } from '../../src/remote/name.js';
+import { CHECKPOINTS_KEPT } from '../../src/remote/kept-checkpoints.js';
 import { RemoteBook } from '../../src/remote/remote-map-book.js';
 import { listCheckpoints, readCheckpoint } from '../../src/remote/restore-checkpoint.js';
 import { HEADER_BYTES } from '../../src/remote/seal-header.js';
@@ -46,14 +47,14 @@ export async function healDamage(options: HealOptions): Promise<string | undefin
   const { host, bucket, scheduler, random, load, bringBack, check } = options;
   const recorded = host.device?.durableState().segmentRecorded ?? 0;
   // What a restart finds the bucket by must be there.
-  const candidates = (await scheduler.aside(() => livingSegments(bucket, random))).filter(
-    (key) => key.number < recorded,
-  );
+  const { segments, others } = await scheduler.aside(() => neededObjects(bucket, random));
+  const recordedSegments = segments.filter((key) => key.number < recorded).map(({ name }) => name);
+  const candidates = random.fraction() < 0.5 ? recordedSegments : others;
   const victim = candidates[random.below(Math.max(1, candidates.length))];
   if (victim === undefined) return undefined;
-  damage(bucket, victim.name, random);
+  damage(bucket, victim, random);
   for (let tries = 0; ; tries++) {
-    if (tries >= triesMax) throw new Violation(`${victim.name} is damaged, and no scrub of ${host.name} heals it`);
+    if (tries >= triesMax) throw new Violation(`${victim} is damaged, and no scrub of ${host.name} heals it`);
     if (!host.alive) await bringBack();
     const { life } = host;
     if (tries < 3 && random.fraction() < 0.4)
@@ -68,13 +69,13 @@ export async function healDamage(options: HealOptions): Promise<string | undefin
     for (let more = 0; more < loads && state.scrubbing && host.alive; more++) await load();
     const found = await healing;
     check();
-    if (found?.length === 0) return victim.name;
+    if (found?.length === 0) return victim;
     // The process has ended in the middle, or did not reach the bucket yet, or all is sent again.
     await scheduler.sleep(5000);
   }
 }
 
-/** `keepgate scrub --heal`. What it found; undefined: it did not come to its end. */
+/** `keepgate scrub --heal`. What it found that can be healed; undefined: it did not come to its end. */
 async function scrub(host: SimHost, scheduler: Scheduler): Promise<readonly string[] | undefined> {
   const { gateway, life } = host;
   if (gateway === undefined || !host.alive || host.device === undefined) return undefined;
@@ -85,7 +86,7 @@ async function scrub(host: SimHost, scheduler: Scheduler): Promise<readonly stri
     .then((lsn) => gateway.replicateTo(lsn))
     .then(() => gateway.scrub(true, () => undefined))
     .then(
-      ({ found }) => found,
+      ({ found, lost }) => (found.length <= lost ? [] : found),
       (error: unknown) => {
         if (error instanceof GatewayError) return undefined;
         throw error;
@@ -116,38 +117,47 @@ function damage(bucket: SimBucket, name: string, random: SeededRandom): void {
   }
 }
 
-/** Segments in which blocks live, as the newest checkpoint and all behind it say; read in a world of its own. */
-async function livingSegments(
-  bucket: SimBucket,
-  random: SeededRandom,
-): Promise<readonly (SegmentKey & { readonly name: string })[]> {
+interface NeededObjects {
+  /** In which blocks live, as the newest checkpoint and all behind it say. */
+  readonly segments: readonly (SegmentKey & { readonly name: string })[];
+  /** Names of the roots that are kept, and of the newest one's shards. */
+  readonly others: readonly string[];
+}
+
+/** Read in a world of its own. */
+async function neededObjects(bucket: SimBucket, random: SeededRandom): Promise<NeededObjects> {
   const uuid = bucket
     .keys('')
     .map(uuidOfKey)
     .find((found) => found !== undefined);
-  if (uuid === undefined) return [];
+  const none: NeededObjects = { segments: [], others: [] };
+  if (uuid === undefined) return none;
   const world = new Scheduler();
   const life = new Life(world);
   const store = bucket.copy(world).attach(life);
   const scratch = new SimDisk(random.fork());
-  const read = async (): Promise<(SegmentKey & { readonly name: string })[]> => {
+  const read = async (): Promise<NeededObjects> => {
     const sealer: ObjectSealer = await openVolumeSealer(store, { uuid, masters: [master], random: random.fork() });
-    const [newest] = await listCheckpoints(store, sealer, {});
+    const roots = (await listCheckpoints(store, sealer, {})).slice(0, CHECKPOINTS_KEPT);
+    const [newest] = roots;
     const checkpoint = newest && (await readCheckpoint(store, sealer, newest, {}, () => undefined));
-    if (checkpoint === undefined) return [];
+    if (checkpoint === undefined) return none;
     const options = { store, sealer, checksums, request: {}, createdSizeBytes: checkpoint.sizeBytes };
     const book = await RemoteBook.load(checkpoint, { ...options, disk: scratch.attach(life) });
     const before = await livingIn(book);
     await readChain(chainAt(book.position, book.sizeBytes), { ...options, visit: (group) => book.apply(group) });
     const now = await livingIn(book);
-    return [...now]
+    const segments = [...now]
       .filter((number) => before.has(number))
+      .sort((left, right) => left - right)
       .map((number) => ({ epoch: book.epochOf(number), number }))
       .map((key) => ({ ...key, name: sealer.names.segment(key) }));
+    const shards = checkpoint.mapShards.map((shard) => sealer.names.shard(shard));
+    return { segments, others: [...roots.map((key) => sealer.names.checkpoint(key)), ...shards] };
   };
-  const living = await world.drive(read());
+  const needed = await world.drive(read());
   life.end();
-  return living.sort((left, right) => left.number - right.number);
+  return needed;
 }
 
 async function livingIn(book: RemoteBook): Promise<Set<number>> {

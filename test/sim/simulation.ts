@@ -126,6 +126,7 @@ class Simulation {
       configuration: this.profile.configuration,
       astray: this.profile.rots,
       graceMs: this.profile.graceMs,
+      shardRewriteBlocks: this.profile.shardRewriteBlocks,
       ...more,
     });
     this.hosts.push(host);
@@ -502,9 +503,9 @@ class Simulation {
     const scrubbed = gateway
       .scrub(true, () => undefined)
       .then(
-        ({ found }) => {
+        ({ found, lost }) => {
           const wrong = found.filter((line) => !line.startsWith('the bucket was not read'));
-          if (!host.alive || wrong.length === 0 || this.profile.keeps !== 'all' || damages < this.damages) return;
+          if (!host.alive || wrong.length <= lost || this.profile.keeps !== 'all' || damages < this.damages) return;
           host.violation ??= new Violation(`a scrub of ${host.name} found ${wrong.join('; ')}`);
         },
         (error: unknown) => {

@@ -456,7 +456,7 @@ describe('remote map and checkpoints', () => {
     );
     assert.deepEqual(plan, { rewritten: [1], dropped: [2, 3], kept: new Set([4, 0]) });
     const many = new Map(Array.from({ length: 10 }, (_, shard) => [shard, { written: 100 + shard, zeroed: 0 }]));
-    assert.deepEqual(planShards(many, () => true, 900).rewritten, [8, 9]);
+    assert.deepEqual(planShards(many, () => true, new Set(), { deltaEntriesMax: 900 }).rewritten, [8, 9]);
   });
 
   it('put complete runs of segments into table shards, with their live counts', async () => {
