@@ -92,7 +92,7 @@ export function drawProfile(seed: number, random: SeededRandom, scheduler: Sched
       },
     },
     graceMs: 500 + random.below(8000),
-    shardRewriteBlocks: seed % 3 === 0 ? undefined : 1 + 20 * (seed % 7),
+    shardRewriteBlocks: seed % 4 === 0 ? undefined : 1 + 4 * (seed % 7),
     requestErrors: requestErrors[trouble],
     refusals: refusals[trouble],
     troubleDisk: (disks) => {

@@ -12,7 +12,7 @@ import { uuidOfKey } from '../../src/remote/name.js';
 import type { SegmentKey } from '../../src/remote/name.js';
 import { CHECKPOINTS_KEPT } from '../../src/remote/kept-checkpoints.js';
 import { RemoteBook } from '../../src/remote/remote-map-book.js';
-import { listCheckpoints, readCheckpoint } from '../../src/remote/restore-checkpoint.js';
+import { isDamage, listCheckpoints, readCheckpoint } from '../../src/remote/restore-checkpoint.js';
 import { HEADER_BYTES } from '../../src/remote/seal-header.js';
 import type { ObjectSealer } from '../../src/remote/seal.js';
 import { MapEntries, SHARD_BLOCKS } from '../../src/remote/shard-map.js';
@@ -26,6 +26,8 @@ import type { SimBucket } from './store.js';
 /** Virtual time in which a scrub must have ended, with all that it waits for. */
 const patienceMs = 3_600_000;
 const triesMax = 20;
+/** What a scrub says that did not do all of it. */
+const failed = /was not read|could not be sent|could be written|cannot be written/;
 
 export interface HealOptions {
   readonly host: SimHost;
@@ -47,9 +49,10 @@ export async function healDamage(options: HealOptions): Promise<string | undefin
   const { host, bucket, scheduler, random, load, bringBack, check } = options;
   const recorded = host.device?.durableState().segmentRecorded ?? 0;
   // What a restart finds the bucket by must be there.
-  const { segments, others } = await scheduler.aside(() => neededObjects(bucket, random));
+  const { segments, roots, shards } = await scheduler.aside(() => neededObjects(bucket, random));
   const recordedSegments = segments.filter((key) => key.number < recorded).map(({ name }) => name);
-  const candidates = random.fraction() < 0.5 ? recordedSegments : others;
+  const kinds = [recordedSegments, roots, shards].filter((names) => names.length > 0);
+  const candidates = kinds[random.below(Math.max(1, kinds.length))] ?? [];
   const victim = candidates[random.below(Math.max(1, candidates.length))];
   if (victim === undefined) return undefined;
   damage(bucket, victim, random);
@@ -70,9 +73,22 @@ export async function healDamage(options: HealOptions): Promise<string | undefin
     const found = await healing;
     check();
     if (found?.length === 0) return victim;
+    if (found !== undefined && !found.some((line) => failed.test(line)))
+      await proveHealed(victim, () => scheduler.aside(() => neededObjects(bucket, random)));
     // The process has ended in the middle, or did not reach the bucket yet, or all is sent again.
     await scheduler.sleep(5000);
   }
+}
+
+/** When it says that it is done, the newest checkpoint and all behind it can be read. */
+async function proveHealed(victim: string, read: () => Promise<NeededObjects>): Promise<void> {
+  try {
+    if ((await read()).roots.length > 0) return;
+  } catch (error) {
+    if (!isDamage(error)) throw error;
+    throw new Violation(`${victim} is said to be healed, and the newest checkpoint needs it: ${error.message}`);
+  }
+  throw new Violation(`${victim} is said to be healed, and the newest checkpoint cannot be read`);
 }
 
 /** `keepgate scrub --heal`. What it found that can be healed; undefined: it did not come to its end. */
@@ -120,8 +136,10 @@ function damage(bucket: SimBucket, name: string, random: SeededRandom): void {
 interface NeededObjects {
   /** In which blocks live, as the newest checkpoint and all behind it say. */
   readonly segments: readonly (SegmentKey & { readonly name: string })[];
-  /** Names of the roots that are kept, and of the newest one's shards. */
-  readonly others: readonly string[];
+  /** Names of those that are kept. */
+  readonly roots: readonly string[];
+  /** Names of the newest root's. */
+  readonly shards: readonly string[];
 }
 
 /** Read in a world of its own. */
@@ -130,7 +148,7 @@ async function neededObjects(bucket: SimBucket, random: SeededRandom): Promise<N
     .keys('')
     .map(uuidOfKey)
     .find((found) => found !== undefined);
-  const none: NeededObjects = { segments: [], others: [] };
+  const none: NeededObjects = { segments: [], roots: [], shards: [] };
   if (uuid === undefined) return none;
   const world = new Scheduler();
   const life = new Life(world);
@@ -138,8 +156,8 @@ async function neededObjects(bucket: SimBucket, random: SeededRandom): Promise<N
   const scratch = new SimDisk(random.fork());
   const read = async (): Promise<NeededObjects> => {
     const sealer: ObjectSealer = await openVolumeSealer(store, { uuid, masters: [master], random: random.fork() });
-    const roots = (await listCheckpoints(store, sealer, {})).slice(0, CHECKPOINTS_KEPT);
-    const [newest] = roots;
+    const keys = (await listCheckpoints(store, sealer, {})).slice(0, CHECKPOINTS_KEPT);
+    const [newest] = keys;
     const checkpoint = newest && (await readCheckpoint(store, sealer, newest, {}, () => undefined));
     if (checkpoint === undefined) return none;
     const options = { store, sealer, checksums, request: {}, createdSizeBytes: checkpoint.sizeBytes };
@@ -153,7 +171,7 @@ async function neededObjects(bucket: SimBucket, random: SeededRandom): Promise<N
       .map((number) => ({ epoch: book.epochOf(number), number }))
       .map((key) => ({ ...key, name: sealer.names.segment(key) }));
     const shards = checkpoint.mapShards.map((shard) => sealer.names.shard(shard));
-    return { segments, others: [...roots.map((key) => sealer.names.checkpoint(key)), ...shards] };
+    return { segments, roots: keys.map((key) => sealer.names.checkpoint(key)), shards };
   };
   const needed = await world.drive(read());
   life.end();
