@@ -51,7 +51,7 @@ export async function healDamage(options: HealOptions): Promise<string | undefin
   // What a restart finds the bucket by must be there.
   const { segments, roots, shards } = await scheduler.aside(() => neededObjects(bucket, random));
   const recordedSegments = segments.filter((key) => key.number < recorded).map(({ name }) => name);
-  const kinds = [recordedSegments, roots, shards].filter((names) => names.length > 0);
+  const kinds = [recordedSegments, roots, shards, shards].filter((names) => names.length > 0);
   const candidates = kinds[random.below(Math.max(1, kinds.length))] ?? [];
   const victim = candidates[random.below(Math.max(1, candidates.length))];
   if (victim === undefined) return undefined;

@@ -25,9 +25,9 @@ const MIB = 1024 * 1024;
 /** Virtual time in which a healthy gateway must have drained and opened. */
 const patienceMs = 3_600_000;
 
-/** Share of the rounds, and of the ends, at which the bucket loses a segment, where nothing else is wrong with it. */
+/** Share of the rounds, and of the ends, at which the bucket loses an object, where nothing else is wrong with it. */
 const healShare = 0.02;
-const healShareAtEnd = 0.25;
+const healShareAtEnd = 0.5;
 
 export interface SimulationResult {
   readonly seed: number;
@@ -584,7 +584,7 @@ class Simulation {
     }
   }
 
-  /** The bucket loses a segment; what lived in it is sent again, and is all there then. */
+  /** The bucket loses an object; what it needs is sent again, and is all there then. */
   private async maybeHeal(share: number): Promise<void> {
     const { bucket, random, profile } = this;
     const [host] = this.hosts;
