@@ -2,7 +2,6 @@
  * A volume's reservations, as its directory keeps them (engine/reservation-record.ts): read before anybody is served, over
  * any protocol, so that what was shut out before a restart is shut out after it.
  */
-import { DurabilityLostError } from '../base/errors.js';
 import { readReservations, writeReservations } from '../engine/reservation-record.js';
 import type { Checksums } from '../ports/checksum.js';
 import type { Clock, Timer } from '../ports/clock.js';
@@ -16,6 +15,7 @@ import type {
   VolumeReservations,
 } from '../ports/volume-reservations.js';
 import { findReservationType, setUnregistered } from '../scsi/reservation-type.js';
+import { keep } from './durable-record.js';
 
 const LINE_MS = 1000;
 
@@ -78,12 +78,7 @@ export class ReservationLine implements VolumeReservations {
 
   async save(what: SavedReservations): Promise<void> {
     const { disk, checksums, onFatal } = this.#options;
-    try {
-      await writeReservations(disk, checksums, what);
-    } catch (error) {
-      if (error instanceof DurabilityLostError) onFatal(error);
-      throw error;
-    }
+    await keep(writeReservations(disk, checksums, what), onFatal);
     this.#saved = what;
   }
 }

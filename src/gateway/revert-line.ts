@@ -23,6 +23,7 @@ import type { FrozenRun } from '../ports/hydration.js';
 import type { Log } from '../ports/log.js';
 import type { PastAsk, PastPiece } from '../remote/past-reader.js';
 import type { FromReplicator, ToReplicator } from '../remote/replication-messages.js';
+import { requested, untilWritable } from './device-request.js';
 
 /** Blocks that are read and written at once. */
 const PIECE_BLOCKS = 512;
@@ -177,7 +178,7 @@ export class RevertLine {
 
   async #write(volume: Volume, { firstBlock, blockCount, payload }: FrozenRun): Promise<void> {
     if (payload === undefined) return this.#zero(volume, firstBlock, blockCount);
-    await this.#room(volume);
+    await untilWritable(volume);
     await new Promise<void>((resolve, reject) => {
       const [offset, length] = [firstBlock * BLOCK_BYTES, blockCount * BLOCK_BYTES];
       const done = (error: GatewayError | undefined): void => (error === undefined ? resolve() : reject(error));
@@ -186,15 +187,8 @@ export class RevertLine {
   }
 
   async #zero(volume: Volume, firstBlock: BlockNumber, blockCount: number): Promise<void> {
-    await this.#room(volume);
-    await new Promise<void>((resolve, reject) => {
-      const done = (error: GatewayError | undefined): void => (error === undefined ? resolve() : reject(error));
-      volume.trim(firstBlock * BLOCK_BYTES, blockCount * BLOCK_BYTES, false, { done });
-    });
-  }
-
-  async #room(volume: Volume): Promise<void> {
-    while (!volume.writable) await new Promise<void>((resolve) => volume.onceWritable(resolve));
+    await untilWritable(volume);
+    await requested((completion) => volume.trim(firstBlock * BLOCK_BYTES, blockCount * BLOCK_BYTES, false, completion));
   }
 }
 

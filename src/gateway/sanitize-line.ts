@@ -20,12 +20,14 @@ import {
   writeSanitizeRecord,
 } from '../engine/sanitize-record.js';
 import type { SanitizeRecord } from '../engine/sanitize-record.js';
-import type { BlockDevice, Completion } from '../ports/block-device.js';
+import type { BlockDevice } from '../ports/block-device.js';
 import type { Checksums } from '../ports/checksum.js';
 import type { Clock } from '../ports/clock.js';
 import type { Disk } from '../ports/disk.js';
 import type { Log } from '../ports/log.js';
 import type { SanitizeOrder, VolumeSanitizer } from '../ports/volume-sanitizer.js';
+import { requested, untilWritable } from './device-request.js';
+import { keep } from './durable-record.js';
 import { pace } from './scrub-pace.js';
 
 /** What a sanitize leaves to the other volumes of the disk. */
@@ -133,7 +135,7 @@ export class SanitizeLine implements VolumeSanitizer {
     try {
       await this.#apply(device, record.order);
       if (this.#closed) return;
-      await request((completion) => device.flush(completion));
+      await requested((completion) => device.flush(completion));
       await this.#keep(removeSanitizeRecord(disk));
       this.#record = undefined;
       log.warn(`volume ${volume} was sanitized`);
@@ -169,7 +171,7 @@ export class SanitizeLine implements VolumeSanitizer {
       piece = patternOf(order, pass, piece.length);
       await this.#write(device, piece, sizeBytes, paced);
     }
-    const free = (): Promise<void> => request((completion) => device.trim(0, sizeBytes, false, completion));
+    const free = (): Promise<void> => requested((completion) => device.trim(0, sizeBytes, false, completion));
     // First, so that there is room for what comes, however full the disk is.
     if (erases) await free();
     await this.#write(device, piece, this.#logBytes, paced);
@@ -186,8 +188,8 @@ export class SanitizeLine implements VolumeSanitizer {
     for (let done = 0; done < lengthBytes && !this.#closed;) {
       const offset = done % device.sizeBytes;
       const bytes = Math.min(piece.length, device.sizeBytes - offset, lengthBytes - done);
-      await writable(device);
-      await request((completion) => device.write(offset, bytes, piece, 0, false, completion));
+      await untilWritable(device);
+      await requested((completion) => device.write(offset, bytes, piece, 0, false, completion));
       done += bytes;
       this.#doneBytes += bytes;
       await paced(bytes);
@@ -198,13 +200,8 @@ export class SanitizeLine implements VolumeSanitizer {
     return this.#keep(writeSanitizeRecord(this.#options.disk, this.#options.checksums, record));
   }
 
-  async #keep(change: Promise<void>): Promise<void> {
-    try {
-      await change;
-    } catch (error) {
-      if (error instanceof DurabilityLostError) this.#options.onFatal(error);
-      throw error;
-    }
+  #keep(change: Promise<void>): Promise<void> {
+    return keep(change, this.#options.onFatal);
   }
 
   #tell(succeeded: boolean): void {
@@ -221,20 +218,4 @@ function patternOf({ pattern, inverts }: SanitizeOrder, pass: number, lengthByte
     bytes[at] = (pattern[(at % LOGICAL_BLOCK_BYTES) % Math.max(1, pattern.length)] ?? 0) ^ mask;
   }
   return bytes;
-}
-
-function writable(device: SanitizedDevice): Promise<void> {
-  return new Promise((resolve) => {
-    const look = (): void => {
-      if (device.writable) resolve();
-      else device.onceWritable(look);
-    };
-    look();
-  });
-}
-
-function request(start: (completion: Completion) => void): Promise<void> {
-  return new Promise((resolve, reject) => {
-    start({ done: (error) => (error === undefined ? resolve() : reject(error)) });
-  });
 }

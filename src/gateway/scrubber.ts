@@ -14,6 +14,7 @@ import type { Clock } from '../ports/clock.js';
 import { CHECKPOINTS_KEPT } from '../remote/kept-checkpoints.js';
 import type { Mended } from '../remote/mend.js';
 import type { RemoteDamage, RemoteScrub } from '../remote/remote-scrub.js';
+import { requested } from './device-request.js';
 import { pace } from './scrub-pace.js';
 
 /** One that somebody waits for; each step waits for the disk. */
@@ -130,7 +131,7 @@ async function healRemote(
   const lines: string[] = [];
   for (const block of again) {
     try {
-      await rewrite(volume, block);
+      await requested((completion) => volume.rewrite(block, completion));
     } catch (error) {
       if (!(error instanceof GatewayError)) throw error;
       lines.push(`block ${block} could not be sent again: ${error.message}`);
@@ -178,7 +179,7 @@ async function mendAll(
 async function moveOn(volume: Volume): Promise<void> {
   for (let block = 0; ; block++) {
     try {
-      return await rewrite(volume, block);
+      return await requested((completion) => volume.rewrite(block, completion));
     } catch (error) {
       const rotten = error instanceof GatewayError && error.code === 'checksum-mismatch';
       if (!rotten || block + 1 >= Math.min(MOVING_BLOCKS_MAX, volume.sizeBytes / BLOCK_BYTES)) throw error;
@@ -222,12 +223,6 @@ class Differing {
     }
     return confirmed;
   }
-}
-
-function rewrite(volume: Volume, block: number): Promise<void> {
-  return new Promise((resolve, reject) =>
-    volume.rewrite(block, { done: (error) => (error === undefined ? resolve() : reject(error)) }),
-  );
 }
 
 /** Says how many blocks are not here yet. */

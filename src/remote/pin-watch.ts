@@ -7,7 +7,7 @@ import { GatewayError } from '../base/errors.js';
 import { limits } from '../base/limits.js';
 import type { ObjectStore, StoreRequest } from '../ports/object-store.js';
 import { openPin } from './pin.js';
-import { isDamage } from './restore-checkpoint.js';
+import { isDamageOrNewer } from './restore-checkpoint.js';
 import type { ObjectSealer } from './seal.js';
 
 /** A pin as the owner knows it. */
@@ -72,7 +72,7 @@ async function first(
     return { name, sinceMs, floor: openPin(sealer, name, await store.get(name, request)).floor };
   } catch (error) {
     if (error instanceof GatewayError && error.code === 'object-missing') return undefined;
-    if (!isDamage(error) && !(error instanceof GatewayError && error.code === 'format-newer')) throw error;
+    if (!isDamageOrNewer(error)) throw error;
     return { name, sinceMs, floor: 0 };
   }
 }

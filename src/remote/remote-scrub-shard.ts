@@ -15,7 +15,7 @@ import type { Checkpoint } from './checkpoint.js';
 import { CHECKPOINTS_KEPT } from './kept-checkpoints.js';
 import type { SegmentKey } from './name.js';
 import type { RemoteBook } from './remote-map-book.js';
-import { isDamage, listCheckpoints } from './restore-checkpoint.js';
+import { isDamageOrNewer, listCheckpoints } from './restore-checkpoint.js';
 import type { ObjectSealer } from './seal.js';
 import { openMapShard } from './shard-map.js';
 import type { MapShardReference } from './shard-map.js';
@@ -200,7 +200,7 @@ export class ShardScrub {
         return result;
       } catch (error) {
         // A newer version than what names it is a bit that has flipped.
-        if (!isDamage(error) && !(error instanceof GatewayError && error.code === 'format-newer')) throw error;
+        if (!isDamageOrNewer(error)) throw error;
         this.#read.set(name, error.message);
       }
     }

@@ -62,3 +62,8 @@ export async function readCheckpoint(
 export function isDamage(error: unknown): error is GatewayError {
   return error instanceof GatewayError && (error.code === 'object-missing' || error.code === 'object-damaged');
 }
+
+/** The same, or a newer format version where only a bit that has flipped can say so. */
+export function isDamageOrNewer(error: unknown): error is GatewayError {
+  return isDamage(error) || (error instanceof GatewayError && error.code === 'format-newer');
+}

@@ -69,6 +69,6 @@ export interface Command {
   /** Refused while the medium is write protected. */
   readonly changesMedium: boolean;
   begin(unit: UnitContext, task: ScsiTask, cdb: Uint8Array, at: number): Step;
-  /** After step.collect: bytes[start, end) is the parameter list. */
-  accept?(unit: UnitContext, task: ScsiTask, bytes: Uint8Array, start: number, end: number): Step;
+  /** After step.collect, with the parameter list. */
+  accept?(unit: UnitContext, task: ScsiTask, list: Uint8Array): Step;
 }

@@ -14,7 +14,6 @@ import type { Segment } from './copy-descriptor.js';
 import type { CopyProgress } from './copy-results.js';
 import { errorSense } from './error-sense.js';
 import { isInRange } from './medium-command.js';
-import { need } from './reservation-type.js';
 import { sense, senseKey, scsiStatus } from './sense.js';
 import type { Sense } from './sense.js';
 import type { ScsiTask } from './task.js';
@@ -72,12 +71,8 @@ export class CopyOperation implements Completion, CopyProgress {
       this.#end(sense.copyAborted);
       return;
     }
-    if (this.#task.isKeptFromWriting) {
-      this.#fail(sense.reservationConflict);
-      return;
-    }
     // Reserved meanwhile: others may write already.
-    if (((this.#task.nexus?.denied ?? 0) & need.write) !== 0) {
+    if (this.#task.isKeptFromWriting) {
       this.#fail(sense.reservationConflict);
       return;
     }

@@ -139,7 +139,7 @@ export class LogicalUnit implements UnitContext {
   }
 
   /** After step.collect, with the whole parameter list, or as much of it as the initiator sent. */
-  accept(task: ScsiTask, bytes: Uint8Array, start: number, end: number): Step {
+  accept(task: ScsiTask, list: Uint8Array): Step {
     const command = findCommand(task.cdb, 0);
     if (command?.accept === undefined) return task.fail(sense.internalTargetFailure);
     // Reserved while its parameters were on their way.
@@ -147,7 +147,7 @@ export class LogicalUnit implements UnitContext {
       return task.fail(sense.reservationConflict);
     }
     try {
-      return command.accept(this, task, bytes, start, end);
+      return command.accept(this, task, list);
     } catch (error) {
       return this.refuse(task, error);
     }

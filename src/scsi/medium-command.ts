@@ -24,12 +24,33 @@ export function isInRange(unit: UnitContext, lba: number, blocks: number): boole
   return lba + blocks <= unit.device.sizeBytes / LOGICAL_BLOCK_BYTES;
 }
 
-/** `lengthAt` is where the CDB has its transfer length, for the sense data. */
-export function beginRead(unit: UnitContext, task: ScsiTask, lba: number, blocks: number, lengthAt: number): Step {
-  if (!isInRange(unit, lba, blocks)) return task.fail(sense.lbaOutOfRange);
-  if (blocks > transferLimits.transferMax) return task.fail(invalidFieldInCdb(lengthAt, 7));
+/**
+ * Makes [lba, lba + blocks) the task's range; false: it is none, or longer than `blocksMax`, and the task has failed.
+ * `lengthAt` is where the CDB has its number of blocks, for the sense data.
+ */
+export function takesRange(
+  unit: UnitContext,
+  task: ScsiTask,
+  lba: number,
+  blocks: number,
+  lengthAt: number,
+  blocksMax: number = transferLimits.transferMax,
+): boolean {
+  if (!isInRange(unit, lba, blocks)) {
+    task.fail(sense.lbaOutOfRange);
+    return false;
+  }
+  if (blocks > blocksMax) {
+    task.fail(invalidFieldInCdb(lengthAt, 7));
+    return false;
+  }
   task.offset = lba * LOGICAL_BLOCK_BYTES;
   task.lengthBytes = blocks * LOGICAL_BLOCK_BYTES;
+  return true;
+}
+
+export function beginRead(unit: UnitContext, task: ScsiTask, lba: number, blocks: number, lengthAt: number): Step {
+  if (!takesRange(unit, task, lba, blocks, lengthAt)) return step.finished;
   return blocks === 0 ? step.finished : step.readMedium;
 }
 
@@ -41,10 +62,7 @@ export function beginWrite(
   lengthAt: number,
   flags: number,
 ): Step {
-  if (!isInRange(unit, lba, blocks)) return task.fail(sense.lbaOutOfRange);
-  if (blocks > transferLimits.transferMax) return task.fail(invalidFieldInCdb(lengthAt, 7));
-  task.offset = lba * LOGICAL_BLOCK_BYTES;
-  task.lengthBytes = blocks * LOGICAL_BLOCK_BYTES;
+  if (!takesRange(unit, task, lba, blocks, lengthAt)) return step.finished;
   task.forceUnitAccess = (flags & (FUA | FUA_NV)) !== 0 || !unit.modes.writeCacheEnabled;
   return blocks === 0 ? step.finished : step.writeMedium;
 }

@@ -8,7 +8,7 @@ import { readU16, readU32, readU64 } from './big-endian.js';
 import type { UnitContext } from './command.js';
 import { errorSense } from './error-sense.js';
 import { transferLimits } from './inquiry.js';
-import { isInRange } from './medium-command.js';
+import { isInRange, takesRange } from './medium-command.js';
 import { invalidFieldInCdb, invalidFieldInParameterList, sense } from './sense.js';
 import { step } from './task.js';
 import type { ScsiTask, Step } from './task.js';
@@ -99,10 +99,8 @@ export function writeSame(
   lengthAt: number,
   flags: number,
 ): Step {
-  if (!isInRange(unit, lba, blocks)) return task.fail(sense.lbaOutOfRange);
-  if (blocks === 0 || blocks > transferLimits.writeSameMax) return task.fail(invalidFieldInCdb(lengthAt, 7));
-  task.offset = lba * LOGICAL_BLOCK_BYTES;
-  task.lengthBytes = blocks * LOGICAL_BLOCK_BYTES;
+  if (!takesRange(unit, task, lba, blocks, lengthAt, transferLimits.writeSameMax)) return step.finished;
+  if (blocks === 0) return task.fail(invalidFieldInCdb(lengthAt, 7));
   task.forceUnitAccess = !unit.modes.writeCacheEnabled;
   if ((flags & NDOB) !== 0) return writeZeros(unit, task, (flags & UNMAP_BIT) !== 0);
   task.parameterBytes = LOGICAL_BLOCK_BYTES;

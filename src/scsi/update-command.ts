@@ -4,14 +4,13 @@
  */
 import type { GatewayError } from '../base/errors.js';
 import { limits } from '../base/limits.js';
-import { LOGICAL_BLOCK_BYTES } from '../base/units.js';
 import type { Completion } from '../ports/block-device.js';
 import { readU32, readU64 } from './big-endian.js';
 import type { UnitContext } from './command.js';
 import { transferLimits } from './inquiry.js';
-import { beginWrite, isInRange } from './medium-command.js';
+import { beginWrite, takesRange } from './medium-command.js';
 import { equalBytesBefore } from './medium-comparison.js';
-import { invalidFieldInCdb, miscompareAt, sense } from './sense.js';
+import { invalidFieldInCdb, miscompareAt } from './sense.js';
 import { step } from './task.js';
 import type { ScsiTask, Step } from './task.js';
 import { goOn, whenWritable } from './task-turn.js';
@@ -22,12 +21,9 @@ const FUA = 0x08;
 export function compareAndWrite(unit: UnitContext, task: ScsiTask, cdb: Uint8Array, at: number): Step {
   const lba = readU64(cdb, at + 2);
   const blocks = cdb[at + 13] ?? 0;
-  if (!isInRange(unit, lba, blocks)) return task.fail(sense.lbaOutOfRange);
-  if (blocks > transferLimits.compareAndWriteMax) return task.fail(invalidFieldInCdb(13, 7));
+  if (!takesRange(unit, task, lba, blocks, 13, transferLimits.compareAndWriteMax)) return step.finished;
   // No blocks are no error, but data for none are (a number above 255 would look like this).
   if (blocks === 0) return task.offeredBytes === 0 ? step.finished : task.fail(invalidFieldInCdb(13, 7));
-  task.offset = lba * LOGICAL_BLOCK_BYTES;
-  task.lengthBytes = blocks * LOGICAL_BLOCK_BYTES;
   task.forceUnitAccess = ((cdb[at + 1] ?? 0) & FUA) !== 0 || !unit.modes.writeCacheEnabled;
   task.parameterBytes = 2 * task.lengthBytes;
   return step.collect;

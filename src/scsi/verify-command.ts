@@ -9,8 +9,7 @@ import { LOGICAL_BLOCK_BYTES } from '../base/units.js';
 import type { GatewayError } from '../base/errors.js';
 import type { UnitContext } from './command.js';
 import { MediumComparison } from './medium-comparison.js';
-import { beginWrite, isInRange } from './medium-command.js';
-import { transferLimits } from './inquiry.js';
+import { beginWrite, takesRange } from './medium-command.js';
 import { invalidFieldInCdb, sense } from './sense.js';
 import { step } from './task.js';
 import type { ScsiTask, Step } from './task.js';
@@ -33,11 +32,7 @@ export function verify(
 ): Step {
   const check = byteCheck(flags);
   if (check === bytchk.reserved) return task.fail(invalidFieldInCdb(1, 2));
-  if (!isInRange(unit, lba, blocks)) return task.fail(sense.lbaOutOfRange);
-  if (blocks > transferLimits.transferMax) return task.fail(invalidFieldInCdb(lengthAt, 7));
-  if (blocks === 0) return step.finished;
-  task.offset = lba * LOGICAL_BLOCK_BYTES;
-  task.lengthBytes = blocks * LOGICAL_BLOCK_BYTES;
+  if (!takesRange(unit, task, lba, blocks, lengthAt) || blocks === 0) return step.finished;
   if (check === bytchk.none) return compare(unit, task, undefined, task.lengthBytes);
   task.parameterBytes = check === bytchk.whole ? task.lengthBytes : LOGICAL_BLOCK_BYTES;
   return step.collect;

@@ -48,7 +48,7 @@ export class ScsiHost {
     const first = this.unit.begin(this.nexus, task, bytes, 4);
     let next = first;
     if (next === step.collect) await whileCollected?.();
-    if (next === step.collect) next = this.unit.accept(task, dataOut, 0, Math.min(dataOut.length, task.parameterBytes));
+    if (next === step.collect) next = this.unit.accept(task, dataOut.subarray(0, task.parameterBytes));
     if (next === step.waiting) {
       this.unit.device.commit();
       const error = await task.end;

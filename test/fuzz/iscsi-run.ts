@@ -2,8 +2,7 @@
 import { strict as assert } from 'node:assert';
 import { createRig, INITIATOR, read10 } from '../fake/iscsi-client.js';
 import type { IscsiClient, Pdu, Rig } from '../fake/iscsi-client.js';
-import { MemoryDevice } from '../fake/memory-device.js';
-import { MemoryVolume } from '../fake/memory-device.js';
+import { MemoryDevice, MemoryVolume } from '../fake/memory-device.js';
 import { settled } from '../fake/memory-stream.js';
 import { IscsiJudge } from './iscsi-judge.js';
 import type { Case, PduStep, Step } from './iscsi-case.js';

@@ -39,14 +39,12 @@ export interface GuestImage {
   readonly initrdPath: string;
 }
 
+const insidePrograms = ['nbd-client', 'iscsid', 'iscsiadm', 'cryptsetup', 'dmsetup', 'mkfs.ext4', 'e2fsck'] as const;
+
 /** What the host needs to build and boot a guest. */
 export const guestTools = [
   ...(['qemu-system-x86_64', 'busybox', 'cpio', 'depmod', 'modprobe'] as const),
-  ...(['nbd-client', 'iscsid', 'iscsiadm', 'cryptsetup', 'dmsetup', 'mkfs.ext4', 'e2fsck'] as const),
-] as const;
-
-const insidePrograms = [
-  ...(['nbd-client', 'iscsid', 'iscsiadm', 'cryptsetup', 'dmsetup', 'mkfs.ext4', 'e2fsck'] as const),
+  ...insidePrograms,
 ] as const;
 
 /** Loaded by init. What they depend on comes with them. */

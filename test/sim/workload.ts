@@ -143,17 +143,10 @@ class Client {
       );
       return;
     }
-    this.inFlight++;
-    const completion = this.host.completion((error) => {
-      this.answered();
-      if (error !== undefined) this.refused(error);
-    });
-    try {
-      device.update(offset, lengthBytes, change, fua, completion);
-    } catch (error) {
-      this.answered();
-      this.refused(error);
-    }
+    this.ask(
+      (completion) => device.update(offset, lengthBytes, change, fua, completion),
+      () => undefined,
+    );
   }
 
   private async writeInPieces(device: Volume, offset: number, bytes: Buffer, fua: boolean): Promise<void> {
@@ -237,15 +230,22 @@ class Client {
   private flush(device: Volume): void {
     const { host } = this;
     const lsn = host.shadow.promisedLsn;
+    this.ask(
+      (completion) => device.flush(completion),
+      () => host.shadow.flushed(lsn),
+    );
+  }
+
+  /** A request that writes nothing. */
+  private ask(hand: (completion: ReturnType<SimHost['completion']>) => void, succeeded: () => void): void {
     this.inFlight++;
+    const completion = this.host.completion((error) => {
+      this.answered();
+      if (error === undefined) succeeded();
+      else this.refused(error);
+    });
     try {
-      device.flush(
-        host.completion((error) => {
-          this.answered();
-          if (error === undefined) host.shadow.flushed(lsn);
-          else this.refused(error);
-        }),
-      );
+      hand(completion);
     } catch (error) {
       this.answered();
       this.refused(error);

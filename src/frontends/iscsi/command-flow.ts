@@ -253,7 +253,7 @@ export class CommandFlow implements TaskOwner, DataOutHost, Claimant {
 
   parametersComplete(task: IscsiTask): void {
     const list = task.stash ?? new Uint8Array(0);
-    const next = this.#unit.accept(task, list, 0, Math.min(task.receivedBytes, task.wantedBytes));
+    const next = this.#unit.accept(task, list.subarray(0, Math.min(task.receivedBytes, task.wantedBytes)));
     task.outState = dataOut.none;
     if (next === step.waiting) {
       task.running = true;

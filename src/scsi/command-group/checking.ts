@@ -5,25 +5,20 @@ import { acceptCompareAndWrite, acceptOrWrite, compareAndWrite, orWrite } from '
 import { acceptVerify, acceptWriteAndVerify, verify, writeAndVerify } from '../verify-command.js';
 import { row } from './row.js';
 
-const acceptChecked: Command['accept'] = (unit, task, bytes, start, end) =>
-  acceptVerify(unit, task, bytes.subarray(start, end));
-const acceptWritten: Command['accept'] = (unit, task, bytes, start, end) =>
-  acceptWriteAndVerify(unit, task, bytes.subarray(start, end));
-
 export const checking: readonly Command[] = [
   row({
     name: 'VERIFY(10)',
     usage: '2f 16 ff ff ff ff 1f ff ff 00',
     needs: 'read',
     begin: (unit, task, cdb, at) => verify(unit, task, readU32(cdb, at + 2), readU16(cdb, at + 7), 7, cdb[at + 1] ?? 0),
-    accept: acceptChecked,
+    accept: acceptVerify,
   }),
   row({
     name: 'VERIFY(12)',
     usage: 'af 16 ff ff ff ff ff ff ff ff 1f 00',
     needs: 'read',
     begin: (unit, task, cdb, at) => verify(unit, task, readU32(cdb, at + 2), readU32(cdb, at + 6), 6, cdb[at + 1] ?? 0),
-    accept: acceptChecked,
+    accept: acceptVerify,
   }),
   row({
     name: 'VERIFY(16)',
@@ -31,7 +26,7 @@ export const checking: readonly Command[] = [
     needs: 'read',
     begin: (unit, task, cdb, at) =>
       verify(unit, task, readU64(cdb, at + 2), readU32(cdb, at + 10), 10, cdb[at + 1] ?? 0),
-    accept: acceptChecked,
+    accept: acceptVerify,
   }),
   row({
     name: 'WRITE AND VERIFY(10)',
@@ -41,7 +36,7 @@ export const checking: readonly Command[] = [
     changesMedium: true,
     begin: (unit, task, cdb, at) =>
       writeAndVerify(unit, task, readU32(cdb, at + 2), readU16(cdb, at + 7), 7, cdb[at + 1] ?? 0),
-    accept: acceptWritten,
+    accept: acceptWriteAndVerify,
   }),
   row({
     name: 'WRITE AND VERIFY(12)',
@@ -51,7 +46,7 @@ export const checking: readonly Command[] = [
     changesMedium: true,
     begin: (unit, task, cdb, at) =>
       writeAndVerify(unit, task, readU32(cdb, at + 2), readU32(cdb, at + 6), 6, cdb[at + 1] ?? 0),
-    accept: acceptWritten,
+    accept: acceptWriteAndVerify,
   }),
   row({
     name: 'WRITE AND VERIFY(16)',
@@ -61,7 +56,7 @@ export const checking: readonly Command[] = [
     changesMedium: true,
     begin: (unit, task, cdb, at) =>
       writeAndVerify(unit, task, readU64(cdb, at + 2), readU32(cdb, at + 10), 10, cdb[at + 1] ?? 0),
-    accept: acceptWritten,
+    accept: acceptWriteAndVerify,
   }),
   row({
     name: 'COMPARE AND WRITE',
@@ -70,7 +65,7 @@ export const checking: readonly Command[] = [
     op: 'write',
     changesMedium: true,
     begin: compareAndWrite,
-    accept: (unit, task, bytes, start, end) => acceptCompareAndWrite(unit, task, bytes.subarray(start, end)),
+    accept: acceptCompareAndWrite,
   }),
   row({
     name: 'ORWRITE(16)',
@@ -79,6 +74,6 @@ export const checking: readonly Command[] = [
     op: 'write',
     changesMedium: true,
     begin: orWrite,
-    accept: (unit, task, bytes, start, end) => acceptOrWrite(unit, task, bytes.subarray(start, end)),
+    accept: acceptOrWrite,
   }),
 ];

@@ -11,14 +11,14 @@ export const control: readonly Command[] = [
     usage: '15 11 00 00 ff 00',
     needs: 'write',
     begin: (unit, task, cdb, at) => modeSelect(unit, task, cdb, at, false),
-    accept: (unit, task, bytes, start, end) => acceptModeSelect(unit, task, bytes.subarray(start, end), false),
+    accept: (unit, task, list) => acceptModeSelect(unit, task, list, false),
   }),
   row({
     name: 'MODE SELECT(10)',
     usage: '55 11 00 00 00 00 00 ff ff 00',
     needs: 'write',
     begin: (unit, task, cdb, at) => modeSelect(unit, task, cdb, at, true),
-    accept: (unit, task, bytes, start, end) => acceptModeSelect(unit, task, bytes.subarray(start, end), true),
+    accept: (unit, task, list) => acceptModeSelect(unit, task, list, true),
   }),
   row({
     name: 'START STOP UNIT',

@@ -24,7 +24,7 @@ export const copying: readonly Command[] = [
     op: 'write',
     changesMedium: true,
     begin: (_unit, task, cdb, at) => extendedCopy(task, cdb, at),
-    accept: (unit, task, bytes, start, end) => acceptExtendedCopy(unit, task, bytes.subarray(start, end)),
+    accept: acceptExtendedCopy,
   }),
   receiveRow('COPY STATUS', receiveCopyAction.copyStatus, receiveCopyStatus),
   receiveRow('OPERATING PARAMETERS', receiveCopyAction.operatingParameters, (_unit, task, cdb, at) =>

@@ -20,7 +20,7 @@ export const provisioning: readonly Command[] = [
     op: 'trim',
     changesMedium: true,
     begin: (_unit, task, cdb, at) => unmap(task, cdb, at),
-    accept: (unit, task, bytes, start, end) => acceptUnmap(unit, task, bytes.subarray(start, end)),
+    accept: acceptUnmap,
   }),
   row({
     name: 'WRITE SAME(10)',
@@ -30,7 +30,7 @@ export const provisioning: readonly Command[] = [
     changesMedium: true,
     begin: (unit, task, cdb, at) =>
       writeSame(unit, task, readU32(cdb, at + 2), readU16(cdb, at + 7), 7, cdb[at + 1] ?? 0),
-    accept: (unit, task, bytes, start, end) => acceptWriteSame(unit, task, bytes.subarray(start, end)),
+    accept: acceptWriteSame,
   }),
   row({
     name: 'WRITE SAME(16)',
@@ -40,6 +40,6 @@ export const provisioning: readonly Command[] = [
     changesMedium: true,
     begin: (unit, task, cdb, at) =>
       writeSame(unit, task, readU64(cdb, at + 2), readU32(cdb, at + 10), 10, cdb[at + 1] ?? 0),
-    accept: (unit, task, bytes, start, end) => acceptWriteSame(unit, task, bytes.subarray(start, end)),
+    accept: acceptWriteSame,
   }),
 ];

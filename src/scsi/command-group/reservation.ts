@@ -29,7 +29,7 @@ function reserveOutRow(name: string, serviceAction: number): Command {
     serviceAction,
     needs: 'unit',
     begin: persistentReserveOut,
-    accept: (unit, task, bytes, start, end) => acceptPersistentReserveOut(unit, task, bytes.subarray(start, end)),
+    accept: acceptPersistentReserveOut,
   });
 }
 

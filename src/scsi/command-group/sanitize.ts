@@ -28,7 +28,7 @@ function sanitizeRow(name: string, serviceAction: number, rest: Pick<Command, 'b
 export const sanitize: readonly Command[] = [
   sanitizeRow('OVERWRITE', 0x01, {
     begin: sanitizeOverwrite,
-    accept: (unit, task, bytes, start, end) => acceptSanitizeOverwrite(unit, task, bytes.subarray(start, end)),
+    accept: acceptSanitizeOverwrite,
   }),
   sanitizeRow('BLOCK ERASE', 0x02, { begin: sanitizeBlockErase }),
   sanitizeRow('EXIT FAILURE MODE', 0x1f, { begin: exitSanitizeFailure }),

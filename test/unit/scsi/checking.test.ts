@@ -215,7 +215,7 @@ describe('COMPARE AND WRITE (SBC-3 5.2)', () => {
     const cdb = new Uint8Array(16);
     cdb.set(compareAndWrite(0, 1));
     unit.begin(made.nexus, task, cdb, 0);
-    unit.accept(task, both(old, Buffer.alloc(BLOCK)), 0, 2 * BLOCK);
+    unit.accept(task, both(old, Buffer.alloc(BLOCK)));
     task.aborted = true;
     await task.end;
     assert.deepEqual(Buffer.from(device.image.subarray(0, BLOCK)), old);

@@ -217,7 +217,7 @@ describe('EXTENDED COPY (SPC-4 6.3)', () => {
     task.offeredBytes = bytes.length;
     const cdb = Uint8Array.from([...copyCdb(bytes.length), 0, 0, 0, 0]);
     assert.equal(unit.begin(host.nexus, task, cdb, 0), step.collect);
-    assert.equal(unit.accept(task, bytes, 0, bytes.length), step.waiting);
+    assert.equal(unit.accept(task, bytes), step.waiting);
     await new Promise(setImmediate);
     await new Promise(setImmediate);
     assert.equal((await copy(host, bytes)).sense, '5/00/16', 'its identifier is in use');
