@@ -141,14 +141,15 @@ async function drainRate(gateway: TestGateway, source: string, kind: 'sequential
 }
 
 async function latency(gateway: TestGateway, source: string, writes: boolean): Promise<void> {
-  const paired = new PairedLatency();
-  for (let round = 0; round < rounds; round += 1) {
+  let paired = new PairedLatency();
+  for (let round = -1; round < rounds; round += 1) {
+    if (round === 0) paired = new PairedLatency();
     await limit(gateway, held);
     await writeBacklog(gateway, source, 'sequential');
     await settle(gateway);
     let uploaded = 0;
     await paired.measure({
-      ...{ address: gateway.nbdPort, exportName: volume, writes },
+      ...{ uri: gateway.nbdUri(volume), writes },
       enter: async (state) => {
         await limit(gateway, state === 'with' ? 'unlimited' : held);
         uploaded = await gateway.metric('keepgate_uploaded_bytes_total', volume);

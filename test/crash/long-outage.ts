@@ -26,6 +26,8 @@ const segmentMiB = 8;
 const segmentsInflight = 2;
 /** Of a round, when the process is killed in it. */
 const sentMiB = 30;
+/** For whatever must come. */
+const waitMaxMs = 300_000;
 /** On average half of the longest write. */
 const writesPerMiB = (2 * MIB) / (sectorsPerWriteMax * 512);
 
@@ -80,7 +82,7 @@ export async function longOutage({ seed, mebibytes, say }: LongOutageOptions): P
       now = await report();
       return now.replication.mode === mode;
     };
-    await eventually(`replication is ${mode}`, isThere, { timeoutMs: 300_000, explain: () => gateway.log() });
+    await eventually(`replication is ${mode}`, isThere, { timeoutMs: waitMaxMs, explain: () => gateway.log() });
     return now;
   };
   /** How many MiB of what the bucket gives back are not zeros. */
@@ -110,7 +112,7 @@ export async function longOutage({ seed, mebibytes, say }: LongOutageOptions): P
   };
   try {
     assert.deepEqual(await write((count) => count < 100), []);
-    await gateway.drain(volume, 300_000);
+    await gateway.drain(volume, waitMaxMs);
     ledger.drained();
     proxy.down = true;
     const outage = Math.ceil(mebibytes * writesPerMiB);
@@ -131,12 +133,12 @@ export async function longOutage({ seed, mebibytes, say }: LongOutageOptions): P
     const first = write(() => writing);
     await reaches('resyncing');
     const explain = (): string => gateway.log();
-    await eventually('much of a round is sent', () => sent() - sentBefore >= sentMiB, { timeoutMs: 300_000, explain });
+    await eventually('much of a round is sent', () => sent() - sentBefore >= sentMiB, { timeoutMs: waitMaxMs, explain });
     await gateway.kill();
     await first;
     const sentByKill = sent() - sentBefore;
     await gateway.startAgain();
-    await eventually('the round is applied', async () => (await lsnOf()) >= lsnBefore, { timeoutMs: 300_000, explain });
+    await eventually('the round is applied', async () => (await lsnOf()) >= lsnBefore, { timeoutMs: waitMaxMs, explain });
     const sentInAll = sent() - sentBefore;
     say(
       `killed when ${sentByKill.toFixed(1)} MiB of a round were sent; ${sentInAll.toFixed(1)} MiB in all until it is applied`,
@@ -148,7 +150,9 @@ export async function longOutage({ seed, mebibytes, say }: LongOutageOptions): P
     for (const failpoint of failpointsInRound) {
       await gateway.kill();
       await gateway.startAgain({ patches: dieAt(failpoint, { random }) });
-      await write(() => true);
+      const deadline = Date.now() + waitMaxMs;
+      await write(() => Date.now() < deadline);
+      assert(Date.now() < deadline, `not reached: ${failpoint.name}\n${JSON.stringify(await report())}\n${explain()}`);
       assert.equal(await gateway.died(), 'SIGKILL', `${failpoint.name}\n${explain()}`);
       await gateway.startAgain({ patches: [] });
       await judge();
@@ -163,14 +167,14 @@ export async function longOutage({ seed, mebibytes, say }: LongOutageOptions): P
           if (recoveryPoint !== null) points.add(recoveryPoint.lsn);
           return points.size > before;
         },
-        { timeoutMs: 300_000, explain: () => gateway.log() },
+        { timeoutMs: waitMaxMs, explain: () => gateway.log() },
       );
       await judge();
     }
     say(`${points.size} recovery points under load, each a prefix`);
     writing = false;
     assert.deepEqual(await second, [], `a client met an error\n${gateway.log()}`);
-    await gateway.drain(volume, 600_000);
+    await gateway.drain(volume, waitMaxMs);
     ledger.drained();
     await judge();
     assert.equal((await report()).trackedDirtyBlocks, 0);
