@@ -67,7 +67,8 @@ export class PairedLatency {
       for (const pair of spans) {
         const without = within(samples, pair.without);
         const during = within(samples, pair.with);
-        if (without.length === 0 || during.length === 0) throw new Error(`no requests were answered\n${client.output()}`);
+        if (without.length === 0 || during.length === 0)
+          throw new Error(`no requests were answered\n${client.output()}`);
         for (const sample of without) this.all.without.push(sample);
         for (const sample of during) this.all.with.push(sample);
         this.pairs.push({ without: percentile(without, 0.99), with: percentile(during, 0.99) });

@@ -133,12 +133,18 @@ export async function longOutage({ seed, mebibytes, say }: LongOutageOptions): P
     const first = write(() => writing);
     await reaches('resyncing');
     const explain = (): string => gateway.log();
-    await eventually('much of a round is sent', () => sent() - sentBefore >= sentMiB, { timeoutMs: waitMaxMs, explain });
+    await eventually('much of a round is sent', () => sent() - sentBefore >= sentMiB, {
+      timeoutMs: waitMaxMs,
+      explain,
+    });
     await gateway.kill();
     await first;
     const sentByKill = sent() - sentBefore;
     await gateway.startAgain();
-    await eventually('the round is applied', async () => (await lsnOf()) >= lsnBefore, { timeoutMs: waitMaxMs, explain });
+    await eventually('the round is applied', async () => (await lsnOf()) >= lsnBefore, {
+      timeoutMs: waitMaxMs,
+      explain,
+    });
     const sentInAll = sent() - sentBefore;
     say(
       `killed when ${sentByKill.toFixed(1)} MiB of a round were sent; ${sentInAll.toFixed(1)} MiB in all until it is applied`,
