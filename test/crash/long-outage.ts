@@ -158,7 +158,10 @@ export async function longOutage({ seed, mebibytes, say }: LongOutageOptions): P
       await gateway.startAgain({ patches: dieAt(failpoint, { random }) });
       const deadline = Date.now() + waitMaxMs;
       await write(() => Date.now() < deadline);
-      assert(Date.now() < deadline, `not reached: ${failpoint.name}\n${JSON.stringify(await report())}\n${explain()}`);
+      if (Date.now() >= deadline) {
+        const now = JSON.stringify(await report());
+        assert.fail(`not reached: ${failpoint.name}\n${now}\n${explain()}`);
+      }
       assert.equal(await gateway.died(), 'SIGKILL', `${failpoint.name}\n${explain()}`);
       await gateway.startAgain({ patches: [] });
       await judge();
