@@ -188,13 +188,14 @@ export class CommandFlow implements TaskOwner, DataOutHost, Claimant {
   }
 
   /**
-   * All but those that came before their turn (they follow whatever aborts the others), and but `except`. Returns whether
-   * there was one.
+   * All but those that follow whatever aborts the others (they came before their turn, or wait for the volume behind
+   * it), and but `except`. Returns whether there was one.
    */
   abortBegun(except?: ScsiTask): boolean {
     let found = false;
     for (const task of this.#tasks.all) {
       if (!task.active || task.aborted || task.early !== undefined || task === except) continue;
+      if (this.#claim.isBehind(task)) continue;
       found = true;
       this.#abort(task);
     }

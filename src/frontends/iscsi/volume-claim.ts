@@ -2,8 +2,9 @@
  * A session's right to use its volume: asked for by the first command that touches data (access: exclusive), on
  * whatever connection, and kept until the session ends.
  *
- * Commands that wait for it do so in the order in which they were begun, over all connections. A refusal is remembered
- * for a second, so that a refused initiator's scan does not probe the holder once per command.
+ * Commands and task management functions that wait for it do so in the order in which they were begun, over all
+ * connections, and go on in that order: a function meets the commands before it, and none behind it (RFC 7143 4.2.3.3).
+ * A refusal is remembered for a second, so that a refused initiator's scan does not probe the holder once per command.
  */
 import { GatewayError } from '../../base/errors.js';
 import type { Clock } from '../../ports/clock.js';
@@ -27,13 +28,16 @@ export interface VolumeClaimOptions {
 
 const REFUSAL_MS = 1000;
 
+type Decided = (refusal: GatewayError | undefined) => void;
+
 export class VolumeClaim {
   readonly #options: VolumeClaimOptions;
   #attachment: Attachment | undefined;
   #attaching = false;
-  #asked = false;
-  readonly #tasks = new Map<IscsiTask, Claimant>();
-  #whenDecided: ((refusal: GatewayError | undefined) => void)[] = [];
+  /** What waits, first come first: commands by their task, functions by themselves. */
+  readonly #waiting = new Map<IscsiTask | Decided, Decided>();
+  /** Those that wait go on, one at a time. */
+  #deciding = false;
   #refusal: GatewayError | undefined;
   #refusedUntilMs = 0;
   #closed = false;
@@ -48,40 +52,28 @@ export class VolumeClaim {
 
   /** Claimant.decided follows, never from inside the call, unless the task is withdrawn. */
   await(task: IscsiTask, claimant: Claimant): void {
-    this.#tasks.set(task, claimant);
-    if (this.#asked) return;
-    this.#asked = true;
-    this.whenDecided((refusal) => {
-      this.#asked = false;
-      // One at a time: what one command does may withdraw others.
-      for (let first = this.#first(); first !== undefined; first = this.#first()) {
-        this.#tasks.delete(first[0]);
-        first[1].decided(first[0], refusal);
-      }
-    });
+    this.#wait(task, (refusal) => claimant.decided(task, refusal));
   }
 
   /** The task waits no longer. */
   withdraw(task: IscsiTask): void {
-    this.#tasks.delete(task);
+    this.#waiting.delete(task);
+  }
+
+  /** Whether what goes on now, a function or a command that waited, came before this task, which still waits. */
+  isBehind(task: IscsiTask): boolean {
+    return this.#deciding && this.#waiting.has(task);
   }
 
   /** Calls back once it is known whether the volume is ours; never from inside the call. */
-  whenDecided(callback: (refusal: GatewayError | undefined) => void): void {
-    this.#whenDecided.push(callback);
-    if (this.#attaching) return;
-    this.#attaching = true;
-    void this.#attach().then((refusal) => {
-      this.#attaching = false;
-      for (const each of this.#whenDecided.splice(0)) each(refusal);
-    });
+  whenDecided(callback: Decided): void {
+    this.#wait(callback, callback);
   }
 
   /** The session is over. */
   close(): void {
     this.#closed = true;
-    this.#tasks.clear();
-    this.#whenDecided = [];
+    this.#waiting.clear();
     this.#attachment?.release();
     this.#attachment = undefined;
   }
@@ -109,8 +101,23 @@ export class VolumeClaim {
     return this.#closed;
   }
 
-  #first(): [IscsiTask, Claimant] | undefined {
-    const [first] = this.#tasks;
-    return first;
+  #wait(who: IscsiTask | Decided, decided: Decided): void {
+    this.#waiting.set(who, decided);
+    if (this.#attaching) return;
+    this.#attaching = true;
+    void this.#attach().then((refusal) => {
+      this.#attaching = false;
+      this.#decide(refusal);
+    });
+  }
+
+  /** One at a time: what one does may withdraw others. */
+  #decide(refusal: GatewayError | undefined): void {
+    this.#deciding = true;
+    for (let [first] = this.#waiting; first !== undefined; [first] = this.#waiting) {
+      this.#waiting.delete(first[0]);
+      first[1](refusal);
+    }
+    this.#deciding = false;
   }
 }

@@ -118,6 +118,7 @@ describe('task management', () => {
 
 const COMPLETE = 0;
 const NO_TASK = 1;
+const AUTHORIZATION_FAILED = 6;
 const ABORT_TASK = 1;
 const ABORT_TASK_SET = 2;
 const CLEAR_TASK_SET = 4;
@@ -312,6 +313,99 @@ describe('task management over several connections', () => {
     await settled();
     assert.deepEqual([first.stream.destroyed, second.stream.destroyed], [true, true]);
     assert.equal(rig.target.connections.length, 0);
+  });
+});
+
+/** Two connections of a session that has not asked for the volume yet, whose unit attention was taken. */
+async function newcomers(rig: Rig): Promise<{ first: IscsiClient; second: IscsiClient }> {
+  const first = rig.connect();
+  first.login({ MaxConnections: '8' });
+  const second = rig.connect();
+  second.join(first, 1);
+  await first.run([0]);
+  return { first, second };
+}
+
+describe('task management of a session that does not hold the volume yet (RFC 7143 4.2.3.3)', () => {
+  const write = (client: IscsiClient, lba: number): number =>
+    client.command(write10(lba, 1), { write: 512, data: pattern(512) });
+  /** Tags of commands that were answered, and what the functions were. */
+  const answered = (client: IscsiClient): number[][] =>
+    client.pdus().map(({ opcode, header }) => (opcode === 0x21 ? [header.readUInt32BE(16), header[3]!] : [header[2]!]));
+
+  it('clears the task set of what came before, and of nothing behind it', async () => {
+    const rig = await createRig();
+    const { first, second } = await newcomers(rig);
+    write(first, 1);
+    write(second, 2);
+    first.taskManagement(CLEAR_TASK_SET);
+    const behind = [write(first, 3), write(second, 4)];
+    await settled();
+    assert.deepEqual(answered(first), [[COMPLETE], [behind[0]!, 0]]);
+    assert.deepEqual(answered(second), [[behind[1]!, 0]]);
+    assert.equal(rig.volume.iscsi.stats.inflight, 0);
+  });
+
+  it('resets the unit before what comes behind it, which is told so', async () => {
+    for (const [wanted, ascq] of [
+      [UNIT_RESET, 3],
+      [WARM_RESET, 2],
+    ] as const) {
+      const rig = await createRig();
+      const { first } = await newcomers(rig);
+      write(first, 1);
+      first.taskManagement(wanted);
+      const behind = [write(first, 3), write(first, 4)];
+      await settled();
+      const pdus = first.pdus();
+      assert.deepEqual([pdus.length, pdus[0]?.opcode, pdus[0]?.header[2]], [3, 0x22, COMPLETE]);
+      assert.deepEqual(outcome(pdus.slice(1), behind[0]!).sense, [6, 0x29, ascq]);
+      assert.equal(outcome(pdus.slice(1), behind[1]!).status, 0);
+    }
+  });
+
+  it('keeps the order of several functions', async () => {
+    const rig = await createRig();
+    const { first } = await newcomers(rig);
+    first.taskManagement(CLEAR_TASK_SET);
+    write(first, 1);
+    first.taskManagement(CLEAR_TASK_SET);
+    const last = write(first, 2);
+    await settled();
+    assert.deepEqual(answered(first), [[COMPLETE], [COMPLETE], [last, 0]]);
+  });
+
+  it('refuses all that wait, in their order, when another one has the volume', async () => {
+    const { rig } = await ready();
+    const other = rig.connect();
+    other.isid = '800000000002';
+    other.login();
+    await other.run([0]);
+    const before = write(other, 1);
+    other.taskManagement(CLEAR_TASK_SET);
+    const behind = write(other, 2);
+    await settled();
+    assert.deepEqual(answered(other), [[before, 0x18], [AUTHORIZATION_FAILED], [behind, 0x18]]);
+  });
+
+  it('leaves nothing to another session’s function of what waits for the volume by then', async () => {
+    const volume = new MemoryVolume(new MemoryDevice({ sizeBytes: 1024 * 1024 }), { shared: true });
+    const rig = await createRig({ volume, device: volume.device });
+    const { first } = await newcomers(rig);
+    const holder = rig.connect();
+    holder.isid = '800000000002';
+    holder.login();
+    await holder.ready();
+    let open = (): void => undefined;
+    volume.attachGate = new Promise((resolve) => (open = resolve));
+    write(first, 1);
+    first.taskManagement(CLEAR_TASK_SET);
+    write(first, 2);
+    holder.taskManagement(CLEAR_TASK_SET);
+    open();
+    await settled();
+    assert.deepEqual([answered(holder), answered(first)], [[[COMPLETE]], [[COMPLETE]]]);
+    assert.equal(writes(rig), 0);
   });
 });
 
