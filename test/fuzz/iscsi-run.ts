@@ -9,6 +9,8 @@ import type { Case, PduStep, Step } from './iscsi-case.js';
 
 const VOLUME_BYTES = 1024 * 1024;
 const NO_TAG = 0xffffffff;
+/** Login, Data-Out and SNACK Requests: the first is always immediate, the others have no CmdSN (11.12, 11.7, 11.16). */
+const unnumbered: readonly number[] = [0x03, 0x05, 0x10];
 
 class Peer {
   readonly judge = new IscsiJudge();
@@ -40,7 +42,7 @@ class Peer {
       typeof step.data === 'string' ? Buffer.from(step.data) : Buffer.alloc(step.data.bytes, step.data.value);
     const bytes = this.layOut(step, header, data);
     this.judge.sent(header);
-    const isNumbered = !isImmediate && opcode !== 0x05 && opcode !== 0x10 && !this.loginPhase;
+    const isNumbered = !isImmediate && opcode < 0x20 && !unnumbered.includes(opcode) && !this.loginPhase;
     if (step.cmdSnOff === 0 && isNumbered) client.cmdSn = (client.cmdSn + 1) >>> 0;
     let from = 0;
     for (const cut of [...new Set(step.cuts)].sort((left, right) => left - right)) {

@@ -32,7 +32,7 @@ import type { IscsiTask } from './task.js';
 import { manageTasks } from './task-management.js';
 import type { FunctionConnection } from './task-management.js';
 import { TextService } from './text-service.js';
-import { BHS_BYTES, field, IMMEDIATE, NO_TAG, opcode, OPCODE_MASK, rejectReason } from './wire.js';
+import { BHS_BYTES, field, FROM_TARGET, IMMEDIATE, NO_TAG, opcode, OPCODE_MASK, rejectReason } from './wire.js';
 
 export interface FullFeatureOptions {
   readonly session: Session;
@@ -52,6 +52,8 @@ export interface FullFeatureOptions {
   /** Ends the connection, with a line in the log. */
   readonly cutOff: (reason: string) => void;
 }
+
+const NO_BYTES = new Uint8Array(0);
 
 type Act = (header: Uint8Array, at: number, data: Uint8Array) => void;
 
@@ -385,8 +387,14 @@ export class FullFeature implements PduSink, FlowHost, KeepAliveHost, SessionCon
         this.responder.reject(rejectReason.protocolError, header, at);
         return;
       default:
-        this.responder.reject(rejectReason.commandNotSupported, header, at);
+        if (((header[at] ?? 0) & FROM_TARGET) === 0) this.#refuse(rejectReason.commandNotSupported, header, at);
+        else this.responder.reject(rejectReason.protocolError, header, at);
     }
+  }
+
+  /** Rejects a numbered PDU, which uses its number up all the same: the initiator goes on with the next (4.2.2.1). */
+  #refuse(reason: number, header: Uint8Array, at: number): void {
+    this.#inOrder(header, at, NO_BYTES, (request, requestAt) => this.responder.reject(reason, request, requestAt));
   }
 
   #nopOut(header: Uint8Array, at: number, data: Uint8Array): void {
@@ -395,6 +403,8 @@ export class FullFeature implements PduSink, FlowHost, KeepAliveHost, SessionCon
       const transferTag = readU32(header, at + field.targetTransferTag);
       this.#pings.get(transferTag)?.(true);
       this.#pings.delete(transferTag);
+      // It wants no answer, so that it has to be immediate (11.18.1).
+      if (((header[at] ?? 0) & IMMEDIATE) === 0) this.#refuse(rejectReason.protocolError, header, at);
       return;
     }
     this.#inOrder(header, at, data, (_request, _at, given) => {

@@ -40,6 +40,8 @@ export const opcode = {
 /** Byte 0 (section 11.2.1.1, 11.2.1.2). */
 export const OPCODE_MASK = 0x3f;
 export const IMMEDIATE = 0x40;
+/** Of an opcode: a target's. */
+export const FROM_TARGET = 0x20;
 
 /** Byte 1, bit 7 of every opcode but login: no further PDU follows in this sequence (section 11.2.1.3). */
 export const FINAL = 0x80;
