@@ -72,16 +72,21 @@ export class HistoryLedger extends WriteHistory implements WriteLedger {
 
   private fold(horizon: number): void {
     this.floor = horizon;
+    const folded = new Set<number>();
     for (const write of this.writes.values()) {
       if (write.answered >= horizon) continue;
       for (let sector = write.first; sector < write.first + write.count; sector += 1) {
         if ((this.base[sector] ?? 0) >= write.number) continue;
         this.base[sector] = write.number;
-        const numbers = this.history.get(sector)?.filter((number) => number > write.number) ?? [];
-        if (numbers.length === 0) this.history.delete(sector);
-        else this.history.set(sector, numbers);
+        folded.add(sector);
       }
       this.writes.delete(write.number);
+    }
+    for (const sector of folded) {
+      const base = this.base[sector] ?? 0;
+      const numbers = this.history.get(sector)?.filter((number) => number > base) ?? [];
+      if (numbers.length === 0) this.history.delete(sector);
+      else this.history.set(sector, numbers);
     }
   }
 }

@@ -2,6 +2,7 @@
  * A write load whose every acknowledgement is entered in a ledger: several connections, many requests in flight,
  * writes of any sector count at any sector (parts of blocks too), zeros, forced writes and flushes between them.
  */
+import { setTimeout as delay } from 'node:timers/promises';
 import { contentsOf, isZeroWrite, sectorBytes, type Ledger, type WriteLedger } from './ledger.js';
 
 const blockSectors = 8;
@@ -26,6 +27,17 @@ export function seededNumbers(seed: number): () => number {
   };
 }
 
+/** So many bytes a second, from now on. */
+export function paceOf(bytesPerSecond: number): (bytes: number) => Promise<void> {
+  let dueMs = performance.now();
+  return async (bytes) => {
+    const nowMs = performance.now();
+    dueMs = Math.max(dueMs, nowMs) + (bytes / bytesPerSecond) * 1000;
+    // Timers are no more exact than that.
+    if (dueMs - nowMs > 5) await delay(dueMs - nowMs);
+  };
+}
+
 export interface LoadOptions {
   readonly clients: readonly BlockClient[];
   readonly ledger: WriteLedger;
@@ -36,6 +48,8 @@ export interface LoadOptions {
   readonly wholeBlocks?: number;
   /** Of all requests; default 0.01. */
   readonly flushShare?: number;
+  /** Holds a load back that must not outrun what it tests: awaited before each write, with its bytes. */
+  readonly pace?: (bytes: number) => Promise<void>;
   /** Called after each acknowledged write; false ends the load. */
   readonly onAcknowledged: (count: number) => boolean;
 }
@@ -58,6 +72,7 @@ export async function runLoad(options: LoadOptions): Promise<LoadEnd> {
     const count = whole ? blockSectors : 1 + Math.floor(random() * options.sectorsPerWriteMax);
     const place = Math.floor(random() * (ledger.sectorCount - count));
     const first = whole ? place - (place % blockSectors) : place;
+    await options.pace?.(count * sectorBytes);
     if (!ledger.isFree(first, count)) return;
     const fua = random() < 0.02;
     const number = ledger.begin(first, count);

@@ -14,13 +14,16 @@ import { eventually } from '../tool/process.js';
 import { StoreFaultProxy } from '../tool/store-fault-proxy.js';
 import { dieAt, failpointsInRound } from './failpoint.js';
 import { HistoryLedger } from './history-ledger.js';
-import { runLoad, seededNumbers } from './load.js';
+import { paceOf, runLoad, seededNumbers } from './load.js';
 import { NbdClient } from './nbd-client.js';
 
 const volume = 'disk';
 const MIB = 1024 * 1024;
 const sizeMiB = 64;
 const sectorsPerWriteMax = 256;
+/** Bytes per second: the line to the store, and a client that is faster, but does not write for ever more than it can judge. */
+const lineRate = 32e6;
+const clientRate = 3 * lineRate;
 /** The default of a segment, and how many are on their way at a time. */
 const segmentMiB = 8;
 const segmentsInflight = 2;
@@ -61,7 +64,7 @@ export async function longOutage({ seed, mebibytes, say }: LongOutageOptions): P
   const gateway = await TestGateway.start({
     volumes: [{ name: volume, size: `${sizeMiB}MiB`, buffer: { size: '64MiB' }, replicate: { interval: '500ms' } }],
     store: settings,
-    bandwidth: { upload: '16MB/s' },
+    bandwidth: { upload: `${lineRate / 1e6}MB/s` },
     env: { AWS_ACCESS_KEY_ID: 'any', AWS_SECRET_ACCESS_KEY: 'any', AWS_REGION: 'us-east-1' },
   });
   const ledger = new HistoryLedger(sizeMiB * MIB);
@@ -69,7 +72,7 @@ export async function longOutage({ seed, mebibytes, say }: LongOutageOptions): P
   let restores = 0;
   const write = async (onAcknowledged: (count: number) => boolean): Promise<readonly Error[]> => {
     const clients = [await NbdClient.connect(gateway.nbdPort, volume)];
-    const common = { ledger, random, requestsPerClient: 8, sectorsPerWriteMax };
+    const common = { ledger, random, requestsPerClient: 8, sectorsPerWriteMax, pace: paceOf(clientRate) };
     const end = await runLoad({ ...common, clients, onAcknowledged });
     for (const client of clients) client.destroy();
     acknowledged += end.acknowledged;
