@@ -1,6 +1,9 @@
 /**
  * Every command that a unit knows, one row each, in groups of their own files; what has no row is INVALID COMMAND
  * OPERATION CODE.
+ *
+ * FORMAT UNIT (SBC-3 5.3) has none, on purpose: there is one block length, no protection information and no defect list,
+ * so all that it could do is to lose everything at once. UNMAP frees blocks, and SANITIZE makes them unreadable.
  */
 import type { Command } from './command.js';
 import { checking } from './command-group/checking.js';

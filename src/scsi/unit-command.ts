@@ -1,4 +1,8 @@
-/** TEST UNIT READY, REQUEST SENSE, START STOP UNIT, PREVENT ALLOW MEDIUM REMOVAL (SPC-4 6.29, 6.47; SBC-3 5.12, 5.26). */
+/**
+ * TEST UNIT READY, REQUEST SENSE, START STOP UNIT, PREVENT ALLOW MEDIUM REMOVAL, SEND DIAGNOSTIC (SPC-4 6.39, 6.42, 6.47;
+ * SBC-3 5.12, 5.26).
+ */
+import { readU16 } from './big-endian.js';
 import type { UnitContext } from './command.js';
 import { sanitizeSense } from './sanitize-command.js';
 import { invalidFieldInCdb, sense, SENSE_BYTES_MAX, writeSense } from './sense.js';
@@ -36,6 +40,23 @@ export function startStopUnit(unit: UnitContext, task: ScsiTask, cdb: Uint8Array
   if (!POWER_CONDITIONS.includes(condition)) return task.fail(invalidFieldInCdb(4, 7));
   if (condition === 0 && (flags & LOEJ) !== 0) return task.fail(invalidFieldInCdb(4, 1));
   if ((flags & START) !== 0 || (flags & NO_FLUSH) !== 0) return step.finished;
+  unit.device.flush(task);
+  return step.waiting;
+}
+
+const SELF_TEST_CODE = 0xe0;
+const SELF_TEST = 0x04;
+
+/**
+ * The default self-test (SPC-4 6.42): what the unit acknowledged can be made durable. There are no other self-tests, since
+ * there is no log page for their results, and no diagnostic pages. DEVOFFL and UNITOFFL are permissions that the test does
+ * not need; without SELFTEST and without pages nothing is asked for, which is no error.
+ */
+export function sendDiagnostic(unit: UnitContext, task: ScsiTask, cdb: Uint8Array, at: number): Step {
+  const flags = cdb[at + 1] ?? 0;
+  if ((flags & SELF_TEST_CODE) !== 0) return task.fail(invalidFieldInCdb(1, 7));
+  if (readU16(cdb, at + 3) !== 0) return task.fail(invalidFieldInCdb(3, 7));
+  if ((flags & SELF_TEST) === 0) return step.finished;
   unit.device.flush(task);
   return step.waiting;
 }

@@ -2,7 +2,7 @@
 import type { Command } from '../command.js';
 import { acceptModeSelect, modeSelect } from '../mode-command.js';
 import { step } from '../task.js';
-import { startStopUnit } from '../unit-command.js';
+import { sendDiagnostic, startStopUnit } from '../unit-command.js';
 import { row } from './row.js';
 
 export const control: readonly Command[] = [
@@ -35,5 +35,11 @@ export const control: readonly Command[] = [
     needs: 'write',
     needsOf: (cdb, at) => (((cdb[at + 4] ?? 0) & 0x03) === 0 ? 'nothing' : 'write'),
     begin: () => step.finished,
+  }),
+  row({
+    name: 'SEND DIAGNOSTIC',
+    usage: '1d f7 00 ff ff 00',
+    needs: 'write',
+    begin: sendDiagnostic,
   }),
 ];

@@ -248,3 +248,51 @@ describe('START STOP UNIT and PREVENT ALLOW MEDIUM REMOVAL', () => {
     assert.deepEqual(await ops([0x1e, 0, 0, 0, 1, 0]), [undefined, 0]);
   });
 });
+
+describe('SEND DIAGNOSTIC (SPC-4 6.42)', () => {
+  it('passes the default self-test once everything is durable', async () => {
+    const { host: made, device } = await host();
+    // DEVOFFL, UNITOFFL and PF ask for nothing more.
+    for (const flags of [0x04, 0x07, 0x14]) {
+      device.history.length = 0;
+      assert.equal((await made.run([0x1d, flags, 0, 0, 0, 0])).status, 0);
+      assert.deepEqual(
+        device.history.map(({ op }) => op),
+        ['flush'],
+      );
+    }
+  });
+
+  it('fails it where the disk does', async () => {
+    const { host: made, device } = await host();
+    device.failNext('flush', new GatewayError('disk-failed', 'the disk is broken'));
+    assert.equal((await made.run([0x1d, 0x04, 0, 0, 0, 0])).sense, '4/44/00');
+  });
+
+  it('does nothing where nothing is asked for, and refuses what there is not', async () => {
+    const { host: made, device } = await host();
+    device.history.length = 0;
+    for (const flags of [0x00, 0x10]) assert.equal((await made.run([0x1d, flags, 0, 0, 0, 0])).status, 0);
+    for (const code of [1, 2, 4, 5, 6]) {
+      for (const flags of [code << 5, (code << 5) | 0x04]) {
+        assert.equal((await made.run([0x1d, flags, 0, 0, 0, 0])).sense, '5/24/00@1.7', `self-test code ${code}`);
+      }
+    }
+    for (const flags of [0x00, 0x10, 0x04]) {
+      assert.equal((await made.run([0x1d, flags, 0, 0, 4, 0], Buffer.alloc(4))).sense, '5/24/00@3.7');
+    }
+    assert.equal((await made.run([0x1d, 0x0c, 0, 0, 0, 0])).sense, '5/24/00@1.3', 'a reserved bit');
+    assert.equal(device.history.length, 0);
+  });
+});
+
+describe('FORMAT UNIT (SBC-3 5.3)', () => {
+  it('is no command of this unit, which has one format', async () => {
+    const { host: made, device } = await host();
+    device.history.length = 0;
+    assert.equal((await made.run([0x04, 0, 0, 0, 0, 0])).sense, '5/20/00');
+    const report = await made.run([0xa3, 0x0c, 0x01, 0x04, 0, 0, 0, 0, 0, 64, 0, 0]);
+    assert.equal(report.data[1], 0x01, 'and is reported as none');
+    assert.equal(device.history.length, 0);
+  });
+});
