@@ -21,6 +21,9 @@ export const volumeSchema = group({
   clients: { type: 'array', items: group({ frontend: string, description: string, connections: number }) },
   buffer: group({ capacityBytes: number, usedBytes: number, timeToFullSeconds: nullable('number') }),
   hydration: { anyOf: [{ type: 'null' }, group({ remainingBlocks: nullable('number'), problem: nullable('string') })] },
+  reservation: {
+    anyOf: [{ type: 'null' }, group({ type: string, holder: nullable('string'), registrations: number })],
+  },
   overlayBlocks: number,
   trackedDirtyBlocks: number,
   checksumErrors: number,
@@ -66,6 +69,12 @@ export interface VolumeReport {
   };
   /** While content still comes from the bucket that it was restored from. */
   readonly hydration: { readonly remainingBlocks: number | null; readonly problem: string | null } | null;
+  /** Who has it reserved over SCSI; a holder of null: all that are registered. */
+  readonly reservation: {
+    readonly type: string;
+    readonly holder: string | null;
+    readonly registrations: number;
+  } | null;
   readonly overlayBlocks: number;
   readonly trackedDirtyBlocks: number;
   readonly checksumErrors: number;
@@ -89,7 +98,7 @@ export interface VolumeReport {
 }
 
 export function reportVolume({ status, timeToFullSeconds, lagSeconds }: MeteredVolume): VolumeReport {
-  const { replication, hydration } = status;
+  const { replication, hydration, reservation } = status;
   const point = replication?.recoveryPoint;
   return {
     name: status.name,
@@ -109,6 +118,7 @@ export function reportVolume({ status, timeToFullSeconds, lagSeconds }: MeteredV
       hydration === undefined
         ? null
         : { remainingBlocks: hydration.remainingBlocks ?? null, problem: hydration.problem ?? null },
+    reservation: reservation === undefined ? null : { ...reservation, holder: reservation.holder ?? null },
     overlayBlocks: status.overlayBlocks,
     trackedDirtyBlocks: status.trackedDirtyBlocks,
     checksumErrors: status.checksumErrors,

@@ -33,7 +33,7 @@ export async function status(options: StatusOptions): Promise<ExitCode> {
   }
 }
 
-/** One row for each volume, and below it a line for each reason. */
+/** One row for each volume, and below it a line for each reason and each reservation. */
 export function table(volumes: readonly VolumeReport[]): string {
   const rows = new Table({ head: heads, style: { head: [], border: [], compact: true }, chars: plain });
   const reasons: string[] = [];
@@ -57,11 +57,18 @@ export function table(volumes: readonly VolumeReport[]): string {
       const howMuch = left === null ? 'it is not known yet how much is' : `${formatBytes(left * BLOCK_BYTES)} are`;
       reasons.push(`${volume.name}: ${howMuch} still to come from the bucket that it was restored from`);
     }
+    if (volume.reservation !== null) reasons.push(`${volume.name}: ${reserved(volume.reservation)}`);
     for (const reason of [volume.reason, replication.reason]) {
       if (reason !== null) reasons.push(`${volume.name}: ${reason}`);
     }
   }
   return [rows.toString(), ...new Set(reasons)].join('\n');
+}
+
+function reserved({ type, holder, registrations }: NonNullable<VolumeReport['reservation']>): string {
+  const ports = registrations === 1 ? 'port' : 'ports';
+  const registered = registrations === 0 ? '' : `, ${registrations} initiator ${ports} registered`;
+  return `reserved by ${holder ?? 'all that are registered'} (${type})${registered}`;
 }
 
 /** No lines, two blanks between columns. */

@@ -501,6 +501,7 @@ export class GatewayVolume implements Drainable {
       clients: this.#access.clients(),
       replication: this.#line?.status,
       hydration: this.#hydration?.status,
+      reservation: this.#reservations.status,
     };
   }
 

@@ -14,7 +14,9 @@ import type {
   UnregisteredAccess,
   VolumeReservations,
 } from '../ports/volume-reservations.js';
+import type { ReservationStatus } from '../ports/volume-status.js';
 import { findReservationType, setUnregistered } from '../scsi/reservation-type.js';
+import { initiatorOf } from '../scsi/transport-id.js';
 import { keep } from './durable-record.js';
 
 const LINE_MS = 1000;
@@ -33,6 +35,8 @@ export class ReservationLine implements VolumeReservations {
   readonly #options: ReservationLineOptions;
   #saved: SavedReservations | undefined;
   #held: HeldReservation | undefined;
+  /** What the log was told last. */
+  #told: HeldReservation | undefined;
   /** The log was told within the last second. */
   #quiet: Timer | undefined;
 
@@ -44,20 +48,30 @@ export class ReservationLine implements VolumeReservations {
     return this.#saved;
   }
 
+  /** undefined: nobody has the volume reserved. */
+  get status(): ReservationStatus | undefined {
+    const held = this.#held;
+    return held && { ...held, holder: held.holder === undefined ? undefined : initiatorOf(held.holder) };
+  }
+
   /** reservations-damaged, format-newer. */
   async load(): Promise<void> {
     const { disk, checksums } = this.#options;
     this.#saved = await readReservations(disk, checksums);
-    const { reservation } = this.#saved ?? {};
+    const { reservation, registrations = [] } = this.#saved ?? {};
     const type = findReservationType(reservation?.type ?? 0);
     if (type === undefined) return;
     setUnregistered(this.unregistered, type.denies);
-    this.reserved({ type: type.name, holder: reservation?.holder });
+    this.reserved({ type: type.name, holder: reservation?.holder, registrations: registrations.length });
   }
 
   reserved(by: HeldReservation | undefined): void {
     this.#held = by;
-    if (this.#quiet === undefined) this.#tell();
+    if (this.#quiet === undefined && this.#isNews) this.#tell();
+  }
+
+  get #isNews(): boolean {
+    return this.#held?.type !== this.#told?.type || this.#held?.holder !== this.#told?.holder;
   }
 
   close(): void {
@@ -68,11 +82,12 @@ export class ReservationLine implements VolumeReservations {
   #tell(): void {
     const { log, clock, volume } = this.#options;
     const told = this.#held;
+    this.#told = told;
     if (told === undefined) log.info('the volume is no longer reserved', { volume });
     else log.info('the volume is reserved', { volume, type: told.type, holder: told.holder ?? 'all registered' });
     this.#quiet = clock.after(LINE_MS, () => {
       this.#quiet = undefined;
-      if (this.#held?.type !== told?.type || this.#held?.holder !== told?.holder) this.#tell();
+      if (this.#isNews) this.#tell();
     });
   }
 

@@ -38,16 +38,18 @@ export interface VolumeReservations {
    */
   save(what: SavedReservations): Promise<void>;
   readonly unregistered: UnregisteredAccess;
-  /** Who has the volume reserved from now on, for whoever wonders why it refuses; undefined: nobody. */
+  /** Who has the volume reserved from now on, for whoever wonders why it refuses; undefined: nobody. Told of each change. */
   reserved(by: HeldReservation | undefined): void;
 }
 
-/** For the log. */
+/** For the log, and for whoever asks. */
 export interface HeldReservation {
   /** "write exclusive", "RESERVE(6)". */
   readonly type: string;
   /** The holder's initiator port; undefined: all that are registered. */
   readonly holder: string | undefined;
+  /** How many initiator ports are registered; beside RESERVE(6) none is. */
+  readonly registrations: number;
 }
 
 /** Of a volume on which nobody ever reserves anything. */

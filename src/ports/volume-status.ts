@@ -36,6 +36,16 @@ export interface HydrationStatus {
   readonly problem: string | undefined;
 }
 
+/** Of a volume that SCSI initiators have reserved. */
+export interface ReservationStatus {
+  /** "write exclusive", "RESERVE(6)". */
+  readonly type: string;
+  /** The holder's initiator name; undefined: all that are registered hold it. */
+  readonly holder: string | undefined;
+  /** Initiator ports that are registered. */
+  readonly registrations: number;
+}
+
 export interface VolumeStatus extends EngineStatus {
   readonly name: string;
   readonly uuid: string;
@@ -49,4 +59,6 @@ export interface VolumeStatus extends EngineStatus {
   readonly replication: ReplicationStatus | undefined;
   /** undefined: everything is here. */
   readonly hydration: HydrationStatus | undefined;
+  /** undefined: nobody has it reserved. */
+  readonly reservation: ReservationStatus | undefined;
 }

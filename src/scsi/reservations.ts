@@ -193,21 +193,29 @@ export class Reservations {
       this.#legacyHolder === undefined ? deniedTo(this.#state, undefined) : EVERYTHING,
     );
     const held = this.#held();
-    if (held?.type === this.#told?.type && held?.holder === this.#told?.holder) return;
+    if (isSame(held, this.#told)) return;
     this.#told = held;
     volume.reserved(held);
   }
 
   #held(): HeldReservation | undefined {
-    if (this.#legacyHolder !== undefined) return { type: 'RESERVE(6)', holder: this.#legacyHolder.initiatorPort };
-    const { reservation } = this.#state;
-    return reservation && { type: reservation.type.name, holder: reservation.holder };
+    if (this.#legacyHolder !== undefined) {
+      return { type: 'RESERVE(6)', holder: this.#legacyHolder.initiatorPort, registrations: 0 };
+    }
+    const { reservation, registrations } = this.#state;
+    return (
+      reservation && { type: reservation.type.name, holder: reservation.holder, registrations: registrations.size }
+    );
   }
 
   #deniedTo(nexus: Nexus): number {
     if (this.#legacyHolder === undefined) return deniedTo(this.#state, nexus.initiatorPort);
     return this.#legacyHolder === nexus ? 0 : EVERYTHING;
   }
+}
+
+function isSame(left: HeldReservation | undefined, right: HeldReservation | undefined): boolean {
+  return left?.type === right?.type && left?.holder === right?.holder && left?.registrations === right?.registrations;
 }
 
 function savedAs({ registrations, reservation }: ReservationState): SavedReservations {

@@ -325,7 +325,7 @@ export class MemoryReservations implements VolumeReservations {
   readonly heldSaves: { release(error?: Error): void }[] = [];
 
   saved: SavedReservations | undefined;
-  /** What `reserved` was told, in order: "TYPE by HOLDER". */
+  /** What `reserved` was told, in order: "TYPE by HOLDER, REGISTRATIONS". */
   readonly told: string[] = [];
 
   constructor(saved?: SavedReservations) {
@@ -333,7 +333,7 @@ export class MemoryReservations implements VolumeReservations {
   }
 
   reserved(by: HeldReservation | undefined): void {
-    this.told.push(by === undefined ? 'nobody' : `${by.type} by ${by.holder ?? 'all'}`);
+    this.told.push(by === undefined ? 'nobody' : `${by.type} by ${by.holder ?? 'all'}, ${by.registrations}`);
   }
 
   save(what: SavedReservations): Promise<void> {

@@ -11,7 +11,7 @@ import { UNLIMITED } from '../../../src/ports/bandwidth.js';
 import type { BandwidthChange, BandwidthReports } from '../../../src/ports/bandwidth.js';
 import type { MeteredVolume } from '../../../src/metrics/source.js';
 import { RecordedLog } from '../../fake/log.js';
-import type { VolumeState } from '../../../src/ports/volume-status.js';
+import type { ReservationStatus, VolumeState } from '../../../src/ports/volume-status.js';
 
 const token = 'a-token-that-only-the-owner-knows';
 const local: ListenAddress = { kind: 'tcp', host: '127.0.0.1', port: 9470 };
@@ -43,6 +43,7 @@ function volume(state: VolumeState): MeteredVolume {
       healedBlocks: 0,
       clients: [{ frontend: 'nbd', description: 'nbd 127.0.0.1', connections: 2 }],
       hydration: undefined,
+      reservation: undefined,
       replication: {
         mode: 'draining',
         recoveryPoint: { lsn: 1, segment: 3, epoch: 2, timeMs: 0 },
@@ -77,12 +78,14 @@ class FakeGateway implements GatewayView {
   readonly version = '0.1.0';
   isReady = true;
   state: VolumeState = 'online';
+  reservation: ReservationStatus | undefined;
   drained: string[] = [];
   ready(): boolean {
     return this.isReady;
   }
   volumes(): readonly MeteredVolume[] {
-    return [volume(this.state)];
+    const { status, ...rest } = volume(this.state);
+    return [{ ...rest, status: { ...status, reservation: this.reservation } }];
   }
   drain(name: string): Operation {
     if (name !== 'disk0') throw new GatewayError('not-found', `there is no volume "${name}"`);
@@ -216,6 +219,7 @@ describe('the API on loopback', () => {
       clients: [{ frontend: 'nbd', description: 'nbd 127.0.0.1', connections: 2 }],
       buffer: { capacityBytes: 100, usedBytes: 10, timeToFullSeconds: null },
       hydration: null,
+      reservation: null,
       overlayBlocks: 1,
       trackedDirtyBlocks: 0,
       checksumErrors: 0,
@@ -233,6 +237,19 @@ describe('the API on loopback', () => {
       },
     });
     assert.deepEqual((await get('/v1/volumes/disk0')).json(), shown);
+  });
+
+  it('shows who has a volume reserved', async () => {
+    const shown = async (reservation: ReservationStatus): Promise<unknown> => {
+      gateway.reservation = reservation;
+      const { reservation: said } = (await get('/v1/volumes/disk0')).json<{ reservation: unknown }>();
+      gateway.reservation = undefined;
+      return said;
+    };
+    const one = { type: 'write exclusive', holder: 'iqn.2026-11.test:a', registrations: 2 };
+    assert.deepEqual(await shown(one), one);
+    const all = { type: 'write exclusive, all registrants', holder: undefined, registrations: 3 };
+    assert.deepEqual(await shown(all), { ...all, holder: null });
   });
 
   it('shows sessions', async () => {
@@ -451,6 +468,7 @@ describe('the API on loopback', () => {
     for (const path of ['/livez', '/metrics', '/v1/volumes', '/v1/volumes/{name}/drain', '/v1/operations/{id}']) {
       assert.ok(path in document.paths, path);
     }
+    assert.match(JSON.stringify(document.paths['/v1/volumes/{name}']), /"reservation":\{"anyOf".*"registrations"/);
   });
 });
 

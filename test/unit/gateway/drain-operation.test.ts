@@ -34,6 +34,7 @@ class FakeVolume implements Drainable {
       pendingBytes: this.pendingBytes,
       lsn: { ...empty.lsn, replicated: this.replicatedLsn },
       hydration: undefined,
+      reservation: undefined,
       replication: { ...idleReplication, mode: this.mode, reason: this.reason },
     };
   }

@@ -70,10 +70,10 @@ describe('the reservations of a volume', () => {
     const { line: made, log, clock } = line();
     const told = (): string[] => log.lines.splice(0);
     for (let count = 0; count < 100; count++) {
-      made.reserved({ type: 'RESERVE(6)', holder: port });
+      made.reserved({ type: 'RESERVE(6)', holder: port, registrations: 0 });
       made.reserved(undefined);
     }
-    made.reserved({ type: 'write exclusive', holder: port });
+    made.reserved({ type: 'write exclusive', holder: port, registrations: 1 });
     assert.deepEqual(told(), ['info the volume is reserved: RESERVE(6)']);
     clock.advance(1000);
     assert.deepEqual(told(), ['info the volume is reserved: write exclusive']);
@@ -82,5 +82,29 @@ describe('the reservations of a volume', () => {
     made.reserved(undefined);
     assert.deepEqual(told(), ['info the volume is no longer reserved']);
     made.close();
+  });
+
+  it('are shown as who has it how, and how many are registered, of which the log says nothing', async () => {
+    const { disk, line: made, log, clock } = line();
+    assert.equal(made.status, undefined);
+    await made.save(saved);
+    const { line: after } = line(disk);
+    await after.load();
+    const shown = { type: 'exclusive access', holder: 'iqn.2026-11.test:a', registrations: 1 };
+    assert.deepEqual(after.status, shown, 'from the opening on');
+    made.reserved({ type: 'exclusive access', holder: port, registrations: 1 });
+    log.lines.length = 0;
+    made.reserved({ type: 'exclusive access', holder: port, registrations: 2 });
+    assert.deepEqual(made.status, { ...shown, registrations: 2 });
+    clock.advance(1000);
+    made.reserved({ type: 'exclusive access', holder: port, registrations: 3 });
+    assert.deepEqual(log.lines, []);
+    const all = { type: 'exclusive access, all registrants', holder: undefined, registrations: 3 };
+    made.reserved(all);
+    assert.deepEqual(made.status, all);
+    assert.equal(log.lines.length, 1);
+    made.reserved(undefined);
+    assert.equal(made.status, undefined);
+    for (const each of [made, after]) each.close();
   });
 });

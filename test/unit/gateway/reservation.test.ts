@@ -51,6 +51,9 @@ describe('reservations', () => {
     return [read.error, write.error];
   }
 
+  const shown = async (): Promise<unknown> =>
+    ((await gateway.api('/v1/volumes/disk')) as { reservation: unknown }).reservation;
+
   it('with APTPL hold after the gateway was killed, for NBD before any initiator is back', async () => {
     const a = await connect('a');
     const b = await connect('b');
@@ -62,11 +65,14 @@ describe('reservations', () => {
     await gateway.startAgain();
     assert.deepEqual(await overNbd(), [E.PERM, E.PERM]);
     assert.match(gateway.log(), /the volume is reserved/);
+    assert.deepEqual(await shown(), { type: 'exclusive access', holder: 'iqn.2026-11.test:a', registrations: 2 });
     const again = await connect('b');
     assert.deepEqual(await keys(again), [A, B]);
     await conflicts(again.write(0, block));
     await out(again, action.preemptAndAbort, { key: B, actionKey: A }, WRITE_EXCLUSIVE_REGISTRANTS_ONLY);
     await again.write(0, block);
+    const type = 'write exclusive, registrants only';
+    assert.deepEqual(await shown(), { type, holder: 'iqn.2026-11.test:b', registrations: 1 });
     const shutOut = await connect('a');
     await conflicts(shutOut.write(0, block));
     assert.deepEqual(await overNbd(), [0, E.PERM]);
@@ -77,6 +83,7 @@ describe('reservations', () => {
     assert.deepEqual(await keys(last), [B]);
     await out(last, action.clear, { key: B });
     assert.deepEqual(await overNbd(), [0, 0]);
+    assert.equal(await shown(), null);
     await gateway.kill();
     await gateway.startAgain();
     assert.deepEqual(await overNbd(), [0, 0]);

@@ -38,6 +38,7 @@ function volume(): MeteredVolume {
       healedBlocks: 0,
       clients: [{ frontend: 'nbd', description: 'nbd 127.0.0.1', connections: 4 }],
       hydration: undefined,
+      reservation: undefined,
       replication: {
         mode: 'draining',
         recoveryPoint: { lsn: 6, segment: 12, epoch: 1, timeMs: 1_700_000_000_500 },

@@ -792,8 +792,9 @@ describe('SPC-2 5.5.1, RESERVE(6) and RELEASE(6)', () => {
 });
 
 describe('what the volume is told', () => {
-  it('is who has it reserved, whenever that changes', async () => {
-    const { a, b, volume } = await reserved(type.writeOnly);
+  it('is who has it reserved, and how many are registered, whenever that changes', async () => {
+    const { a, b, c, volume } = await reserved(type.writeOnly);
+    await c.out(action.register, { key: C });
     await b.out(action.preempt, { key: B, actionKey: A }, type.writeAll);
     await b.out(action.release, { key: B }, type.writeAll);
     await b.out(action.clear, { key: B });
@@ -801,10 +802,11 @@ describe('what the volume is told', () => {
     await a.told([0x16, 0, 0, 0, 0, 0]);
     await a.told([0x17, 0, 0, 0, 0, 0]);
     assert.deepEqual(volume.told, [
-      `write exclusive, registrants only by ${port('a')}`,
-      'write exclusive, all registrants by all',
+      `write exclusive, registrants only by ${port('a')}, 3`,
+      `write exclusive, registrants only by ${port('a')}, 2`,
+      'write exclusive, all registrants by all, 1',
       'nobody',
-      `RESERVE(6) by ${port('a')}`,
+      `RESERVE(6) by ${port('a')}, 0`,
       'nobody',
     ]);
   });
