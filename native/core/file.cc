@@ -14,6 +14,10 @@ namespace {
 // One read or write transfers at most this much (read(2)); asking for more is pointless.
 constexpr size_t kTransferBytesMax = 0x7ffff000;
 constexpr size_t kZeroBytes = 64 * 1024;
+// One call makes page-cache folios as large as what it writes, and every later write of a few bytes walks
+// over all blocks of its folio: an append of 4 KiB takes 2.5 us in a file that was filled 1 MiB at a
+// time, 1.3 us with these pieces.
+constexpr size_t kWritePieceBytes = 256 * 1024;
 // Reading so much that nobody asked for costs less than another system call.
 constexpr size_t kGapBytesMax = 16 * 1024;
 
@@ -131,7 +135,15 @@ int64_t WriteFully(int fd, iovec* parts, size_t count, int64_t position) {
       --count;
       continue;
     }
-    const ssize_t result = pwritev(fd, parts, static_cast<int>(std::min<size_t>(count, IOV_MAX)), position);
+    const size_t room = kWritePieceBytes - static_cast<size_t>(position) % kWritePieceBytes;
+    const size_t most = std::min<size_t>(count, IOV_MAX);
+    size_t used = 0;
+    size_t length = 0;
+    while (used < most && length < room) length += parts[used++].iov_len;
+    const size_t over = length > room ? length - room : 0;
+    parts[used - 1].iov_len -= over;
+    const ssize_t result = pwritev(fd, parts, static_cast<int>(used), position);
+    parts[used - 1].iov_len += over;
     if (result < 0) {
       if (errno == EINTR) continue;
       return -errno;

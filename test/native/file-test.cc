@@ -55,6 +55,29 @@ TEST(ManyPartsBecomeOneRun) {
   CHECK(std::equal(source.begin(), source.end(), written.begin() + 100));
 }
 
+TEST(LongPartsAreWrittenWhole) {
+  const test::TemporaryDirectory directory;
+  const File file(directory / "long", OpenMode::kCreate);
+  // Longer than what is written in one call, from a position within a piece, with ends before, at and after a
+  // piece's.
+  Bytes source(1 << 20);
+  for (size_t index = 0; index < source.size(); ++index)
+    source[index] = static_cast<uint8_t>(index * 31 + index / 251);
+  constexpr int64_t position = 4096 - 24;
+  const size_t to_piece_end = 256 * 1024 - static_cast<size_t>(position);
+  std::vector<iovec> parts;
+  size_t at = 0;
+  for (const size_t length : {size_t{1}, to_piece_end - 1, size_t{300'000}, size_t{0}, size_t{7}}) {
+    parts.push_back({&source[at], length});
+    at += length;
+  }
+  parts.push_back({&source[at], source.size() - at});
+  CHECK(WriteFully(file.fd(), parts.data(), parts.size(), position) == 0);
+  CHECK(FileSize(file.fd()) == position + static_cast<int64_t>(source.size()));
+  const Bytes written = ReadAll(file.fd());
+  CHECK(std::equal(source.begin(), source.end(), written.begin() + position));
+}
+
 TEST(AWriteThatEndsEarlyIsAnError) {
   const test::TemporaryDirectory directory;
   const pid_t child = fork();
