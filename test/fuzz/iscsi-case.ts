@@ -266,8 +266,29 @@ class Maker {
     );
   }
 
+  /** PERSISTENT RESERVE OUT with one of few keys, so that registrations, reservations and preemptions come about. */
+  private reserve(connection: number): PduStep {
+    const { random } = this;
+    const key = (): string => this.pick(['\0\0\0\0\0\0\0\0', 'first\0\0\0', 'second\0\0']);
+    const flags = random.fraction() < 0.8 ? 0 : random.below(16);
+    return this.pdu(
+      connection,
+      0x01,
+      (header) => {
+        header[1] = 0xa0;
+        header.writeUInt32BE(24, 20);
+        header.set(
+          [0x5f, this.pick([0, 1, 1, 2, 3, 4, 5, 6, 6, 7]), this.pick([1, 3, 5, 6, 7, 8]), 0, 0, 0, 0, 0, 24],
+          32,
+        );
+      },
+      { data: `${key()}${key()}\0\0\0\0${String.fromCharCode(flags)}\0\0\0` },
+    );
+  }
+
   private command(connection: number): PduStep {
     const { random } = this;
+    if (random.fraction() < 0.08) return this.reserve(connection);
     if (random.fraction() < 0.4) return this.transfer(connection);
     const { usage, serviceAction } = this.pick(commands);
     const cdb = Buffer.alloc(16);

@@ -16,6 +16,11 @@ interface Fault {
   readonly name: string;
   readonly patch: SourcePatch;
 }
+const scsi = (file: string, find: string, replace: string): SourcePatch => ({
+  file: `src/scsi/${file}.js`,
+  find,
+  replace,
+});
 const iscsi = (file: string, find: string, replace: string): SourcePatch => ({
   file: `src/frontends/iscsi/${file}.js`,
   find,
@@ -39,6 +44,26 @@ const faults: readonly Fault[] = [
   {
     name: 'an aborted command is answered',
     patch: iscsi('command-flow', 'if (task.aborted || this.#closed) {', 'if (this.#closed) {'),
+  },
+  {
+    name: 'a session that is over keeps the volume',
+    patch: iscsi('volume-claim', 'this.#attachment?.release();', ''),
+  },
+  {
+    name: 'a unit attention is told again and again',
+    patch: scsi('nexus', 'this.#attentions.shift()', 'this.#attentions[0]'),
+  },
+  {
+    name: 'a RESERVE(6) outlives its session',
+    patch: scsi('reservations', 'if (this.#legacyHolder === nexus)\n            this.reset();', ''),
+  },
+  {
+    name: 'a rejected request uses up no number',
+    patch: iscsi(
+      'full-feature',
+      'this.#inOrder(header, at, NO_BYTES, (request, requestAt) => this.responder.reject(reason, request, requestAt))',
+      'this.responder.reject(reason, header, at)',
+    ),
   },
 ];
 

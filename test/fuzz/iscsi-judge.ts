@@ -6,13 +6,15 @@ import { strict as assert } from 'node:assert';
 import type { Pdu } from '../fake/iscsi-client.js';
 
 interface Command {
+  readonly tag: number;
   readonly opcode: number;
   readonly expectedBytes: number;
   readonly reads: boolean;
   readonly writes: boolean;
   readonly cdbOpcode: number;
-  /** Of an ABORT TASK: the tag of what it ends; else undefined. */
-  readonly abortsTag: number | undefined;
+  readonly cmdSn: number;
+  /** Of a task management function: the commands that end with it, all asked before it. */
+  readonly aborts: readonly Command[];
   sentBytes: number;
   dataSn: number;
   r2tSn: number;
@@ -31,9 +33,25 @@ const answerTo: Readonly<Record<number, number | undefined>> = {
 };
 const statuses: ReadonlySet<number> = new Set([0x00, 0x02, 0x04, 0x08, 0x18, 0x28, 0x30, 0x40]);
 const NO_TAG = 0xffffffff;
+const ABORT_TASK = 1;
+/** ABORT TASK SET, CLEAR TASK SET, LOGICAL UNIT RESET, TARGET WARM RESET. */
+const abortingAll: ReadonlySet<number> = new Set([2, 4, 5, 6]);
 const INVALID_DURING_LOGIN = 0x020b;
 
 const isBefore = (left: number, right: number): boolean => ((left - right) | 0) < 0;
+
+/** Requests that have no number, or are always immediate: Login, Data-Out, SNACK. */
+export const unnumbered: ReadonlySet<number> = new Set([0x03, 0x05, 0x10]);
+const DATA_DIGEST_ERROR = 0x02;
+
+/** What is rejected was received, so that its number is acknowledged, but for damaged PDUs, which are not (4.2.2.1, 7.8). */
+function judgeReject({ header, data }: Pdu): void {
+  const [first, cmdSn, expCmdSn] = [data[0]!, data.readUInt32BE(24), header.readUInt32BE(28)];
+  const opcode = first & 0x3f;
+  const isNumbered = (first & 0x40) === 0 && opcode < 0x20 && !unnumbered.has(opcode);
+  if (!isNumbered || header[2] === DATA_DIGEST_ERROR) return;
+  assert.ok(isBefore(cmdSn, expCmdSn), `what is rejected has used its number ${cmdSn} up, not ${expCmdSn}`);
+}
 
 /** One connection. */
 export class IscsiJudge {
@@ -52,18 +70,20 @@ export class IscsiJudge {
     const opcode = header[0]! & 0x3f;
     const isCommand = opcode === 0x01;
     const flags = header[1]!;
+    const tag = header.readUInt32BE(16);
     const command: Command = {
+      tag,
       opcode,
       expectedBytes: isCommand ? header.readUInt32BE(20) : 0,
       reads: isCommand && (flags & 0x40) !== 0,
       writes: isCommand && (flags & 0x20) !== 0,
       cdbOpcode: header[32]!,
-      abortsTag: opcode === 0x02 && (flags & 0x7f) === 1 ? header.readUInt32BE(20) : undefined,
+      cmdSn: header.readUInt32BE(24),
+      aborts: opcode === 0x02 ? this.abortedBy(header) : [],
       sentBytes: 0,
       dataSn: 0,
       r2tSn: 0,
     };
-    const tag = header.readUInt32BE(16);
     const before = this.asked.get(tag) ?? [];
     if (before.length > 0) this.ambiguous.add(tag);
     this.asked.set(tag, [...before, command]);
@@ -79,6 +99,7 @@ export class IscsiJudge {
     if (opcode === 0x3f) {
       assert.ok(header[2]! > 0 && header[2]! <= 0x0c, 'a reject has a reason');
       this.seen.push(`reject ${header[2]!.toString(16)}`);
+      judgeReject(pdu);
       return;
     }
     // Whatever comes in the place of a login is answered as one (6.3).
@@ -101,10 +122,23 @@ export class IscsiJudge {
     all.splice(all.indexOf(candidates[0]!), 1);
   }
 
-  /** Behind the answer to an ABORT TASK nothing comes of that task (7.4, 11.5.1). */
+  /** What came before in the order of numbers, and waits for its answer on this connection (11.5.1, 4.2.3.3). */
+  private abortedBy(header: Buffer): readonly Command[] {
+    const wanted = header[1]! & 0x7f;
+    const cmdSn = header.readUInt32BE(24);
+    if (wanted === ABORT_TASK) return [...(this.asked.get(header.readUInt32BE(20)) ?? [])];
+    if (!abortingAll.has(wanted) || header.readBigUInt64BE(8) !== 0n) return [];
+    return [...this.asked.values()].flat().filter((each) => each.opcode === 0x01 && isBefore(each.cmdSn, cmdSn));
+  }
+
+  /** Behind the answer to a function nothing comes of the tasks that it ends (7.4, 11.5.1). */
   private judgeTaskManagement(only: Command | undefined, response: number): void {
     this.seen.push(`tmf ${response}`);
-    if (response === 0 && only?.abortsTag !== undefined) this.asked.delete(only.abortsTag);
+    if (response !== 0) return;
+    for (const aborted of only?.aborts ?? []) {
+      const left = (this.asked.get(aborted.tag) ?? []).filter((each) => each !== aborted);
+      this.asked.set(aborted.tag, left);
+    }
   }
 
   private judgeNumbers({ opcode, header, flags }: Pdu): void {
