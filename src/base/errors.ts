@@ -37,6 +37,10 @@ export const errorCodes = {
     retryable: false,
     action: 'Listen on loopback or a Unix socket, require TLS, or set trustedNetwork: true.',
   },
+  'tls-invalid': {
+    retryable: false,
+    action: 'Correct the certificate or key file that the message names; docs/operations.md says how they are made.',
+  },
   'not-supported': {
     retryable: false,
     action: 'This version does not have that part yet; the message says what to use instead.',
@@ -99,6 +103,18 @@ export const errorCodes = {
     action: 'Ask at the address that the API listens on: another name in the Host header may be a web page’s trick.',
   },
   'session-limit': { retryable: true, action: 'Too many connections: close some.' },
+  'tls-required': {
+    retryable: false,
+    action: 'Connect over TLS (nbds:): nbd.tls is required, or the volume is for users that only TLS can tell.',
+  },
+  'tls-failed': {
+    retryable: false,
+    action: 'Give the client a certificate of the gateway’s CA, or a user and key that stand in nbd.tlsPsk.',
+  },
+  'handshake-timeout': {
+    retryable: true,
+    action: 'A client connected and then said nothing, or too little; look at it, or at what scans this port.',
+  },
   // store and remote volume
   'store-unreachable': { retryable: true, action: 'Check endpoint, network and proxy; replication resumes by itself.' },
   'store-forbidden': { retryable: false, action: 'Check the credentials and the bucket policy.' },

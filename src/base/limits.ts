@@ -38,6 +38,10 @@ export const limits = {
   nbdOptionBytesMax: 8 * KIB,
   nbdInflightMax: 1024,
   nbdSkippedOptionBytesMax: MIB,
+  /** Of one handshake; clients that list all there is ask twice for each export. */
+  nbdOptionsMax: 4096,
+  /** Replies to options that a peer has not read; a list of all exports is less. */
+  nbdOptionReplyBytesMax: MIB,
   nbdSkippedPayloadBytesMax: 64 * MIB,
   nbdReplyBufferBytes: 256 * KIB,
   nbdReplyBuffersFreeMax: 12,

@@ -3,7 +3,7 @@
  * a file system on it, that bring it back after a reboot, and the way back.
  */
 import { GatewayError } from '../base/errors.js';
-import type { Configuration } from '../config/configuration.js';
+import type { Configuration, TlsConfiguration, VolumeConfiguration } from '../config/configuration.js';
 import type { ListenAddress } from '../ports/stream.js';
 
 export interface AttachOptions {
@@ -34,7 +34,7 @@ export function attachLines(options: AttachOptions): readonly string[] {
     );
   }
   const target = `${configuration.iscsi.targetPrefix}:${volume}`;
-  const way = protocol === 'nbd' ? nbdWay(volume, address) : iscsiWay(target, address);
+  const way = protocol === 'nbd' ? nbdWay(found, address, configuration.nbd.tls) : iscsiWay(target, address);
   return [
     `# Run as root on the machine that gets the disk. Nothing was run by this command.`,
     '',
@@ -59,20 +59,36 @@ interface Way {
   readonly detach: readonly string[];
 }
 
-function nbdWay(volume: string, address: ListenAddress): Way {
+function nbdWay({ name, nbdUsers }: VolumeConfiguration, address: ListenAddress, tls: TlsConfiguration): Way {
   const where = address.kind === 'unix' ? `-unix ${address.path}` : `${address.host} ${address.port}`;
-  const connect = `nbd-client ${where} /dev/nbd0 -N ${volume} -b 512 -C 4`;
+  const secured = tls.mode === 'required' || nbdUsers.length > 0;
+  const connect = `nbd-client ${where} /dev/nbd0 -N ${name} -b 512 -C 4${secured ? tlsOptions(tls) : ''}`;
   return {
     device: '/dev/nbd0',
     attach: [
       'apt-get install nbd-client        # Debian; any free /dev/nbdN will do',
       'modprobe nbd',
+      ...(secured ? tlsLines(tls) : []),
       connect,
       '# The kernel client gives up when the gateway restarts; over iSCSI the disk survives a restart of 10 minutes.',
     ],
     boot: [`# Attach before the mount, for example from a unit of your own:  ${connect}`],
     detach: ['nbd-client -d /dev/nbd0'],
   };
+}
+
+/** Debian's nbd-client 3.24 does not take the -F of its own help. */
+function tlsOptions({ verifyPeer }: TlsConfiguration): string {
+  const own = verifyPeer ? ' -certfile client-cert.pem -keyfile client-key.pem' : '';
+  return ` -enable-tls -cacertfile ca-cert.pem${own}`;
+}
+
+function tlsLines({ certificates, verifyPeer }: TlsConfiguration): readonly string[] {
+  if (certificates === undefined) {
+    return ['# nbd-client knows no pre-shared keys: give the gateway certificates too (nbd.tlsCertificates) for it.'];
+  }
+  const needed = verifyPeer ? 'ca-cert.pem, client-cert.pem and client-key.pem' : 'ca-cert.pem';
+  return [`# Over TLS, with ${needed} of docs/operations.md; HOST as the gateway's certificate names it.`];
 }
 
 function iscsiWay(target: string, address: ListenAddress): Way {

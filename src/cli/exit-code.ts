@@ -14,6 +14,7 @@ const usageCodes: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'key-mismatch',
   'listen-refused',
   'insecure-listener',
+  'tls-invalid',
   'not-supported',
   'unauthorized',
   'not-found',

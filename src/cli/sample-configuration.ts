@@ -12,6 +12,10 @@ keyFile: ${JSON.stringify(keyFile)}   # 32 bytes, base64, readable by its owner 
 nbd:
   enabled: true
   listen: ["127.0.0.1:10809"]       # also "[::1]:10809" and "unix:/run/keepgate/nbd.sock"
+  #tls: off                         # on: clients may; required: all must, and it may listen on the network
+  #tlsCertificates: /etc/keepgate/pki      # server-cert.pem, server-key.pem, ca-cert.pem
+  #tlsVerifyPeer: false             # clients show certificates that ca-cert.pem signed
+  #tlsPsk: /etc/keepgate/keys.psk   # USER:HEXKEY lines
 
 iscsi:
   enabled: true
@@ -48,7 +52,7 @@ volumes:
     #fullTimeout: 30s               # how long a write waits for disk space before it fails
     #access: exclusive              # shared: clients that coordinate among themselves (cluster file systems)
     #readOnly: false
-    #nbd: { enabled: true }
+    #nbd: { enabled: true, users: [] }     # those whom TLS names so; default: any client
     #iscsi: { enabled: true, initiators: [], physicalBlock: 4KiB }   # 512B for initiators that refuse 4 KiB (VMware)
     #replicate: { enabled: true, interval: 10s, segmentSize: 8MiB }
     #whenFenced: readOnly           # continue: go on serving writes when another gateway took the remote volume

@@ -12,6 +12,16 @@ export interface ChapConfiguration {
   readonly mutualSecretFile: string | undefined;
 }
 
+export interface TlsConfiguration {
+  readonly mode: 'off' | 'on' | 'required';
+  /** A directory with server-cert.pem, server-key.pem and ca-cert.pem. */
+  readonly certificates: string | undefined;
+  /** Clients show a certificate that ca-cert.pem signed, or the key of a user. */
+  readonly verifyPeer: boolean;
+  /** A file of USER:KEY lines. */
+  readonly psk: string | undefined;
+}
+
 export interface VolumeConfiguration {
   readonly name: string;
   /** A minimum: a larger recorded size stands. */
@@ -23,6 +33,8 @@ export interface VolumeConfiguration {
   readonly access: 'exclusive' | 'shared';
   readonly readOnly: boolean;
   readonly nbdEnabled: boolean;
+  /** TLS identities that may use it over NBD; none: any client. */
+  readonly nbdUsers: readonly string[];
   readonly iscsiEnabled: boolean;
   readonly initiators: readonly string[];
   /** What initiators are told of how the volume is made: 4096, or 512 for those that refuse anything else. */
@@ -76,7 +88,11 @@ export interface Configuration {
   readonly dataDir: string;
   readonly keyFile: string;
   readonly trustedNetwork: boolean;
-  readonly nbd: { readonly enabled: boolean; readonly listen: readonly ListenAddress[] };
+  readonly nbd: {
+    readonly enabled: boolean;
+    readonly listen: readonly ListenAddress[];
+    readonly tls: TlsConfiguration;
+  };
   readonly iscsi: {
     readonly enabled: boolean;
     readonly listen: readonly ListenAddress[];

@@ -205,7 +205,16 @@ function assemble(
     dataDir,
     keyFile: absolute('keyFile', keyFile),
     trustedNetwork: gateway.trustedNetwork,
-    nbd: { enabled: gateway.nbd.enabled, listen: gateway.nbd.listen },
+    nbd: {
+      enabled: gateway.nbd.enabled,
+      listen: gateway.nbd.listen,
+      tls: {
+        mode: gateway.nbd.tls,
+        certificates: given(gateway.nbd.tlsCertificates, (path) => absolute('nbd.tlsCertificates', path)),
+        verifyPeer: gateway.nbd.tlsVerifyPeer,
+        psk: given(gateway.nbd.tlsPsk, (path) => absolute('nbd.tlsPsk', path)),
+      },
+    },
     iscsi: {
       enabled: gateway.iscsi.enabled,
       listen: gateway.iscsi.listen,
@@ -227,8 +236,22 @@ function assemble(
       timezone: gateway.bandwidth.timezone ?? new Intl.DateTimeFormat().resolvedOptions().timeZone,
     },
     volumes: volumes.map((volume) => volumeOf(volume, (path) => absolute('volumes', path))),
-    warnings: overrides.unknown.map((name) => `environment ${name} is no configuration key and was ignored`),
+    warnings: [
+      ...overrides.unknown.map((name) => `environment ${name} is no configuration key and was ignored`),
+      ...tlsWarnings(gateway),
+    ],
   };
+}
+
+function tlsWarnings({ nbd }: Gateway): readonly string[] {
+  if (nbd.tlsPsk === undefined || nbd.tlsCertificates === undefined || nbd.tlsVerifyPeer) return [];
+  return [
+    'nbd.tlsPsk: with tlsCertificates and without tlsVerifyPeer: true clients that have no key get in too, but for volumes with nbd.users',
+  ];
+}
+
+function given(path: string | undefined, absolute: (path: string) => string): string | undefined {
+  return path === undefined ? undefined : absolute(path);
 }
 
 function storeOf(gateway: Gateway, url: string, absolute: (path: string) => string): StoreConfiguration {
@@ -247,6 +270,7 @@ function volumeOf(volume: Volume, absolute: (path: string) => string): VolumeCon
     access: volume.access,
     readOnly: volume.readOnly,
     nbdEnabled: volume.nbd.enabled,
+    nbdUsers: volume.nbd.users,
     iscsiEnabled: volume.iscsi.enabled,
     initiators: volume.iscsi.initiators,
     physicalBlockBytes: volume.iscsi.physicalBlock,

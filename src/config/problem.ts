@@ -18,15 +18,9 @@ export class WrongValue extends Error {
   override readonly name = 'WrongValue';
 }
 
-/** A documented value that this version does not do yet; the message says what to use instead. */
-export class NotSupportedValue extends Error {
-  override readonly name = 'NotSupportedValue';
-}
-
 /** The code under which a setting's check failed; anything unexpected is passed on. */
 export function codeOf(error: unknown): ErrorCode {
   if (error instanceof WrongValue) return 'config-invalid';
-  if (error instanceof NotSupportedValue) return 'not-supported';
   throw error;
 }
 

@@ -15,6 +15,7 @@ interface Written {
 
 export function checkRules(configuration: Configuration, written: Written, report: Report): void {
   checkListeners(configuration, report);
+  checkTls(configuration, report);
   checkVolumes(configuration, written, report);
   const { user, secretFile } = written.gateway.iscsi.discoveryChap;
   if ((user === undefined) !== (secretFile === undefined)) {
@@ -36,19 +37,45 @@ function checkListeners(configuration: Configuration, report: Report): void {
     if (trustedNetwork || isLocal(address)) return;
     report(
       path,
-      `"${formatListenAddress(address)}" would offer ${what} to the network; listen on loopback or a Unix socket, or set trustedNetwork: true`,
+      `"${formatListenAddress(address)}" would offer ${what} to the network; listen on loopback or a Unix socket, ${path.startsWith('nbd.') ? 'set nbd.tls: required, ' : ''}or set trustedNetwork: true`,
       'insecure-listener',
     );
   };
   if (nbd.enabled) {
     if (nbd.listen.length === 0) report('nbd.listen', 'is empty; write an address, or nbd: { enabled: false }');
-    nbd.listen.forEach((address, index) => refuse(`nbd.listen[${index}]`, address, 'NBD without TLS'));
+    if (nbd.tls.mode !== 'required') {
+      nbd.listen.forEach((address, index) => refuse(`nbd.listen[${index}]`, address, 'NBD without TLS'));
+    }
   }
   if (iscsi.enabled) {
     if (iscsi.listen.length === 0) report('iscsi.listen', 'is empty; write an address, or iscsi: { enabled: false }');
     iscsi.listen.forEach((address, index) => refuse(`iscsi.listen[${index}]`, address, 'iSCSI without encryption'));
   }
   refuse('api.listen', api.listen, 'the API and its token without TLS');
+}
+
+function checkTls({ nbd, volumes }: Configuration, report: Report): void {
+  const { mode, certificates, verifyPeer, psk } = nbd.tls;
+  if (mode === 'off') {
+    const said = Object.entries({ tlsCertificates: certificates, tlsPsk: psk, tlsVerifyPeer: verifyPeer || undefined });
+    for (const [key, value] of said) {
+      if (value !== undefined) report(`nbd.${key}`, 'has no effect with tls: off; write tls: on or tls: required');
+    }
+  } else if (certificates === undefined && psk === undefined) {
+    report('nbd.tls', `"${mode}" needs tlsCertificates: DIRECTORY or tlsPsk: FILE`);
+  } else if (verifyPeer && certificates === undefined) {
+    report(
+      'nbd.tlsVerifyPeer',
+      'needs tlsCertificates: DIRECTORY, whose ca-cert.pem signs the certificates of clients',
+    );
+  }
+  volumes.forEach(({ nbdUsers }, index) => {
+    if (nbdUsers.length === 0 || (mode !== 'off' && (psk !== undefined || verifyPeer))) return;
+    report(
+      `volumes[${index}].nbd.users`,
+      'needs TLS that tells who a client is: nbd.tls with tlsPsk: FILE, or with tlsCertificates and tlsVerifyPeer: true',
+    );
+  });
 }
 
 function checkVolumes(configuration: Configuration, written: Written, report: Report): void {

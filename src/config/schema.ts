@@ -6,9 +6,9 @@ import { limits } from '../base/limits.js';
 import { BLOCK_BYTES, LOGICAL_BLOCK_BYTES, KIB } from '../base/units.js';
 import { bandwidthSchedule } from './bandwidth-schedule.js';
 import { parseListenAddress } from './listen-address.js';
-import { NotSupportedValue, WrongValue, shown } from './problem.js';
+import { WrongValue, shown } from './problem.js';
 import { formatBytes, formatDuration, parseDuration, parseRateLimit, parseSize } from './quantity.js';
-import { flag, list, notYet, oneOf, optional, required, setting, structure, text, withEnvironment } from './setting.js';
+import { flag, list, oneOf, optional, required, setting, structure, text, withEnvironment } from './setting.js';
 
 function volumeName(raw: unknown): string {
   if (typeof raw !== 'string' || !/^[a-z0-9][a-z0-9-]{0,62}$/.test(raw)) {
@@ -144,17 +144,12 @@ function timeZone(raw: unknown): string {
   }
 }
 
-const noTls = 'leave it out, and put TLS in front of the gateway (stunnel, ssh) where the network is not trusted';
-
-function notEmpty(raw: unknown): boolean {
-  return raw !== null && !(Array.isArray(raw) && raw.length === 0);
-}
-
-function unsupportedList(instead: string): (raw: unknown) => undefined {
-  return (raw) => {
-    if (notEmpty(raw)) throw new NotSupportedValue(`is not supported by this version; ${instead}`);
-    return undefined;
-  };
+/** As `onOrOff`, and a third word. */
+function tlsMode(raw: unknown): 'off' | 'on' | 'required' {
+  if (raw === 'required') return raw;
+  if (raw === 'on' || raw === true) return 'on';
+  if (raw === 'off' || raw === false) return 'off';
+  throw new WrongValue(`${shown(raw)} is not known; write off, on or required`);
 }
 
 /** YAML 1.2 leaves the words alone; other readers, and people, may not. */
@@ -177,7 +172,7 @@ export const volumeSettings = {
   readOnly: flag(false),
   nbd: {
     enabled: flag(true),
-    users: structure([], unsupportedList('it needs TLS; leave it out')),
+    users: list([], text),
   },
   iscsi: {
     enabled: flag(true),
@@ -220,10 +215,10 @@ export const gatewaySettings = withEnvironment(
     nbd: {
       enabled: flag(true),
       listen: list(['127.0.0.1:10809'], parseListenAddress),
-      tls: setting('off', notYet(noTls, 'off')),
-      tlsCertificates: optional(notYet(noTls)),
-      tlsVerifyPeer: setting(false, notYet(noTls, false)),
-      tlsPsk: optional(notYet(noTls)),
+      tls: setting('off', tlsMode),
+      tlsCertificates: optional(text),
+      tlsVerifyPeer: flag(false),
+      tlsPsk: optional(text),
     },
     iscsi: {
       enabled: flag(true),

@@ -4,7 +4,7 @@
  * environment and defaults, and calls the check through the formats that are registered here.
  */
 import convict from 'convict';
-import { NotSupportedValue, WrongValue, shown } from './problem.js';
+import { WrongValue, shown } from './problem.js';
 
 export interface Setting<T> {
   readonly format: 'setting' | 'flag' | 'list' | 'structure';
@@ -88,14 +88,6 @@ export function oneOf<const T extends string>(...values: readonly T[]): (raw: un
     const found = values.find((value) => value === raw);
     if (found === undefined) throw new WrongValue(`${shown(raw)} is not one of ${values.join(', ')}`);
     return found;
-  };
-}
-
-/** A documented key that this version cannot honour. `harmless` values change nothing and are accepted. */
-export function notYet(instead: string, ...harmless: readonly unknown[]): (raw: unknown) => undefined {
-  return (raw) => {
-    if (harmless.includes(raw)) return undefined;
-    throw new NotSupportedValue(`${shown(raw)} is not supported by this version; ${instead}`);
   };
 }
 

@@ -99,11 +99,14 @@ export class GatewayVolume implements Drainable {
 
   /** Of logins from now on. */
   iscsiAccess: IscsiAccess;
+  /** Who may attach over NBD from now on, by what TLS calls them; none: any client. */
+  nbdUsers: readonly string[];
 
   constructor(options: GatewayVolumeOptions) {
     const { configuration, clock, log } = options;
     this.name = configuration.name;
     this.iscsiAccess = options.iscsiAccess;
+    this.nbdUsers = configuration.nbdUsers;
     this.#options = options;
     this.#snapshots = new SnapshotLine({
       volume: this.name,
@@ -264,11 +267,18 @@ export class GatewayVolume implements Drainable {
   #serve(volume: Volume): void {
     const { configuration } = this.#options;
     const access = (): IscsiAccess => this.iscsiAccess;
+    const users = (): readonly string[] => this.nbdUsers;
     const sanitize = this.#sanitizable ? this.#sanitize : undefined;
     this.#served = {
       device: sanitize === undefined ? volume : new GuardedDevice(volume, () => sanitize.refusal()),
       description: `Keepgate volume ${this.name}`,
-      nbd: { enabled: configuration.nbdEnabled, stats: this.#stats.nbd },
+      nbd: {
+        enabled: configuration.nbdEnabled,
+        stats: this.#stats.nbd,
+        get users() {
+          return users();
+        },
+      },
       iscsi: {
         enabled: configuration.iscsiEnabled,
         stats: this.#stats.iscsi,

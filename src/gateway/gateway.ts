@@ -30,7 +30,7 @@ import type { BandwidthChange, BandwidthReport, BandwidthReports, RateLimits } f
 import type { DiskLock } from '../ports/disk.js';
 import type { Log } from '../ports/log.js';
 import type { ReceiptOutlet } from '../ports/receipt-outlet.js';
-import type { ListenAddress } from '../ports/stream.js';
+import type { ListenAddress, StreamSecurity } from '../ports/stream.js';
 import type { ChapSecrets, ServedVolume, VolumeDirectory } from '../ports/volume-directory.js';
 import type { MasterKey } from '../remote/key.js';
 import { DrainOperation } from './drain-operation.js';
@@ -46,6 +46,7 @@ import { createSystemPorts } from './system-ports.js';
 import type { SystemPorts } from './system-ports.js';
 import { TaskOperation } from './task-operation.js';
 import type { TaskOptions } from './task-operation.js';
+import { loadTlsSecurity } from './tls-credentials.js';
 
 /** Finished and running operations that the API can still show. */
 const operationsMax = 100;
@@ -103,7 +104,7 @@ export class Gateway implements GatewayView, VolumeDirectory {
     this.#streams = new NetStreamFactory({ log });
     const streams = this.#streams;
     const { clock } = this.#ports;
-    this.#nbd = new NbdServer({ directory: this, streams, clock, log });
+    this.#nbd = new NbdServer({ directory: this, streams, clock, log, tls: configuration.nbd.tls.mode });
   }
 
   /**
@@ -139,6 +140,7 @@ export class Gateway implements GatewayView, VolumeDirectory {
     if (configuration.store !== undefined) this.#runThread(firstStart);
     await ensureWritableDirectory(join(dataDir, 'volumes'), 'dataDir');
     for (const volume of configuration.volumes) this.#volumes.push(await this.#createVolume(volume, master));
+    this.#nbd.security = await this.#loadSecurity(configuration);
     const api = await this.#startApi(token);
     await this.#openVolumes();
     const nbd = configuration.nbd.enabled ? await this.#nbd.listen(configuration.nbd.listen) : [];
@@ -223,6 +225,14 @@ export class Gateway implements GatewayView, VolumeDirectory {
     const keys = found.filter((outcome) => outcome.status === 'fulfilled').map(({ value }) => value);
     if (keys.length === 0 && found[0]?.status === 'rejected') throw found[0].reason;
     return keys;
+  }
+
+  /** undefined: NBD does without TLS. */
+  async #loadSecurity({ nbd }: Configuration): Promise<StreamSecurity | undefined> {
+    if (!nbd.enabled || this.#nbd.tls === 'off') return undefined;
+    const { security, warnings } = await loadTlsSecurity(nbd.tls, this.#ports.clock.wallMs());
+    for (const warning of warnings) this.#options.log.warn(warning);
+    return security;
   }
 
   async #createIscsi(): Promise<IscsiTarget> {
@@ -437,9 +447,15 @@ export class Gateway implements GatewayView, VolumeDirectory {
     const discoveryChap = await chapOf(fresh.iscsi.discoveryChap);
     const access = new Map<string, IscsiAccess>();
     for (const { name, initiators, chap } of fresh.volumes) access.set(name, { initiators, chap: await chapOf(chap) });
+    const security = fresh.nbd.tls.mode === 'off' ? undefined : await this.#loadSecurity(fresh);
     this.#bandwidth.setPlan(fresh.bandwidth);
+    this.#nbd.security = security ?? this.#nbd.security;
     if (this.#iscsi !== undefined) this.#iscsi.discoveryChap = discoveryChap;
-    for (const volume of this.#volumes) volume.iscsiAccess = access.get(volume.name) ?? volume.iscsiAccess;
+    const users = new Map(fresh.volumes.map(({ name, nbdUsers }) => [name, nbdUsers]));
+    for (const volume of this.#volumes) {
+      volume.iscsiAccess = access.get(volume.name) ?? volume.iscsiAccess;
+      volume.nbdUsers = users.get(volume.name) ?? volume.nbdUsers;
+    }
     const fixed = fixedPart({ ...configuration, volumes: [...configuration.volumes, ...this.#added] });
     for (const [key, value] of Object.entries(fixedPart(fresh))) {
       if (JSON.stringify(value) !== JSON.stringify(fixed[key])) {
@@ -482,11 +498,11 @@ function fixedPart({
   return {
     dataDir,
     keyFile,
-    nbd,
+    nbd: { ...nbd, tls: nbd.tls.mode },
     iscsi: { ...iscsi, discoveryChap: undefined },
     api,
     store,
-    volumes: volumes.map((volume) => ({ ...volume, initiators: undefined, chap: undefined })),
+    volumes: volumes.map((volume) => ({ ...volume, initiators: undefined, chap: undefined, nbdUsers: undefined })),
   };
 }
 

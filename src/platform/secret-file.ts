@@ -11,8 +11,8 @@ import { fileError } from './disk-error.js';
 const groupAndWorldBits = 0o077;
 const secretBytesMax = 4096;
 
-/** @throws GatewayError key-missing or key-permissions; `what` is "key", "CHAP secret" */
-export async function readSecretFile(path: string, what: string): Promise<string> {
+/** @throws GatewayError key-missing, key-permissions or key-invalid (too long); `what` is "key", "CHAP secret" */
+export async function readSecretFile(path: string, what: string, bytesMax = secretBytesMax): Promise<string> {
   const file = await open(path, constants.O_RDONLY).catch((error: unknown) => {
     throw refusal(error, path, what);
   });
@@ -25,7 +25,7 @@ export async function readSecretFile(path: string, what: string): Promise<string
         `${path}: group or world can use this ${what} (mode ${rights}); chmod 600 ${path}`,
       );
     }
-    if (size > secretBytesMax) throw new GatewayError('key-invalid', `${path}: this is not a ${what}`);
+    if (size > bytesMax) throw new GatewayError('key-invalid', `${path}: this is not a ${what}`);
     return await file.readFile('utf8');
   } catch (error) {
     throw error instanceof GatewayError ? error : fileError(path, 'cannot be read', error);

@@ -37,7 +37,7 @@ export class NetStream implements Stream {
   receivedBytes = 0;
   writtenBytes = 0;
 
-  readonly #socket: Socket;
+  #socket: Socket;
   readonly #buffer: Buffer;
   #handler: StreamHandler | undefined;
   /** What the handler left over: remainder[remainderStart…]. */
@@ -75,9 +75,20 @@ export class NetStream implements Stream {
       this.#socket.setNoDelay(true);
       this.#socket.setKeepAlive(true, KEEPALIVE_IDLE_MS);
     }
-    this.#socket.on('end', () => this.#onEnd());
-    this.#socket.on('error', (error) => (this.#error = error));
-    this.#socket.on('close', () => this.#onClose());
+    this.#watch(this.#socket);
+  }
+
+  /** A socket that another one has taken the place of has nothing to say any more. */
+  #watch(socket: Socket): void {
+    socket.on('end', () => {
+      if (socket === this.#socket) this.#onEnd();
+    });
+    socket.on('error', (error) => {
+      if (socket === this.#socket) this.#error = error;
+    });
+    socket.on('close', () => {
+      if (socket === this.#socket) this.#onClose();
+    });
   }
 
   /** Begins to read; once. */
@@ -85,6 +96,31 @@ export class NetStream implements Stream {
     assert(this.#handler === undefined, 'a stream is started once');
     this.#handler = handler;
     if (!this.#paused) this.#socket.resume();
+  }
+
+  /**
+   * Stops reading, and hands out the socket once the kernel has everything that was written; never where it was closed
+   * before. Until `replaceSocket` nothing may be written; closing goes on as ever.
+   */
+  takeSocket(ready: (socket: Socket) => void): void {
+    this.#paused = true;
+    this.#socket.pause();
+    const proceed = (): void => {
+      if (!this.#socket.destroyed) ready(this.#socket);
+    };
+    // After the call of the handler that asks for it, and after the reports of what was written.
+    if (this.#socket.writableLength === 0) setImmediate(proceed);
+    else this.#socket.once('drain', () => setImmediate(proceed));
+  }
+
+  /** Goes on with a socket that was laid over the one of `takeSocket`. It is read by way of `data`, with copies. */
+  replaceSocket(socket: Socket): void {
+    this.#socket = socket;
+    this.#watch(socket);
+    this.#paused = false;
+    socket.on('data', (chunk: Buffer) => {
+      if (!this.#take(chunk, chunk.length)) socket.pause();
+    });
   }
 
   get pendingBytes(): number {
@@ -142,11 +178,16 @@ export class NetStream implements Stream {
 
   /** Node's callback for buffer[0, count); false stops reading until socket.resume. */
   #onRead(count: number): boolean {
+    return this.#take(this.#buffer, count);
+  }
+
+  /** bytes[0, count) has arrived; false: read no further until socket.resume. */
+  #take(bytes: Uint8Array, count: number): boolean {
     this.receivedBytes += count;
     if (this.#ending) return true;
-    const used = this.#deliver(this.#buffer, 0, count);
+    const used = this.#deliver(bytes, 0, count);
     if (used < count && !this.#socket.destroyed && !this.#isEnding()) {
-      this.#remainder = Uint8Array.prototype.slice.call(this.#buffer, used, count);
+      this.#remainder = Uint8Array.prototype.slice.call(bytes, used, count);
       this.#remainderStart = 0;
       this.#hold();
       return false;
@@ -197,6 +238,7 @@ export class NetStream implements Stream {
         return;
       }
       this.#remainder = undefined;
+      if (this.#peerEnded) this.#handler?.ended();
       if (this.#isStopped()) return;
     }
     this.#socket.resume();
@@ -213,7 +255,8 @@ export class NetStream implements Stream {
       if (this.#socket.writableFinished) this.#socket.destroy();
       return;
     }
-    this.#handler?.ended();
+    // Laid over another socket, this one may say so while the handler has not used up what came before.
+    if (this.#remainder === undefined) this.#handler?.ended();
   }
 
   #onClose(): void {

@@ -9,6 +9,8 @@
  * Sending copies nothing either: a front end gathers the replies of a wake-up in a buffer of its own and hands it over
  * once; `write` says whether the kernel took it at once, or the buffer is lent until `released` runs.
  */
+import type { GatewayError } from '../base/errors.js';
+
 export interface StreamHandler {
   /**
    * buffer[start, end) has arrived. Returns how many of these bytes were used up. A handler that waits for the rest of
@@ -58,6 +60,25 @@ export interface Stream {
   end(): void;
   /** Closes at once; what the kernel has not taken is lost. `closed` follows later. */
   destroy(): void;
+}
+
+/** Who is at the other end of an encrypted stream. */
+export interface SecuredPeer {
+  /** What the peer proved to be: the user of its pre-shared key, or its certificate's common name; undefined: nothing. */
+  readonly user: string | undefined;
+  /** For the log: "TLSv1.3 TLS_AES_128_GCM_SHA256". */
+  readonly cipher: string;
+}
+
+/** What turns streams into encrypted ones (platform/tls-security.ts), with the certificates and keys that it was made of. */
+export interface StreamSecurity {
+  /**
+   * Waits, as the server, for the peer's handshake, after everything written before. `done` is called at most once (not
+   * where the stream was closed before), never from inside this call; with a GatewayError (tls-failed) the stream is
+   * destroyed. Until then the stream hands over nothing, and its owner writes nothing; from then on it is the same
+   * stream, encrypted. Its owner bounds the wait.
+   */
+  secure(stream: Stream, done: (outcome: SecuredPeer | GatewayError) => void): void;
 }
 
 export type ListenAddress =

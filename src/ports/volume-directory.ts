@@ -34,7 +34,12 @@ export interface ChapSecrets {
 export interface ServedVolume {
   readonly device: BlockDevice;
   readonly description: string;
-  readonly nbd: { readonly enabled: boolean; readonly stats: IoStats };
+  readonly nbd: {
+    readonly enabled: boolean;
+    readonly stats: IoStats;
+    /** Those whom TLS names so, and nobody in clear; none: any client. */
+    readonly users?: readonly string[];
+  };
   readonly iscsi: {
     readonly enabled: boolean;
     readonly stats: IoStats;

@@ -359,6 +359,7 @@ export interface MemoryVolumeOptions {
   readonly reservations?: MemoryReservations;
   readonly description?: string;
   readonly nbdEnabled?: boolean;
+  readonly nbdUsers?: readonly string[];
   readonly iscsi?: Partial<Omit<ServedVolume['iscsi'], 'stats'>>;
 }
 
@@ -386,7 +387,7 @@ export class MemoryVolume implements ServedVolume {
     options: MemoryVolumeOptions = {},
   ) {
     this.description = options.description ?? `the volume ${device.name}`;
-    this.nbd = { enabled: options.nbdEnabled ?? true, stats: new IoStats() };
+    this.nbd = { enabled: options.nbdEnabled ?? true, stats: new IoStats(), users: options.nbdUsers ?? [] };
     this.iscsi = { enabled: true, initiators: [], chap: undefined, ...options.iscsi, stats: new IoStats() };
     this.shared = options.shared ?? false;
     this.reservations = options.reservations ?? new MemoryReservations();

@@ -4,6 +4,8 @@
  */
 import { connect } from 'node:net';
 import type { Socket } from 'node:net';
+import { connect as connectTls } from 'node:tls';
+import type { ConnectionOptions, TLSSocket } from 'node:tls';
 import { assert } from '../../src/base/assert.js';
 
 export const OPT = { EXPORT_NAME: 1, ABORT: 2, LIST: 3, STARTTLS: 5, INFO: 6, GO: 7, STRUCTURED_REPLY: 8 } as const;
@@ -108,6 +110,7 @@ export type Address = { readonly host: string; readonly port: number } | { reado
 /** A connection over a real socket. Requests may be in flight together; each promise is settled by its reply. */
 export class NbdClient {
   readonly closed: Promise<void>;
+  #onClosed: () => void = () => undefined;
   sizeBytes = 0;
   transmissionFlags = 0;
   #socket: Socket;
@@ -126,20 +129,23 @@ export class NbdClient {
 
   private constructor(socket: Socket) {
     this.#socket = socket;
+    this.#use(socket);
+    this.closed = new Promise((resolve) => (this.#onClosed = resolve));
+  }
+
+  #use(socket: Socket): void {
     socket.on('data', (chunk: Buffer) => {
       this.#chunks.push(chunk);
       this.#chunkBytes += chunk.length;
       this.#progress();
     });
     socket.on('error', () => undefined);
-    this.closed = new Promise((resolve) => {
-      socket.once('close', () => {
-        const error = new Error('the server closed the connection');
-        this.#wanted?.reject(error);
-        for (const request of this.#requests.values()) request.reject(error);
-        this.#requests.clear();
-        resolve();
-      });
+    socket.once('close', () => {
+      const error = new Error('the server closed the connection');
+      this.#wanted?.reject(error);
+      for (const request of this.#requests.values()) request.reject(error);
+      this.#requests.clear();
+      this.#onClosed();
     });
   }
 
@@ -162,6 +168,25 @@ export class NbdClient {
     client.send(clientFlags(3));
     await client.go(name);
     return client;
+  }
+
+  /** STARTTLS, and the handshake; rejects where either is refused. Flags were sent before. */
+  async startTls(options: ConnectionOptions): Promise<TLSSocket> {
+    this.send(optionBytes(OPT.STARTTLS));
+    const head = await this.#read(20);
+    const data = await this.#read(head.readUInt32BE(16));
+    if (head.readUInt32BE(12) !== 1) throw new Error(data.toString());
+    const below = this.#socket;
+    below.removeAllListeners('data');
+    const socket = connectTls({ ...options, socket: below });
+    this.#socket = socket;
+    await new Promise<void>((resolve, reject) => {
+      socket.once('secureConnect', resolve);
+      socket.once('error', reject);
+      socket.once('close', () => reject(new Error('the server closed the connection')));
+    });
+    this.#use(socket);
+    return socket;
   }
 
   send(bytes: Uint8Array): void {

@@ -311,6 +311,7 @@ const defaults: VolumeConfiguration = {
   access: 'shared',
   readOnly: false,
   nbdEnabled: true,
+  nbdUsers: [],
   iscsiEnabled: true,
   physicalBlockBytes: 4096,
   initiators: [],

@@ -49,6 +49,7 @@ const packageOf = {
   tgtadm: 'tgt',
   'clang-format': 'clang-format',
   cc: 'gcc',
+  openssl: 'openssl',
 } as const;
 
 export type ToolName = keyof typeof packageOf;

@@ -21,6 +21,8 @@ export interface GatewayOptions {
   /** Default: a directory store beside the data directory. */
   readonly store?: Settings;
   readonly bandwidth?: Settings;
+  /** Beside `listen`, which is chosen unless it is given. */
+  readonly nbd?: Settings;
   /** For the process; S3 credentials come this way. */
   readonly env?: Readonly<Record<string, string>>;
   /** Where the data, the key and the directory store lie; default: a new temporary folder. */
@@ -237,7 +239,7 @@ export class TestGateway {
     return {
       dataDir: this.dataDir,
       keyFile: this.keyFile,
-      nbd: { listen: listenAgain(before?.nbd) },
+      nbd: { listen: listenAgain(before?.nbd), ...this.options.nbd },
       iscsi: { listen: listenAgain(before?.iscsi), targetPrefix },
       api: { listen: before?.api ?? '127.0.0.1:0' },
       store: this.options.store ?? { url: `file://${this.storeDirectory}` },

@@ -4,11 +4,12 @@
  * However it ends, `#close` runs once: the transmission is closed first (nothing of it reaches the device any more),
  * then the attachment is released, so that the next holder of the volume never meets a write of this one.
  */
-import { ProtocolError } from '../../base/errors.js';
+import { assert } from '../../base/assert.js';
+import { GatewayError, ProtocolError } from '../../base/errors.js';
 import { limits } from '../../base/limits.js';
 import type { Clock, Timer } from '../../ports/clock.js';
 import type { Log } from '../../ports/log.js';
-import type { Stream, StreamHandler } from '../../ports/stream.js';
+import type { SecuredPeer, Stream, StreamHandler, StreamSecurity } from '../../ports/stream.js';
 import type {
   Attachment,
   ClientIdentity,
@@ -16,6 +17,8 @@ import type {
   SessionControl,
   VolumeDirectory,
 } from '../../ports/volume-directory.js';
+import { refusalOf } from './admission.js';
+import type { TlsMode } from './admission.js';
 import { Handshake } from './handshake.js';
 import type { HandshakeHost } from './handshake.js';
 import type { ReplyBufferPool } from './reply-buffer.js';
@@ -27,6 +30,9 @@ export interface ConnectionHost {
   readonly clock: Clock;
   readonly log: Log;
   readonly pool: ReplyBufferPool;
+  readonly tls: TlsMode;
+  /** There where TLS is not off. */
+  readonly security: StreamSecurity | undefined;
   /** Bytes of replies that one connection may hold now. */
   replyBudgetBytes(): number;
   /** Takes the volume for a client within the limits of the server. */
@@ -38,13 +44,16 @@ export interface ConnectionHost {
 
 export class NbdConnection implements StreamHandler, HandshakeHost, SessionControl {
   readonly id: number;
-  readonly client: ClientIdentity;
+  readonly tls: TlsMode;
+  client: ClientIdentity;
   readonly startedMs: number;
   readonly #host: ConnectionHost;
   readonly #stream: Stream;
-  readonly #log: Log;
-  readonly #handshake: Handshake;
+  #log: Log;
+  #handshake: Handshake;
+  #secured: SecuredPeer | undefined;
   #handshakeTimer: Timer | undefined;
+  #handshakeEndsMs: number;
   #transmission: Transmission | undefined;
   #volume: ServedVolume | undefined;
   #attachment: Attachment | undefined;
@@ -54,10 +63,12 @@ export class NbdConnection implements StreamHandler, HandshakeHost, SessionContr
     this.id = id;
     this.#host = host;
     this.#stream = stream;
-    this.client = identify(stream);
+    this.tls = host.tls;
+    this.client = identify(stream, undefined);
     this.startedMs = host.clock.wallMs();
-    this.#log = host.log.child('nbd', { connection: id, client: this.client.description });
+    this.#log = this.#createLog();
     this.#handshake = new Handshake(this);
+    this.#handshakeEndsMs = host.clock.nowMs() + limits.handshakeMsMax;
     this.#startHandshakeTimer();
   }
 
@@ -68,6 +79,14 @@ export class NbdConnection implements StreamHandler, HandshakeHost, SessionContr
   /** The name of the volume that it has attached. */
   get volume(): string | undefined {
     return this.#attachment === undefined ? undefined : this.#volume?.device.name;
+  }
+
+  get secured(): boolean {
+    return this.#secured !== undefined;
+  }
+
+  get pendingBytes(): number {
+    return this.#stream.pendingBytes;
   }
 
   get inHandshake(): boolean {
@@ -96,6 +115,7 @@ export class NbdConnection implements StreamHandler, HandshakeHost, SessionContr
       return (this.#transmission ?? this.#handshake).received(buffer, start, end);
     } catch (error) {
       if (!(error instanceof ProtocolError)) throw error;
+      if (this.inHandshake) this.rejected(new GatewayError('invalid-request', error.message));
       this.#abort(error.message);
       return end - start;
     }
@@ -116,9 +136,32 @@ export class NbdConnection implements StreamHandler, HandshakeHost, SessionContr
     this.#stream.write(bytes, 0, bytes.length, () => undefined);
   }
 
+  refusal(volume: ServedVolume): GatewayError | undefined {
+    return refusalOf(volume, this.#secured);
+  }
+
+  secure(clientFlags: number): void {
+    const { security } = this.#host;
+    assert(security !== undefined, 'STARTTLS is refused where TLS is off');
+    security.secure(this.#stream, (outcome) => {
+      if (this.#closed) return;
+      if (outcome instanceof GatewayError) {
+        this.rejected(outcome);
+        this.#abort(outcome.message);
+        return;
+      }
+      this.#secured = outcome;
+      this.client = identify(this.#stream, outcome);
+      this.#log = this.#createLog();
+      this.#log.debug('over TLS', { cipher: outcome.cipher });
+      this.#handshake = new Handshake(this, clientFlags);
+    });
+  }
+
   async attach(volume: ServedVolume): Promise<void> {
     // An attach may probe and evict a dead holder first: that time is not the client's.
     this.#handshakeTimer?.cancel();
+    const startedMs = this.#host.clock.nowMs();
     this.#volume = volume;
     try {
       const attachment = await this.#host.attach(volume, this.client, this);
@@ -126,6 +169,7 @@ export class NbdConnection implements StreamHandler, HandshakeHost, SessionContr
       else this.#attachment = attachment;
     } finally {
       if (this.#attachment === undefined && !this.#closed) {
+        this.#handshakeEndsMs += this.#host.clock.nowMs() - startedMs;
         this.#startHandshakeTimer();
         this.#stream.resume();
       }
@@ -155,8 +199,9 @@ export class NbdConnection implements StreamHandler, HandshakeHost, SessionContr
     this.#stream.end();
   }
 
-  rejected(reason: string): void {
-    this.#host.rejected(reason);
+  rejected(error: GatewayError): void {
+    this.#host.rejected(error.code);
+    this.#log.warn('a client was refused', { code: error.code, reason: error.message });
   }
 
   /**
@@ -182,8 +227,14 @@ export class NbdConnection implements StreamHandler, HandshakeHost, SessionContr
     this.#abort(reason);
   }
 
+  #createLog(): Log {
+    return this.#host.log.child('nbd', { connection: this.id, client: this.client.description });
+  }
+
   #startHandshakeTimer(): void {
-    this.#handshakeTimer = this.#host.clock.after(limits.handshakeMsMax, () => {
+    const leftMs = Math.max(0, this.#handshakeEndsMs - this.#host.clock.nowMs());
+    this.#handshakeTimer = this.#host.clock.after(leftMs, () => {
+      this.rejected(new GatewayError('handshake-timeout', 'the handshake took too long'));
       this.#abort('the handshake took too long');
     });
   }
@@ -206,9 +257,11 @@ export class NbdConnection implements StreamHandler, HandshakeHost, SessionContr
 }
 
 /** "A client is: its TLS identity, else its peer address, else its Unix uid". */
-function identify(stream: Stream): ClientIdentity {
+function identify(stream: Stream, secured: SecuredPeer | undefined): ClientIdentity {
   const { peer } = stream;
   // The uid of a Unix peer (SO_PEERCRED) is not known here: everyone who may open the socket (0600) is one client.
-  const who = peer.kind === 'tcp' ? peer.address : `unix:${peer.path}`;
-  return { frontend: 'nbd', key: `nbd:${who}`, description: `nbd ${who}` };
+  const where = peer.kind === 'tcp' ? peer.address : `unix:${peer.path}`;
+  if (secured?.user === undefined) return { frontend: 'nbd', key: `nbd:${where}`, description: `nbd ${where}` };
+  const user = JSON.stringify(secured.user);
+  return { frontend: 'nbd', key: `nbd:tls:${user}`, description: `nbd ${user} at ${where}` };
 }

@@ -7,14 +7,18 @@
  *   optionData    the option's data   option (after its replies), attaching (GO, EXPORT_NAME), or closed (ABORT)
  *   skipping      the option's data   option (after ERR_TOO_BIG); nothing of it is kept
  *   attaching     the directory       transmission, option (GO refused), or closed (EXPORT_NAME refused)
+ *   securing      TLS                 nothing: over TLS another Handshake begins, with the client flags and no other
+ *                                     memory of this one
  *
  * An unknown option is answered and the handshake goes on. A wrong magic, or an unknown client flag, is a peer that
  * speaks something else: it is cut off, because nothing that follows could be understood. While attaching, received
- * bytes stay in the stream. INFO and LIST never attach.
+ * bytes stay in the stream. INFO and LIST never attach. Bytes that came in clear behind STARTTLS were not sent by a
+ * client that waits for the answer: somebody on the way put them there to be taken for its own, so they end it.
  */
 import { GatewayError, ProtocolError } from '../../base/errors.js';
 import { limits } from '../../base/limits.js';
 import type { ServedVolume, VolumeDirectory } from '../../ports/volume-directory.js';
+import type { TlsMode } from './admission.js';
 import { nbdAnswers } from './error-table.js';
 import {
   decodeInfoRequest,
@@ -29,36 +33,54 @@ import {
 } from './option-codec.js';
 import type { InfoRequest } from './option-codec.js';
 import { handshakeFlag, option, optionReply, readU32, STRING_BYTES_MAX, wireBytes } from './wire.js';
+import type { OptionError } from './wire.js';
 
 /** What the handshake needs of its connection. */
 export interface HandshakeHost {
   readonly directory: VolumeDirectory;
+  readonly tls: TlsMode;
+  /** Over TLS already. */
+  readonly secured: boolean;
+  /** Bytes of replies that the peer has not read. */
+  readonly pendingBytes: number;
   send(bytes: Uint8Array): void;
+  /** Why this client may neither use a volume nor know more of it than its name; undefined: it may. */
+  refusal(volume: ServedVolume): GatewayError | undefined;
+  /** TLS begins behind what was sent. */
+  secure(clientFlags: number): void;
   /** Takes the volume for this connection's client; rejects with a GatewayError where it is refused. */
   attach(volume: ServedVolume): Promise<void>;
   /** The transmission phase begins; bytes that were left over are its first. */
   transmit(volume: ServedVolume): void;
   /** Sends what was written, then closes. */
   end(reason: string): void;
-  /** An export was refused; `reason` is an error code, for the metrics. */
-  rejected(reason: string): void;
+  /** The client was refused something, for the log and the metrics. */
+  rejected(error: GatewayError): void;
 }
 
-type State = 'clientFlags' | 'option' | 'optionData' | 'skipping' | 'attaching' | 'closed';
+type State = 'clientFlags' | 'option' | 'optionData' | 'skipping' | 'attaching' | 'securing' | 'closed';
 
 export class Handshake {
   readonly #host: HandshakeHost;
   #state: State = 'clientFlags';
-  #noZeroes = false;
+  #clientFlags = 0;
   #option = 0;
+  #options = 0;
+  #saidTlsRequired = false;
   /** Bytes that the state waits for, and those of them that have arrived (skipped ones are only counted). */
   #neededBytes: number = wireBytes.clientFlags;
   #arrivedBytes = 0;
   #arrived = new Uint8Array(wireBytes.optionHeader);
 
-  constructor(host: HandshakeHost) {
+  /** `clientFlags`: those that were exchanged in clear, where the handshake begins again over TLS. */
+  constructor(host: HandshakeHost, clientFlags?: number) {
     this.#host = host;
-    host.send(encodeGreeting());
+    if (clientFlags === undefined) {
+      host.send(encodeGreeting());
+      return;
+    }
+    this.#clientFlags = clientFlags;
+    this.#nextOption();
   }
 
   /** As StreamHandler.received; throws ProtocolError where the peer must be cut off. */
@@ -66,6 +88,7 @@ export class Handshake {
     let at = start;
     while (at < end && this.#state !== 'attaching') {
       if (this.#state === 'closed') return end - start;
+      if (this.#state === 'securing') throw new ProtocolError('bytes in clear follow STARTTLS');
       const taken = Math.min(this.#neededBytes - this.#arrivedBytes, end - at);
       if (this.#state !== 'skipping') this.#arrived.set(buffer.subarray(at, at + taken), this.#arrivedBytes);
       this.#arrivedBytes += taken;
@@ -85,15 +108,17 @@ export class Handshake {
   #complete(): void {
     switch (this.#state) {
       case 'clientFlags':
-        return this.#clientFlags(readU32(this.#arrived, 0));
+        return this.#takeClientFlags(readU32(this.#arrived, 0));
       case 'option':
         return this.#optionHeader();
       case 'optionData':
         return this.#optionData(this.#arrived.slice(0, this.#neededBytes));
       case 'skipping':
+        if (this.#needsTls) return this.#demandTls();
         this.#refuse('errTooBig', `an option may have ${limits.nbdOptionBytesMax} bytes of data`);
         return this.#nextOption();
       case 'attaching':
+      case 'securing':
       case 'closed':
         return;
     }
@@ -103,16 +128,24 @@ export class Handshake {
     this.#expect('option', wireBytes.optionHeader);
   }
 
-  #clientFlags(flags: number): void {
+  #takeClientFlags(flags: number): void {
     const known = handshakeFlag.fixedNewstyle | handshakeFlag.noZeroes;
     if ((flags & ~known) !== 0) throw new ProtocolError('the client set a flag that was not offered');
-    this.#noZeroes = (flags & handshakeFlag.noZeroes) !== 0;
+    this.#clientFlags = flags;
     this.#nextOption();
+  }
+
+  get #fixedNewstyle(): boolean {
+    return (this.#clientFlags & handshakeFlag.fixedNewstyle) !== 0;
   }
 
   #optionHeader(): void {
     const header = decodeOptionHeader(this.#arrived);
     if (header === undefined) throw new ProtocolError('an option begins with the wrong magic');
+    if (++this.#options > limits.nbdOptionsMax) throw new ProtocolError('the handshake has too many options');
+    if (this.#host.pendingBytes > limits.nbdOptionReplyBytesMax) {
+      throw new ProtocolError('the client asks on and reads no replies');
+    }
     const { lengthBytes } = header;
     this.#option = header.option;
     if (lengthBytes <= limits.nbdOptionBytesMax) {
@@ -128,6 +161,7 @@ export class Handshake {
   }
 
   #optionData(data: Uint8Array): void {
+    if (this.#needsTls && this.#option !== option.startTls && this.#option !== option.abort) return this.#demandTls();
     switch (this.#option) {
       case option.exportName:
         return this.#exportName(data);
@@ -135,6 +169,8 @@ export class Handshake {
         this.#state = 'closed';
         this.#host.send(encodeOptionReply(this.#option, optionReply.ack));
         return this.#host.end('the client aborted the handshake');
+      case option.startTls:
+        return this.#startTls(data);
       case option.list:
         this.#list(data);
         return this.#nextOption();
@@ -147,9 +183,45 @@ export class Handshake {
     }
   }
 
+  get #needsTls(): boolean {
+    return this.#host.tls === 'required' && !this.#host.secured;
+  }
+
+  /** "FORCEDTLS mode". EXPORT_NAME has no error reply, and without the fixed newstyle this one may not be sent. */
+  #demandTls(): void {
+    const error = new GatewayError('tls-required', 'this gateway requires TLS (nbd.tls)');
+    if (!this.#saidTlsRequired) this.#host.rejected(error);
+    this.#saidTlsRequired = true;
+    if (this.#option === option.exportName || !this.#fixedNewstyle) {
+      this.#state = 'closed';
+      return this.#host.end(error.message);
+    }
+    this.#refuse('errTlsRequired', error.message);
+    this.#nextOption();
+  }
+
+  #startTls(data: Uint8Array): void {
+    const refused = this.#startTlsRefusal(data);
+    if (refused !== undefined) {
+      this.#refuse(...refused);
+      return this.#nextOption();
+    }
+    this.#state = 'securing';
+    this.#host.send(encodeOptionReply(this.#option, optionReply.ack));
+    this.#host.secure(this.#clientFlags);
+  }
+
+  #startTlsRefusal(data: Uint8Array): readonly [OptionError, string] | undefined {
+    if (data.length > 0) return ['errInvalid', 'STARTTLS takes no data'];
+    if (this.#host.secured) return ['errInvalid', 'TLS was begun already'];
+    if (this.#host.tls === 'off') return ['errPolicy', 'TLS is off in this gateway (nbd.tls)'];
+    if (!this.#fixedNewstyle) return ['errPolicy', 'TLS needs the fixed newstyle handshake'];
+    return undefined;
+  }
+
   #list(data: Uint8Array): void {
     if (data.length > 0) return this.#refuse('errInvalid', 'LIST takes no data');
-    const replies = this.#exports().map((volume) => encodeListed(this.#option, volume));
+    const replies = this.#visible().map((volume) => encodeListed(this.#option, volume));
     replies.push(encodeOptionReply(this.#option, optionReply.ack));
     this.#sendAll(replies);
   }
@@ -160,10 +232,9 @@ export class Handshake {
       this.#refuse('errInvalid', 'malformed INFO or GO: name and information types do not fit the length');
       return this.#nextOption();
     }
-    const volume = this.#find(request.name);
-    if (volume === undefined) {
-      this.#host.rejected('not-found');
-      this.#refuse('errUnknown', this.#unknownExport(request.name));
+    const volume = this.#choose(request.name);
+    if (volume instanceof GatewayError) {
+      this.#refuseExport(volume);
       return this.#nextOption();
     }
     if (this.#option === option.info) {
@@ -174,7 +245,7 @@ export class Handshake {
       volume,
       () => this.#sendInfo(volume, request),
       (error) => {
-        this.#refuse(nbdAnswers[error.code].option, error.message);
+        this.#refuseExport(error);
         this.#nextOption();
       },
     );
@@ -189,22 +260,16 @@ export class Handshake {
   /** Has no error reply: what cannot be served is disconnected. */
   #exportName(data: Uint8Array): void {
     const name = data.length <= STRING_BYTES_MAX ? decodeName(data) : undefined;
-    const volume = this.#find(name);
-    if (volume === undefined) {
-      this.#state = 'closed';
-      this.#host.rejected('not-found');
-      return this.#host.end(this.#unknownExport(name));
-    }
+    const volume = this.#choose(name);
+    if (volume instanceof GatewayError) return this.#closeFor(volume);
     this.#attach(
       volume,
       () => {
-        const zeroes = new Uint8Array(this.#noZeroes ? 0 : wireBytes.exportNameZeroes);
+        const noZeroes = (this.#clientFlags & handshakeFlag.noZeroes) !== 0;
+        const zeroes = new Uint8Array(noZeroes ? 0 : wireBytes.exportNameZeroes);
         this.#sendAll([encodeExport(volume), zeroes]);
       },
-      (error) => {
-        this.#state = 'closed';
-        this.#host.end(error.message);
-      },
+      (error) => this.#closeFor(error),
     );
   }
 
@@ -220,9 +285,7 @@ export class Handshake {
       },
       (error: unknown) => {
         if (!(error instanceof GatewayError)) throw error;
-        if (this.#state === 'closed') return;
-        this.#host.rejected(error.code);
-        refuse(error);
+        if (this.#state !== 'closed') refuse(error);
       },
     );
   }
@@ -232,11 +295,32 @@ export class Handshake {
     this.#state = 'closed';
   }
 
+  #refuseExport(error: GatewayError): void {
+    this.#host.rejected(error);
+    this.#refuse(nbdAnswers[error.code].option, error.message);
+  }
+
+  #closeFor(error: GatewayError): void {
+    this.#state = 'closed';
+    this.#host.rejected(error);
+    this.#host.end(error.message);
+  }
+
+  #visible(): readonly ServedVolume[] {
+    return this.#exports().filter((volume) => this.#host.refusal(volume) === undefined);
+  }
+
   #exports(): readonly ServedVolume[] {
     return this.#host.directory.list().filter((volume) => volume.nbd.enabled);
   }
 
-  /** The empty name is the default export: the only volume there is. */
+  /** The volume that a client names, or why it cannot have it. */
+  #choose(name: string | undefined): ServedVolume | GatewayError {
+    const volume = this.#find(name);
+    return volume === undefined ? this.#unknownExport(name) : (this.#host.refusal(volume) ?? volume);
+  }
+
+  /** The empty name is the default export: the only volume there is, visible or not. */
   #find(name: string | undefined): ServedVolume | undefined {
     if (name === undefined) return undefined;
     if (name === '') {
@@ -247,15 +331,18 @@ export class Handshake {
     return volume?.nbd.enabled === true ? volume : undefined;
   }
 
-  #unknownExport(name: string | undefined): string {
-    const names = this.#exports().map((volume) => volume.device.name);
+  #unknownExport(name: string | undefined): GatewayError {
+    const names = this.#visible().map((volume) => volume.device.name);
     const there = names.length === 0 ? 'no volume is exported over NBD' : `there is: ${names.join(', ')}`;
-    if (name === '') return `there is no default export, name the volume; ${there}`;
     const sayable = name !== undefined && name.length <= limits.volumeNameCharsMax;
-    return `no volume ${sayable ? JSON.stringify(name) : 'with that name'}; ${there}`;
+    const wrong =
+      name === ''
+        ? 'there is no default export, name the volume'
+        : `no volume ${sayable ? JSON.stringify(name) : 'with that name'}`;
+    return new GatewayError('not-found', `${wrong}; ${there}`);
   }
 
-  #refuse(error: Parameters<typeof encodeOptionError>[1], message: string): void {
+  #refuse(error: OptionError, message: string): void {
     this.#host.send(encodeOptionError(this.#option, error, message));
   }
 

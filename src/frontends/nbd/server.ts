@@ -4,11 +4,19 @@
  * Memory: replies under construction and replies that peers have not taken are bounded by nbdReplyBytesMax in all,
  * shared out evenly among the connections; one receive buffer serves all of them (ports/stream.ts).
  */
+import { assert } from '../../base/assert.js';
 import { GatewayError } from '../../base/errors.js';
 import { limits } from '../../base/limits.js';
 import type { Clock } from '../../ports/clock.js';
 import type { Log } from '../../ports/log.js';
-import type { ListenAddress, Listener, Stream, StreamFactory, StreamHandler } from '../../ports/stream.js';
+import type {
+  ListenAddress,
+  Listener,
+  Stream,
+  StreamFactory,
+  StreamHandler,
+  StreamSecurity,
+} from '../../ports/stream.js';
 import type {
   Attachment,
   ClientIdentity,
@@ -16,6 +24,7 @@ import type {
   SessionControl,
   VolumeDirectory,
 } from '../../ports/volume-directory.js';
+import type { TlsMode } from './admission.js';
 import { NbdConnection } from './connection.js';
 import type { ConnectionHost } from './connection.js';
 import { ReplyBufferPool } from './reply-buffer.js';
@@ -25,6 +34,8 @@ export interface NbdServerOptions {
   readonly streams: StreamFactory;
   readonly clock: Clock;
   readonly log: Log;
+  /** Default: off. */
+  readonly tls?: TlsMode;
 }
 
 /** One connection, as `keepgate status` and /v1/sessions show it. */
@@ -45,7 +56,10 @@ export class NbdServer implements ConnectionHost {
   readonly directory: VolumeDirectory;
   readonly clock: Clock;
   readonly log: Log;
+  readonly tls: TlsMode;
   readonly pool = new ReplyBufferPool();
+  /** Of STARTTLS from now on; there before `listen` where TLS is not off. */
+  security: StreamSecurity | undefined;
   /** Connections that entered the transmission phase, since the start. */
   logins = 0;
   /** Refused exports and connections by reason (an error code), since the start. */
@@ -62,11 +76,13 @@ export class NbdServer implements ConnectionHost {
     this.directory = options.directory;
     this.clock = options.clock;
     this.log = options.log;
+    this.tls = options.tls ?? 'off';
     this.#streams = options.streams;
   }
 
   /** Rejects with listen-refused; listeners that were opened before stay until `close`. */
   async listen(addresses: readonly ListenAddress[]): Promise<readonly ListenAddress[]> {
+    assert(this.tls === 'off' || this.security !== undefined, 'TLS has certificates or keys before anybody connects');
     for (const address of addresses) {
       const listener = await this.#streams.listen({
         address,

@@ -75,6 +75,25 @@ describe('a good configuration', () => {
     assert.equal(load(`dataDir: data\n${base}${volumes}`).dataDir, '/etc/keepgate/data');
   });
 
+  it('takes TLS, with paths from where the file is, and then listens anywhere', () => {
+    const nbd = 'listen: ["0.0.0.0:10809"], tls: required, tlsCertificates: pki, tlsVerifyPeer: true, tlsPsk: psk';
+    const users = 'volumes: [{ name: a, size: 1GiB, nbd: { users: [alice, bob] } }]';
+    const configuration = load(`nbd: { ${nbd} }\n${base}${users}`);
+    assert.deepEqual(configuration.nbd.tls, {
+      mode: 'required',
+      certificates: '/etc/keepgate/pki',
+      verifyPeer: true,
+      psk: '/etc/keepgate/psk',
+    });
+    assert.deepEqual(configuration.volumes[0]?.nbdUsers, ['alice', 'bob']);
+    assert.deepEqual(configuration.warnings, []);
+  });
+
+  it('warns where clients without a key get in beside those with one', () => {
+    const configuration = load(`nbd: { tls: on, tlsCertificates: pki, tlsPsk: psk }\n${base}${volumes}`);
+    assert.match(configuration.warnings.join(), /nbd.tlsPsk: with tlsCertificates and without tlsVerifyPeer: true/);
+  });
+
   it('reads off and on as YAML 1.2 does', () => {
     assert.doesNotThrow(() => load(`nbd: { tls: off }\n${base}${volumes}`));
   });
@@ -308,7 +327,7 @@ describe('a wrong configuration gets one line that says what, where, and what wo
     [
       'NBD on the network',
       `nbd: { listen: ["0.0.0.0:10809"] }\n${base}${volumes}`,
-      'k.yaml:1:17: nbd.listen[0]: "0.0.0.0:10809" would offer NBD without TLS to the network; listen on loopback or a Unix socket, or set trustedNetwork: true',
+      'k.yaml:1:17: nbd.listen[0]: "0.0.0.0:10809" would offer NBD without TLS to the network; listen on loopback or a Unix socket, set nbd.tls: required, or set trustedNetwork: true',
     ],
     [
       'the API on the network',
@@ -318,7 +337,32 @@ describe('a wrong configuration gets one line that says what, where, and what wo
     [
       'TLS',
       `nbd: { tls: required }\n${base}${volumes}`,
-      'k.yaml:1:8: nbd.tls: "required" is not supported by this version; leave it out, and put TLS in front of the gateway (stunnel, ssh) where the network is not trusted',
+      'k.yaml:1:8: nbd.tls: "required" needs tlsCertificates: DIRECTORY or tlsPsk: FILE',
+    ],
+    [
+      'TLS that is no mode',
+      `nbd: { tls: always }\n${base}${volumes}`,
+      'k.yaml:1:8: nbd.tls: "always" is not known; write off, on or required',
+    ],
+    [
+      'keys for TLS that is off',
+      `nbd: { tlsPsk: psk }\n${base}${volumes}`,
+      'k.yaml:1:8: nbd.tlsPsk: has no effect with tls: off; write tls: on or tls: required',
+    ],
+    [
+      'clients’ certificates without an authority',
+      `nbd: { tls: on, tlsPsk: psk, tlsVerifyPeer: true }\n${base}${volumes}`,
+      'k.yaml:1:30: nbd.tlsVerifyPeer: needs tlsCertificates: DIRECTORY, whose ca-cert.pem signs the certificates of clients',
+    ],
+    [
+      'users whom nobody can tell',
+      `nbd: { tls: on, tlsCertificates: pki }\n${base}volumes: [{ name: a, size: 1GiB, nbd: { users: [alice] } }]\n`,
+      'k.yaml:3:41: volumes[0].nbd.users: needs TLS that tells who a client is: nbd.tls with tlsPsk: FILE, or with tlsCertificates and tlsVerifyPeer: true',
+    ],
+    [
+      'NBD for the network that need not be TLS',
+      `nbd: { listen: ["0.0.0.0:10809"], tls: on, tlsPsk: psk }\n${base}${volumes}`,
+      'k.yaml:1:17: nbd.listen[0]: "0.0.0.0:10809" would offer NBD without TLS to the network; listen on loopback or a Unix socket, set nbd.tls: required, or set trustedNetwork: true',
     ],
     [
       'a storage class that cannot be read',
@@ -358,7 +402,6 @@ describe('a wrong configuration gets one line that says what, where, and what wo
   }
 
   it('reports the code of the first problem', () => {
-    assert.equal(refusal(() => load(`nbd: { tls: required }\n${base}${volumes}`)).code, 'not-supported');
     assert.equal(refusal(() => load(`nbd: { listen: ["0.0.0.0:1"] }\n${base}${volumes}`)).code, 'insecure-listener');
     assert.equal(refusal(() => load('a: b\n')).code, 'config-invalid');
   });

@@ -1,7 +1,9 @@
 /** One NBD server over streams and volumes in memory: what the tests of this folder begin with. */
 import assert from 'node:assert/strict';
+import { GatewayError } from '../../../../src/base/errors.js';
+import type { TlsMode } from '../../../../src/frontends/nbd/admission.js';
 import { NbdServer } from '../../../../src/frontends/nbd/server.js';
-import type { StreamPeer } from '../../../../src/ports/stream.js';
+import type { SecuredPeer, Stream, StreamPeer, StreamSecurity } from '../../../../src/ports/stream.js';
 import { ManualClock } from '../../../fake/clock.js';
 import { RecordedLog } from '../../../fake/log.js';
 import { MemoryDevice, MemoryDirectory, MemoryVolume } from '../../../fake/memory-device.js';
@@ -20,19 +22,23 @@ export class Bench {
   readonly directory: MemoryDirectory;
   readonly server: NbdServer;
 
-  private constructor(volumes: readonly MemoryVolume[]) {
+  readonly security = new MemorySecurity();
+
+  private constructor(volumes: readonly MemoryVolume[], tls: TlsMode) {
     this.directory = new MemoryDirectory(...volumes);
     this.server = new NbdServer({
       directory: this.directory,
       streams: this.streams,
       clock: this.clock,
       log: this.log,
+      tls,
     });
+    if (tls !== 'off') this.server.security = this.security;
   }
 
   /** A listening server; by default with one volume `demo` of 64 MiB. */
-  static async start(volumes: readonly MemoryVolume[] = [volume()]): Promise<Bench> {
-    const bench = new Bench(volumes);
+  static async start(volumes: readonly MemoryVolume[] = [volume()], tls: TlsMode = 'off'): Promise<Bench> {
+    const bench = new Bench(volumes, tls);
     await bench.server.listen([{ kind: 'tcp', host: '127.0.0.1', port: 10_809 }]);
     return bench;
   }
@@ -61,6 +67,16 @@ export class Bench {
     return stream;
   }
 
+  /** As connectForOptions, and then over TLS as that user. */
+  async connectSecured(user: string | undefined, peer?: StreamPeer): Promise<MemoryStream> {
+    const stream = this.connectForOptions(peer);
+    stream.feed(optionBytes(OPT.STARTTLS));
+    assert.equal(optionReplies(stream).at(-1)?.type, 1, 'STARTTLS was acknowledged');
+    await settled();
+    this.security.finish(stream, user);
+    return stream;
+  }
+
   /** In the transmission phase, with everything before it read. */
   async attach(peer?: StreamPeer, name = 'demo'): Promise<MemoryStream> {
     const stream = this.connectForOptions(peer);
@@ -68,6 +84,34 @@ export class Bench {
     await settled();
     assert.equal(optionReplies(stream).at(-1)?.type, 1, 'GO was acknowledged');
     return stream;
+  }
+}
+
+/** TLS without ciphers: a test says when a handshake is over, and whom it named. */
+export class MemorySecurity implements StreamSecurity {
+  readonly #waiting = new Map<Stream, (outcome: SecuredPeer | GatewayError) => void>();
+
+  secure(stream: Stream, done: (outcome: SecuredPeer | GatewayError) => void): void {
+    stream.pause();
+    this.#waiting.set(stream, done);
+  }
+
+  finish(stream: MemoryStream, user: string | undefined): void {
+    stream.resume();
+    this.#taken(stream)({ user, cipher: 'none' });
+  }
+
+  fail(stream: MemoryStream, reason: string): void {
+    const done = this.#taken(stream);
+    stream.destroy();
+    done(new GatewayError('tls-failed', reason));
+  }
+
+  #taken(stream: Stream): (outcome: SecuredPeer | GatewayError) => void {
+    const done = this.#waiting.get(stream);
+    assert(done !== undefined, 'the handshake was begun');
+    this.#waiting.delete(stream);
+    return done;
   }
 }
 
