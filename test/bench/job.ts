@@ -17,7 +17,12 @@ export interface Job {
 export interface Measured {
   readonly iops: number;
   readonly p99Us: number;
+  /** Of the server, per operation: microseconds of user and system time. */
+  readonly processorUs: number;
 }
+
+/** What a client can say. */
+export type Seen = Omit<Measured, 'processorUs'>;
 
 const mebibyte = 1024 * 1024;
 const kilo = 4096;
@@ -31,7 +36,7 @@ export const jobs: readonly Job[] = [
   { name: 'sequential write 1 MiB, depth 8', writes: true, random: false, bytesPerIo: mebibyte, depth: 8 },
 ];
 
-export async function measureNbd(url: string, job: Job, seconds: number): Promise<Measured> {
+export async function measureNbd(url: string, job: Job, seconds: number): Promise<Seen> {
   const folder = await mkdtemp(join(tmpdir(), 'keepgate-bench-'));
   try {
     const output = join(folder, 'fio.json');
@@ -68,7 +73,7 @@ export async function buildIscsiBench(folder: string): Promise<string> {
   return program;
 }
 
-export async function measureIscsi(program: string, url: string, job: Job, seconds: number): Promise<Measured> {
+export async function measureIscsi(program: string, url: string, job: Job, seconds: number): Promise<Seen> {
   const args = [url, job.writes ? 'write' : 'read', job.random ? 'rand' : 'seq', job.bytesPerIo, job.depth, seconds];
   const text = await runOnClientProcessor({ path: program, env: {} }, args.map(String), seconds, '/');
   const { iops, p99us } = JSON.parse(text) as { iops: number; p99us: number };

@@ -17,6 +17,7 @@ export const clientProcessor = ['taskset', '-c', '1'] as const;
 export interface Peer {
   readonly name: string;
   readonly url: string;
+  readonly pid: number;
 }
 
 export interface Peers {
@@ -39,23 +40,22 @@ export async function startPeers(folder: string, source: string): Promise<Peers>
     await copyFile(source, path);
     return path;
   };
-  const start = (args: readonly string[], env: Readonly<Record<string, string>>): void => {
+  const start: Start = (args, env) => {
     const [program, ...rest] = [...serverProcessor, ...args];
-    services.push(startService(program, rest, { env }));
+    const service = startService(program, rest, { env }); // taskset becomes what it starts.
+    services.push(service);
+    return service.pid;
   };
   try {
     const [nbdkitPort = 0, qemuPort = 0, nbdServerPort = 0, tgtPort = 0] = await freePorts(4);
-    await startNbdkit(start, await image('nbdkit'), nbdkitPort);
-    await startQemuNbd(start, await image('qemu-nbd'), qemuPort);
-    await startNbdServer(nbdServerPidFile, join(folder, 'nbd-server.conf'), await image('nbd-server'), nbdServerPort);
-    const tgtUrl = await startTgt(start, await image('tgt'), tgtPort);
+    const nbdServerSettings = join(folder, 'nbd-server.conf');
     return {
       nbd: [
-        { name: 'nbdkit', url: `nbd://127.0.0.1:${nbdkitPort}/` },
-        { name: 'qemu-nbd', url: `nbd://127.0.0.1:${qemuPort}/` },
-        { name: 'nbd-server', url: `nbd://127.0.0.1:${nbdServerPort}/bench` },
+        await startNbdkit(start, await image('nbdkit'), nbdkitPort),
+        await startQemuNbd(start, await image('qemu-nbd'), qemuPort),
+        await startNbdServer(nbdServerPidFile, nbdServerSettings, await image('nbd-server'), nbdServerPort),
       ],
-      iscsi: [{ name: 'tgt', url: tgtUrl }],
+      iscsi: [await startTgt(start, await image('tgt'), tgtPort)],
       stop,
     };
   } catch (error) {
@@ -65,23 +65,26 @@ export async function startPeers(folder: string, source: string): Promise<Peers>
   }
 }
 
-type Start = (args: readonly string[], env: Readonly<Record<string, string>>) => void;
+/** Returns the process. */
+type Start = (args: readonly string[], env: Readonly<Record<string, string>>) => number;
 
-async function startNbdkit(start: Start, image: string, port: number): Promise<void> {
+async function startNbdkit(start: Start, image: string, port: number): Promise<Peer> {
   const { path, env } = requiredTool('nbdkit');
-  start([path, '-f', '-i', '127.0.0.1', '-p', String(port), 'file', image], env);
+  const pid = start([path, '-f', '-i', '127.0.0.1', '-p', String(port), 'file', image], env);
   await listening(port);
+  return { name: 'nbdkit', url: `nbd://127.0.0.1:${port}/`, pid };
 }
 
-async function startQemuNbd(start: Start, image: string, port: number): Promise<void> {
+async function startQemuNbd(start: Start, image: string, port: number): Promise<Peer> {
   const { path, env } = requiredTool('qemu-nbd');
   const address = ['-b', '127.0.0.1', '-p', String(port)];
-  start([path, '-f', 'raw', ...address, '-e', '16', '-t', '--cache=writeback', image], env);
+  const pid = start([path, '-f', 'raw', ...address, '-e', '16', '-t', '--cache=writeback', image], env);
   await listening(port);
+  return { name: 'qemu-nbd', url: `nbd://127.0.0.1:${port}/`, pid };
 }
 
 /** It forks into the background: what it does in the foreground serves one client only. */
-async function startNbdServer(pidFile: string, configuration: string, image: string, port: number): Promise<void> {
+async function startNbdServer(pidFile: string, configuration: string, image: string, port: number): Promise<Peer> {
   const { path, env } = requiredTool('nbd-server');
   await writeFile(
     configuration,
@@ -90,20 +93,22 @@ async function startNbdServer(pidFile: string, configuration: string, image: str
   const [program, ...before] = serverProcessor;
   await run({ path: program, env }, [...before, path, '-C', configuration, '-p', pidFile]);
   await listening(port);
+  const pid = Number(await readFile(pidFile, 'utf8'));
+  return { name: 'nbd-server', url: `nbd://127.0.0.1:${port}/bench`, pid };
 }
 
-async function startTgt(start: Start, image: string, port: number): Promise<string> {
+async function startTgt(start: Start, image: string, port: number): Promise<Peer> {
   const { path, env } = requiredTool('tgtd');
   const control = String((port % 32_000) + 1); // Its control socket is named by a number, up to 32767.
   const target = 'iqn.2026-11.io.keepgate.bench:tgt';
-  start([path, '-f', '--control-port', control, '--iscsi', `portal=127.0.0.1:${port}`], env);
+  const pid = start([path, '-f', '--control-port', control, '--iscsi', `portal=127.0.0.1:${port}`], env);
   await listening(port);
   const administer = (args: readonly string[]): Promise<string> =>
     run(requiredTool('tgtadm'), ['--control-port', control, '--lld', 'iscsi', ...args]);
   await administer(['--op', 'new', '--mode', 'target', '--tid', '1', '-T', target]);
   await administer(['--op', 'new', '--mode', 'logicalunit', '--tid', '1', '--lun', '1', '-b', image]);
   await administer(['--op', 'bind', '--mode', 'target', '--tid', '1', '-I', 'ALL']);
-  return `iscsi://127.0.0.1:${port}/${target}/1`;
+  return { name: 'tgt', url: `iscsi://127.0.0.1:${port}/${target}/1`, pid };
 }
 
 async function listening(port: number): Promise<void> {
