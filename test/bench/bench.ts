@@ -2,11 +2,12 @@
  * `npm run bench`: the gateway beside nbdkit, qemu-nbd and nbd-server over NBD, and beside tgt over iSCSI.
  *
  *   npm run bench -- [--rounds 3] [--seconds 3] [--only nbd|iscsi] [--job PART_OF_NAME] [--dir DIR] [--write]
+ *                    [--upload 20MB/s] [--sustained]
  *
  * Servers run on processor 0, clients on processor 1. Rounds are interleaved, gateway and peers in turn, and medians
- * are compared, so that a machine whose speed drifts decides nothing. The gateway uploads at 20 MB/s while it is
+ * are compared, so that a machine whose speed drifts decides nothing. The gateway uploads at 20 MB/s (--upload) while it is
  * measured; after each of its writing turns it catches up, at any rate, so that its background work burdens no other
- * turn. --write puts the table into docs/performance.md.
+ * turn. --sustained adds a minute of writing for each NBD server. --write puts the table into docs/performance.md.
  */
 import { randomBytes } from 'node:crypto';
 import { mkdir, open, readFile, rm, writeFile } from 'node:fs/promises';
@@ -16,7 +17,8 @@ import { parseArgs } from 'node:util';
 import { prepareClients } from '../tool/clients.js';
 import { TestGateway } from '../tool/gateway.js';
 import { run } from '../tool/process.js';
-import { buildIscsiBench, jobs, measureIscsi, measureNbd, type Job, type Measured, type Seen } from './job.js';
+import { buildForcedBench, buildIscsiBench, measureForced, measureIscsi, measureNbd } from './job.js';
+import { jobs, nbdJobs, sustainedJob, type Job, type Measured, type Seen } from './job.js';
 import { serverProcessor, startPeers, type Peer } from './peer.js';
 import { processorMilliseconds } from './processor-time.js';
 
@@ -28,12 +30,14 @@ const { values } = parseArgs({
     job: { type: 'string', default: '' },
     dir: { type: 'string', default: '/var/tmp/keepgate-bench' },
     write: { type: 'boolean', default: false },
+    upload: { type: 'string', default: '20MB/s' },
+    sustained: { type: 'boolean', default: false },
   },
 });
 const seconds = Number(values.seconds);
 const rounds = Number(values.rounds);
 const volume = 'bench';
-const limited = { upload: '20MB/s' };
+const limited = { upload: values.upload };
 const mebibyte = 1024 * 1024;
 const volumeMiB = 1024;
 
@@ -63,7 +67,7 @@ function accounted(client: (url: string, job: Job) => Promise<Seen>): Measure {
     const before = await processorMilliseconds(pid);
     const seen = await client(url, job);
     const usedMs = (await processorMilliseconds(pid)) - before;
-    return { ...seen, processorUs: (usedMs * 1000) / (seen.iops * seconds) };
+    return { ...seen, processorUs: (usedMs * 1000) / (seen.iops * (job.sustainedSeconds ?? seconds)) };
   };
 }
 
@@ -79,15 +83,16 @@ async function compare(
   protocol: string,
   gateway: TestGateway,
   url: string,
+  all: readonly Job[],
   peers: readonly Peer[],
   measure: Measure,
 ): Promise<Row[]> {
   const rows: Row[] = [];
-  for (const job of jobs.filter((each) => each.name.includes(values.job))) {
+  for (const job of all.filter((each) => each.name.includes(values.job))) {
     const ours: Measured[] = [];
     const theirs = peers.map((peer) => ({ peer, runs: [] as Measured[] }));
     // The first round is thrown away: the compiler is busy in it, and files come to be.
-    for (let round = -1; round < rounds; round += 1) {
+    for (let round = job.sustainedSeconds === undefined ? -1 : rounds - 1; round < rounds; round += 1) {
       const keep = <Each>(runs: Each[], run: Each): unknown => round >= 0 && runs.push(run);
       keep(ours, await measure({ url, pid: gateway.pid }, job));
       if (job.writes) await settle(gateway);
@@ -175,13 +180,19 @@ async function main(): Promise<void> {
       '| --- | --- | --- | --- | --- | --- |',
     );
     if (values.only !== 'iscsi') {
-      const measure = accounted((url, job) => measureNbd(url, job, seconds));
-      lines.push(...(await compare('NBD', gateway, gateway.nbdUri(volume), peers.nbd, measure)).map(line));
+      const forced = await buildForcedBench(values.dir);
+      const measure = accounted((url, job) =>
+        job.forced === true
+          ? measureForced(forced, url, job, seconds)
+          : measureNbd(url, job, job.sustainedSeconds ?? seconds),
+      );
+      const all = values.sustained ? [...nbdJobs, sustainedJob] : nbdJobs;
+      lines.push(...(await compare('NBD', gateway, gateway.nbdUri(volume), all, peers.nbd, measure)).map(line));
     }
     if (values.only !== 'nbd') {
       const program = await buildIscsiBench(values.dir);
       const measure = accounted((url, job) => measureIscsi(program, url, job, seconds));
-      lines.push(...(await compare('iSCSI', gateway, gateway.iscsiUrl(volume), peers.iscsi, measure)).map(line));
+      lines.push(...(await compare('iSCSI', gateway, gateway.iscsiUrl(volume), jobs, peers.iscsi, measure)).map(line));
     }
     const machine = `${cpus()[0]?.model.trim() ?? 'unknown processor'}, ${cpus().length} processors, Linux ${release()}`;
     lines.push('', await memory(gateway), '', `Machine: ${machine}, Node ${process.version}.`);

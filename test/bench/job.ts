@@ -1,4 +1,4 @@
-/** One measurement: fio over NBD, our own tool over iSCSI (fio has no user-space iSCSI). */
+/** One measurement: fio over NBD, our own tools over iSCSI (fio has no user-space iSCSI) and for forced writes over NBD. */
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
@@ -11,7 +11,12 @@ export interface Job {
   readonly writes: boolean;
   readonly random: boolean;
   readonly bytesPerIo: number;
+  /** Of requests at a time; of connections with one request each, where every write is forced. */
   readonly depth: number;
+  /** Each write is durable when it is answered. */
+  readonly forced?: boolean;
+  /** Longer than the others, and everything is durable at its end. */
+  readonly sustainedSeconds?: number;
 }
 
 export interface Measured {
@@ -36,6 +41,45 @@ export const jobs: readonly Job[] = [
   { name: 'sequential write 1 MiB, depth 8', writes: true, random: false, bytesPerIo: mebibyte, depth: 8 },
 ];
 
+const forcedWrite = { writes: true, random: true, bytesPerIo: kilo, forced: true };
+
+/** For NBD alone. */
+export const nbdJobs: readonly Job[] = [
+  ...jobs,
+  { ...forcedWrite, name: 'random write 4 KiB, each forced, 1 connection', depth: 1 },
+  { ...forcedWrite, name: 'random write 4 KiB, each forced, 8 connections', depth: 8 },
+];
+
+export const sustainedJob: Job = {
+  name: 'sequential write 1 MiB, depth 8, for a minute and flushed',
+  writes: true,
+  random: false,
+  bytesPerIo: mebibyte,
+  depth: 8,
+  sustainedSeconds: 60,
+};
+
+/** Compiles a client of this folder; returns its path. */
+async function compile(name: string, folder: string, libraries: readonly string[]): Promise<string> {
+  const source = resolve(import.meta.dirname, '../../../test/bench', `${name}.c`);
+  const program = join(folder, name);
+  await run(requiredTool('cc'), ['-O2', '-o', program, source, ...libraries]);
+  return program;
+}
+
+export function buildForcedBench(folder: string): Promise<string> {
+  return compile('nbd-fua', folder, []);
+}
+
+/** Writes of which each is durable when it is answered, one at a time on each of `depth` connections. */
+export async function measureForced(program: string, url: string, job: Job, seconds: number): Promise<Seen> {
+  const { port, pathname } = new URL(url);
+  const args = [port, pathname.slice(1), job.bytesPerIo, job.depth, seconds].map(String);
+  const text = await runOnClientProcessor({ path: program, env: {} }, args, seconds, '/');
+  const { iops, p99us } = JSON.parse(text) as { iops: number; p99us: number };
+  return { iops, p99Us: p99us };
+}
+
 export async function measureNbd(url: string, job: Job, seconds: number): Promise<Seen> {
   const folder = await mkdtemp(join(tmpdir(), 'keepgate-bench-'));
   try {
@@ -47,30 +91,29 @@ export async function measureNbd(url: string, job: Job, seconds: number): Promis
         ...['--name=bench', '--ioengine=nbd', `--uri=${url}`, `--rw=${pattern}`, `--bs=${job.bytesPerIo}`],
         ...[`--iodepth=${job.depth}`, '--time_based', `--runtime=${seconds}`, '--size=1G', '--randrepeat=0'],
         ...['--output-format=json', `--output=${output}`],
+        ...(job.sustainedSeconds === undefined ? [] : ['--end_fsync=1']),
       ],
       seconds,
       folder,
     );
     const text = await readFile(output, 'utf8');
     const report = JSON.parse(text.slice(text.indexOf('{'))) as {
-      jobs: Record<
-        'read' | 'write',
-        { iops: number; total_ios: number; clat_ns: { percentile: Record<string, number> } }
-      >[];
+      jobs: (Record<'read' | 'write', { total_ios: number; clat_ns: { percentile: Record<string, number> } }> & {
+        job_runtime: number;
+      })[];
     };
-    const side = report.jobs[0]?.[job.writes ? 'write' : 'read'];
+    const [only] = report.jobs;
+    const side = only?.[job.writes ? 'write' : 'read'];
     if (side === undefined || side.total_ios === 0) throw new Error(`fio did no I/O against ${url}`);
-    return { iops: side.iops, p99Us: (side.clat_ns.percentile['99.000000'] ?? 0) / 1000 };
+    const iops = side.total_ios / ((only?.job_runtime ?? 0) / 1000); // With the flush at its end.
+    return { iops, p99Us: (side.clat_ns.percentile['99.000000'] ?? 0) / 1000 };
   } finally {
     await rm(folder, { recursive: true });
   }
 }
 
-export async function buildIscsiBench(folder: string): Promise<string> {
-  const source = resolve(import.meta.dirname, '../../../test/bench/iscsi-bench.c');
-  const program = join(folder, 'iscsi-bench');
-  await run(requiredTool('cc'), ['-O2', '-o', program, source, '-liscsi']);
-  return program;
+export function buildIscsiBench(folder: string): Promise<string> {
+  return compile('iscsi-bench', folder, ['-liscsi']);
 }
 
 export async function measureIscsi(program: string, url: string, job: Job, seconds: number): Promise<Seen> {
