@@ -35,8 +35,13 @@ export const limits = {
   connectionsPerVolumeMax: 256,
   handshakeMsMax: 10_000,
   nbdRequestBytesMax: 32 * MIB,
-  nbdOptionBytesMax: 8 * KIB,
+  /** An export's name and a query of the longest strings, and more. */
+  nbdOptionBytesMax: 16 * KIB,
   nbdInflightMax: 1024,
+  /** Of one connection; each holds the extents of its answer. */
+  nbdStatusInflightMax: 2,
+  /** Of one context in one answer. */
+  nbdStatusExtentsMax: 4096,
   nbdSkippedOptionBytesMax: MIB,
   /** Of one handshake; clients that list all there is ask twice for each export. */
   nbdOptionsMax: 4096,

@@ -1,14 +1,19 @@
-/** Describes ranges for NBD block status and SCSI GET LBA STATUS: data or hole, from overlay and sums. */
-import { BLOCK_BYTES, roundUp, type ByteLength, type ByteOffset } from '../base/units.js';
+/** Describes ranges for NBD block status and SCSI GET LBA STATUS: data, zero or hole, from overlay and sums. */
+import { BLOCK_BYTES, roundUp, type BlockNumber, type ByteLength, type ByteOffset } from '../base/units.js';
 import type { BlockStatusExtent } from '../ports/block-device.js';
 import { ZERO_LOCATION } from './block-table.js';
 import type { Image } from './image.js';
 import type { Overlay } from './overlay.js';
 import { SUM_ZERO, SUMS_PER_PAGE } from './sums.js';
 
-/** Blocks looked at for one answer; what lies behind is left to the next question. */
-const BLOCKS_MAX = 256 * 1024;
+/** Blocks looked at for one answer; what lies behind is left to the next question. Fewer where each is to be looked up. */
+const BLOCKS_MAX = 1024 * 1024;
+const LOOKED_UP_BLOCKS_MAX = 64 * 1024;
 
+/**
+ * zero: a client wrote zeros that were to keep their space, and they are not in the image yet. What reads as zero in the
+ * image counts as a hole: its space may have been kept, but nothing promises it.
+ */
 export async function describeBlocks(
   overlay: Overlay,
   image: Image,
@@ -17,23 +22,30 @@ export async function describeBlocks(
   extentsMax: number,
 ): Promise<BlockStatusExtent[]> {
   const first = Math.floor(offset / BLOCK_BYTES);
-  const end = Math.min(roundUp(offset + lengthBytes, BLOCK_BYTES) / BLOCK_BYTES, first + BLOCKS_MAX);
-  const extents: { lengthBytes: number; state: 'data' | 'hole' }[] = [];
-  for (let block = first; block < end; block++) {
-    const slot = overlay.lookup(block);
-    let state: 'data' | 'hole';
-    if (slot === -1) {
-      const sums = image.sums.pageNow(block) ?? (await image.sums.page(block));
-      state = sums[block % SUMS_PER_PAGE] === SUM_ZERO ? 'hole' : 'data';
-    } else {
-      state = slot === -2 || overlay.table.locationAt(slot) === ZERO_LOCATION ? 'hole' : 'data';
+  const blocksMax = overlay.isEmpty ? BLOCKS_MAX : LOOKED_UP_BLOCKS_MAX;
+  const end = Math.min(roundUp(offset + lengthBytes, BLOCK_BYTES) / BLOCK_BYTES, first + blocksMax);
+  const extents: { lengthBytes: number; state: BlockStatusExtent['state'] }[] = [];
+  for (let block = first; block < end;) {
+    const sums = image.sums.pageNow(block) ?? (await image.sums.page(block));
+    const pageEnd = Math.min(end, block - (block % SUMS_PER_PAGE) + SUMS_PER_PAGE);
+    for (; block < pageEnd; block++) {
+      const state = pendingState(overlay, block) ?? (sums[block % SUMS_PER_PAGE] === SUM_ZERO ? 'hole' : 'data');
+      const from = Math.max(offset, block * BLOCK_BYTES);
+      const length = Math.min(offset + lengthBytes, (block + 1) * BLOCK_BYTES) - from;
+      const last = extents.at(-1);
+      if (last?.state === state) last.lengthBytes += length;
+      else if (extents.length === extentsMax) return extents;
+      else extents.push({ lengthBytes: length, state });
     }
-    const from = Math.max(offset, block * BLOCK_BYTES);
-    const length = Math.min(offset + lengthBytes, (block + 1) * BLOCK_BYTES) - from;
-    const last = extents.at(-1);
-    if (last?.state === state) last.lengthBytes += length;
-    else if (extents.length === extentsMax) break;
-    else extents.push({ lengthBytes: length, state });
   }
   return extents;
+}
+
+/** What the block's newest record makes of it; undefined: it is as the image has it. */
+function pendingState(overlay: Overlay, block: BlockNumber): BlockStatusExtent['state'] | undefined {
+  if (overlay.isEmpty) return undefined;
+  const slot = overlay.lookup(block);
+  if (slot === -1) return undefined;
+  if (slot === -2) return overlay.extents.at(block)?.keepAllocated === true ? 'zero' : 'hole';
+  return overlay.table.locationAt(slot) === ZERO_LOCATION ? 'hole' : 'data';
 }

@@ -68,6 +68,22 @@ export class FilledBlocks {
     return this.overlay.lookup(block) === -1 && (await this.isOwed(block));
   }
 
+  /** 1 for each of the `count` blocks from `first` on that is wanted. */
+  async wanted(first: BlockNumber, count: number): Promise<Uint8Array> {
+    const wanted = new Uint8Array(count);
+    const end = first + count;
+    for (let block = first; block < end && !this.done;) {
+      const pageEnd = Math.min(end, block - (block % SUMS_PER_PAGE) + SUMS_PER_PAGE);
+      const someWritten = await this.overwritten.hasAny(block, pageEnd - block);
+      const sums = this.image.sums.pageNow(block) ?? (await this.image.sums.page(block));
+      for (; block < pageEnd; block++) {
+        if (sums[block % SUMS_PER_PAGE] !== SUM_REMOTE || this.overlay.lookup(block) !== -1) continue;
+        if (!someWritten || !(await this.overwritten.has(block))) wanted[block - first] = 1;
+      }
+    }
+    return wanted;
+  }
+
   /** A step of the destager moves these blocks into the image: the recovery point does not have them any more. */
   async overwrite(newest: Overlay, blocks: Uint32Array): Promise<void> {
     if (this.done) return;

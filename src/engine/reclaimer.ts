@@ -118,6 +118,17 @@ export class Reclaimer {
     return this.replication.keeping === 'tracking';
   }
 
+  /** Every record up to here is in a recovery point that this volume has heard of. */
+  get replicatedLsn(): Lsn {
+    const { keeping, replicatedLsn, cursor } = this.replication;
+    return keeping === 'draining' ? Math.max(replicatedLsn, cursor.lsn - 1) : replicatedLsn;
+  }
+
+  /** The log lets go of what the bucket lacks, whatever a round that goes on brings: only the dirty map knows of it. */
+  get keepsNothing(): boolean {
+    return this.tracking && this.held === undefined;
+  }
+
   /** The log grew. Called for every batch: no more than a comparison or two. */
   appended(): void {
     const { log, overlay } = this.options;

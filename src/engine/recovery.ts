@@ -22,6 +22,7 @@ import { LogCopy, repairFromCopy } from './log-copy.js';
 import { logFileName, LogReader } from './log-reader.js';
 import type { Overlay } from './overlay.js';
 import type { Superblock } from './superblock.js';
+import type { UnreplicatedBlocks } from './unreplicated-blocks.js';
 import { LOG_DIRECTORY } from './volume-directory-format.js';
 
 /**
@@ -54,6 +55,8 @@ export interface RecoveryOptions {
   readonly disk: Disk;
   readonly checksums: Checksums;
   readonly overlay: Overlay;
+  /** Is told what is in the image already, and perhaps not in the bucket. */
+  readonly unreplicated: UnreplicatedBlocks;
 }
 
 interface Recovery extends RecoveryOptions {
@@ -143,7 +146,10 @@ async function walkHeaders(options: Recovery, found: Findings): Promise<{ end: L
     const batch = await reader.next(cursor);
     if (batch === undefined) break;
     durableLsn = Math.max(durableLsn, batch.durableThrough);
-    if (batch.lastLsn <= superblock.destagedLsn) found.note(batch);
+    if (batch.lastLsn <= superblock.destagedLsn) {
+      found.note(batch);
+      options.unreplicated.moved(batch, superblock.replication.replicatedLsn);
+    }
     cursor = batch.next;
   }
   if (durableLsn >= cursor.lsn) throw damaged(cursor, `records through LSN ${durableLsn} were durable`);

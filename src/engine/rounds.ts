@@ -225,6 +225,11 @@ export class Rounds {
     await this.drop();
   }
 
+  /** Whether the block of the image may differ from the newest recovery point; only while tracking. */
+  isDirty(block: BlockNumber): boolean {
+    return this.dirty.has(block);
+  }
+
   /** Blocks that may differ from the newest recovery point, and are in the image. */
   dirtyBlocks(sizeBytes: number): number {
     return this.tracking ? this.dirty.countBelow(Math.ceil(sizeBytes / BLOCK_BYTES)) : 0;

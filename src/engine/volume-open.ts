@@ -13,6 +13,7 @@ import type { RemoteCopy } from '../ports/remote-copy.js';
 import type { LogCursor } from '../ports/replication.js';
 import { Destager } from './destager.js';
 import { isDiskFull, synced } from './disk-outcome.js';
+import type { FilledBlocks } from './filled-block.js';
 import { Healer } from './healer.js';
 import { Hydration } from './hydration.js';
 import { holesEnd, openFilledBlocks, readRecordOf } from './hydration-open.js';
@@ -30,6 +31,7 @@ import { SnapshotRecords } from './snapshot-records.js';
 import { Sums } from './sums.js';
 import { SumsRedo } from './sums-redo.js';
 import { SuperblockWriter } from './superblock.js';
+import { UnreplicatedBlocks } from './unreplicated-blocks.js';
 import { LOG_DIRECTORY, readIdentity, type VolumeIdentity } from './volume-directory-format.js';
 
 export interface VolumeOptions {
@@ -63,6 +65,7 @@ export interface VolumeParts {
   readonly identity: VolumeIdentity;
   readonly size: { bytes: ByteLength };
   readonly overlay: Overlay;
+  readonly unreplicated: UnreplicatedBlocks;
   readonly image: Image;
   readonly log: Log;
   readonly destager: Destager;
@@ -71,6 +74,7 @@ export interface VolumeParts {
   readonly healer: Healer | undefined;
   /** Of a restored volume whose content still comes from the bucket. */
   readonly hydration: Hydration | undefined;
+  readonly filled: FilledBlocks | undefined;
   /** When the oldest record that was found and is not replicated was acknowledged, 0: none. */
   readonly oldestPendingMs: number;
   readonly snapshots: SnapshotRecords;
@@ -132,6 +136,7 @@ async function openLocked(
   const files = await LogFiles.open(disk, options.bufferBytes, newest.tail.file);
   opened.push({ close: () => files.closeAll() });
   const overlay = new Overlay();
+  const unreplicated = new UnreplicatedBlocks();
   const recovered = await recover({
     superblock: newest,
     sameBoot: newest.bootId === options.bootId,
@@ -139,6 +144,7 @@ async function openLocked(
     disk,
     checksums,
     overlay,
+    unreplicated,
   });
   const reader = new LogReader({ disk, checksums, directory: LOG_DIRECTORY, windowBytes: files.fileBytes });
   opened.push(reader);
@@ -200,14 +206,20 @@ async function openLocked(
     checksums,
     cursor: newest.destageCursor,
     sizeBytes: newest.sizeBytes,
-    watcher: rounds,
+    watcher: {
+      moving: async (newest, blocks) => {
+        if (reclaimer.keepsNothing) unreplicated.clear();
+        else if (options.replicated) unreplicated.moving(newest, blocks, reclaimer.replicatedLsn);
+        await rounds.moving(newest, blocks);
+      },
+    },
     logFileBytes: files.fileBytes,
     onRot: (block, lsn) => {
       events.onLost(block, lsn);
     },
     ...(owing === undefined ? {} : { filled: owing.filled }),
   });
-  const reclaimer = new Reclaimer({
+  const reclaimer: Reclaimer = new Reclaimer({
     log,
     destager,
     overlay,
@@ -294,6 +306,8 @@ async function openLocked(
     identity,
     size,
     overlay,
+    unreplicated,
+    filled: owing?.filled,
     image,
     log,
     destager,

@@ -9,11 +9,19 @@ import { DurabilityLostError, GatewayError } from '../base/errors.js';
 import { limits } from '../base/limits.js';
 import { BLOCK_BYTES, type BlockNumber, type ByteLength, type ByteOffset, type Lsn } from '../base/units.js';
 import { SUM_REMOTE, SUMS_PER_PAGE } from './sums.js';
-import type { BlockDevice, BlockStatusExtent, Completion, PartialWrite } from '../ports/block-device.js';
+import type {
+  BlockDevice,
+  BlockMark,
+  BlockMarkExtent,
+  BlockStatusExtent,
+  Completion,
+  PartialWrite,
+} from '../ports/block-device.js';
 import type { DurableState, ReplicationState, RoundSource } from '../ports/replication.js';
 import type { EngineStatus, VolumeState } from '../ports/volume-status.js';
 import { BlockLocks } from './block-lock.js';
 import { BlockReader } from './block-reader.js';
+import { describeDirty, describeRemote } from './block-marks.js';
 import { describeBlocks } from './block-status.js';
 import { ByteReader } from './byte-reader.js';
 import { BufferPool } from './buffer-pool.js';
@@ -390,6 +398,11 @@ export class Volume implements BlockDevice {
     write.submit(durable, completion);
   }
 
+  zeroIsFast(offset: ByteOffset, lengthBytes: ByteLength): boolean {
+    const whole = offset % BLOCK_BYTES === 0 && lengthBytes % BLOCK_BYTES === 0;
+    return whole && this.isFree(offset / BLOCK_BYTES, lengthBytes / BLOCK_BYTES);
+  }
+
   flush(completion: Completion): void {
     if (this.closed) throw new GatewayError('volume-closed', `volume ${this.name} is closing`);
     this.parts.log.flush(completion);
@@ -422,6 +435,25 @@ export class Volume implements BlockDevice {
   blockStatus(offset: ByteOffset, lengthBytes: ByteLength, extentsMax: number): Promise<BlockStatusExtent[]> {
     this.check(offset, lengthBytes, 'read');
     return describeBlocks(this.parts.overlay, this.parts.image, offset, lengthBytes, extentsMax);
+  }
+
+  get marks(): readonly BlockMark[] {
+    return this.options.replicated ? ['dirty', 'remote'] : ['remote'];
+  }
+
+  blockMarks(
+    mark: BlockMark,
+    offset: ByteOffset,
+    lengthBytes: ByteLength,
+    extentsMax: number,
+  ): Promise<BlockMarkExtent[]> {
+    this.check(offset, lengthBytes, 'read');
+    const { overlay, unreplicated, reclaimer, rounds, filled } = this.parts;
+    if (mark === 'remote') return describeRemote(filled, offset, lengthBytes, extentsMax);
+    const { replicatedLsn, tracking } = reclaimer;
+    const tracked = tracking ? (block: BlockNumber): boolean => rounds.isDirty(block) : undefined;
+    const dirty = { overlay, unreplicated, replicatedLsn, tracked };
+    return Promise.resolve(describeDirty(dirty, offset, lengthBytes, extentsMax));
   }
 
   // Life

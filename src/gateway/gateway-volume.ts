@@ -82,6 +82,7 @@ export class GatewayVolume implements Drainable {
   readonly #reservations: ReservationLine;
   readonly #sanitize: SanitizeLine;
   #sanitizable = false;
+  #rotational = false;
   readonly #stats = { nbd: new IoStats(), iscsi: new IoStats() };
   readonly #fill = new FillRate();
   #identity: VolumeIdentity | undefined;
@@ -229,6 +230,7 @@ export class GatewayVolume implements Drainable {
     });
     this.#identity = identity;
     this.#volume = volume;
+    this.#rotational = (await disk.isRotational?.()) ?? false;
     const { hydration: port } = this.#options;
     if (volume.hydration !== undefined && port !== undefined) {
       this.#hydration = new HydrationLine({ volume: volume.hydration, port, clock, log });
@@ -275,6 +277,7 @@ export class GatewayVolume implements Drainable {
       nbd: {
         enabled: configuration.nbdEnabled,
         stats: this.#stats.nbd,
+        rotational: this.#rotational,
         get users() {
           return users();
         },

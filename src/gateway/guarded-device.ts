@@ -4,7 +4,14 @@
  */
 import type { GatewayError } from '../base/errors.js';
 import type { ByteLength, ByteOffset } from '../base/units.js';
-import type { BlockDevice, BlockStatusExtent, Completion, PartialWrite } from '../ports/block-device.js';
+import type {
+  BlockDevice,
+  BlockMark,
+  BlockMarkExtent,
+  BlockStatusExtent,
+  Completion,
+  PartialWrite,
+} from '../ports/block-device.js';
 
 export class GuardedDevice implements BlockDevice {
   /** What is behind the guard. */
@@ -84,6 +91,10 @@ export class GuardedDevice implements BlockDevice {
     this.device.trim(offset, lengthBytes, forceUnitAccess, completion);
   }
 
+  zeroIsFast(offset: ByteOffset, lengthBytes: ByteLength): boolean {
+    return this.device.zeroIsFast(offset, lengthBytes);
+  }
+
   zero(
     offset: ByteOffset,
     lengthBytes: ByteLength,
@@ -112,6 +123,20 @@ export class GuardedDevice implements BlockDevice {
   blockStatus(offset: ByteOffset, lengthBytes: ByteLength, extentsMax: number): Promise<BlockStatusExtent[]> {
     this.#check();
     return this.device.blockStatus(offset, lengthBytes, extentsMax);
+  }
+
+  get marks(): readonly BlockMark[] {
+    return this.device.marks;
+  }
+
+  blockMarks(
+    mark: BlockMark,
+    offset: ByteOffset,
+    lengthBytes: ByteLength,
+    extentsMax: number,
+  ): Promise<BlockMarkExtent[]> {
+    this.#check();
+    return this.device.blockMarks(mark, offset, lengthBytes, extentsMax);
   }
 
   #check(): void {

@@ -14,6 +14,7 @@ import { MIB } from '../base/units.js';
 import type { Disk, DiskFile, DiskLock, OpenOptions } from '../ports/disk.js';
 import { loadAddon, openModes } from './addon.js';
 import type { Addon, LaneNumber } from './addon.js';
+import { isRotational } from './disk-kind.js';
 import { diskError } from './disk-error.js';
 import { NativeFile } from './native-file.js';
 
@@ -34,6 +35,10 @@ export class NativeDisk implements Disk {
     this.#addon = loadAddon();
     this.#io = this.#lane('read', READ_THREADS);
     this.#sync = this.#lane(`${WRITE_LANE}-sync`, 1);
+  }
+
+  isRotational(): Promise<boolean> {
+    return isRotational(this.root);
   }
 
   async open(path: string, options: OpenOptions): Promise<DiskFile> {

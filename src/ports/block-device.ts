@@ -36,6 +36,17 @@ export interface BlockStatusExtent {
   readonly state: 'data' | 'zero' | 'hole';
 }
 
+/**
+ * What can be asked about blocks besides their content. dirty: acknowledged here, and in no recovery point of the bucket
+ * yet. remote: the content is in the bucket only, and a read fetches it.
+ */
+export type BlockMark = 'dirty' | 'remote';
+
+export interface BlockMarkExtent {
+  readonly lengthBytes: ByteLength;
+  readonly marked: boolean;
+}
+
 export interface BlockDevice {
   /** Volume name and uuid (36 characters); stable for the volume's life. */
   readonly name: string;
@@ -91,6 +102,8 @@ export interface BlockDevice {
 
   /** Deallocates: reads as zero afterwards. */
   trim(offset: ByteOffset, lengthBytes: ByteLength, forceUnitAccess: boolean, completion: Completion): void;
+  /** Whether `zero` takes these bytes now, and faster than a write of as many: as one record, without waiting for anything. */
+  zeroIsFast(offset: ByteOffset, lengthBytes: ByteLength): boolean;
   /** Writes zeros; `mayPunch` false keeps the space allocated (NBD_CMD_FLAG_NO_HOLE). */
   zero(
     offset: ByteOffset,
@@ -105,6 +118,19 @@ export interface BlockDevice {
   cache(offset: ByteOffset, lengthBytes: ByteLength, completion: Completion): void;
   /** Writes the staged batch and runs its completions. */
   commit(): void;
-  /** Describes [offset, offset + lengthBytes), at most extentsMax extents that join up, at least one. */
+  /**
+   * Describes [offset, offset + lengthBytes), at most extentsMax extents that join up, at least one; perhaps not to the
+   * end. Each extent is as it was at some moment between the call and its answer: with what was acknowledged before the
+   * call, and perhaps with what came meanwhile.
+   */
   blockStatus(offset: ByteOffset, lengthBytes: ByteLength, extentsMax: number): Promise<BlockStatusExtent[]>;
+  /** What `blockMarks` can tell of this volume. */
+  readonly marks: readonly BlockMark[];
+  /** As blockStatus; `mark` is one of `marks`. Whole blocks are marked, or not. */
+  blockMarks(
+    mark: BlockMark,
+    offset: ByteOffset,
+    lengthBytes: ByteLength,
+    extentsMax: number,
+  ): Promise<BlockMarkExtent[]>;
 }

@@ -74,4 +74,6 @@ export interface Disk {
   /** Exclusive for the process's life; volume-locked when another process has it. */
   lock(path: string): Promise<DiskLock>;
   freeBytes(): Promise<ByteLength>;
+  /** Whether it turns, as far as the system knows; undefined: nobody knows. */
+  isRotational?(): Promise<boolean>;
 }

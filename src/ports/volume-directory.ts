@@ -39,6 +39,8 @@ export interface ServedVolume {
     readonly stats: IoStats;
     /** Those whom TLS names so, and nobody in clear; none: any client. */
     readonly users?: readonly string[];
+    /** Its data lie on a disk that turns, as far as is known. */
+    readonly rotational?: boolean;
   };
   readonly iscsi: {
     readonly enabled: boolean;

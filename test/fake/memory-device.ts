@@ -11,7 +11,14 @@ import { assert } from '../../src/base/assert.js';
 import { GatewayError } from '../../src/base/errors.js';
 import { IoStats } from '../../src/base/io-stats.js';
 import { BLOCK_BYTES } from '../../src/base/units.js';
-import type { BlockDevice, BlockStatusExtent, Completion, PartialWrite } from '../../src/ports/block-device.js';
+import type {
+  BlockDevice,
+  BlockMark,
+  BlockMarkExtent,
+  BlockStatusExtent,
+  Completion,
+  PartialWrite,
+} from '../../src/ports/block-device.js';
 import type {
   Attachment,
   ClientIdentity,
@@ -62,6 +69,12 @@ export class MemoryDevice implements BlockDevice {
   /** Flushes, and writes with forceUnitAccess, wait in heldFlushes. */
   holdFlushes = false;
   readonly heldFlushes: Held[] = [];
+
+  /** Set: blockStatus rejects with it. */
+  failStatus: GatewayError | undefined;
+  readonly marks: readonly BlockMark[] = ['dirty', 'remote'];
+  /** Numbers of the blocks that have each mark, as the test wants. */
+  readonly marked: Readonly<Record<BlockMark, Set<number>>> = { dirty: new Set(), remote: new Set() };
 
   readonly #keepHistory: boolean;
   readonly #failures = new Map<DeviceOp, GatewayError>();
@@ -206,6 +219,10 @@ export class MemoryDevice implements BlockDevice {
     this.#stage('trim', offset, lengthBytes, forceUnitAccess, true, completion);
   }
 
+  zeroIsFast(offset: number, lengthBytes: number): boolean {
+    return this.#writable && offset % BLOCK_BYTES === 0 && lengthBytes % BLOCK_BYTES === 0;
+  }
+
   zero(offset: number, lengthBytes: number, mayPunch: boolean, forceUnitAccess: boolean, completion: Completion): void {
     this.#admitWrite('zero', offset, lengthBytes);
     this.image.fill(0, offset, offset + lengthBytes);
@@ -229,6 +246,7 @@ export class MemoryDevice implements BlockDevice {
 
   blockStatus(offset: number, lengthBytes: number, extentsMax: number): Promise<BlockStatusExtent[]> {
     this.#admit('read', offset, lengthBytes);
+    if (this.failStatus !== undefined) return Promise.reject(this.failStatus);
     const extents: { lengthBytes: number; state: 'data' | 'hole' }[] = [];
     let position = offset;
     while (position < offset + lengthBytes) {
@@ -239,6 +257,22 @@ export class MemoryDevice implements BlockDevice {
       else if (extents.length < extentsMax) extents.push({ lengthBytes: end - position, state });
       else break;
       position = end;
+    }
+    return Promise.resolve(extents);
+  }
+
+  blockMarks(mark: BlockMark, offset: number, lengthBytes: number, extentsMax: number): Promise<BlockMarkExtent[]> {
+    this.#admit('read', offset, lengthBytes);
+    const extents: { lengthBytes: number; marked: boolean }[] = [];
+    const end = offset + lengthBytes;
+    for (let at = offset; at < end;) {
+      const next = Math.min(end, (Math.floor(at / BLOCK_BYTES) + 1) * BLOCK_BYTES);
+      const marked = this.marked[mark].has(Math.floor(at / BLOCK_BYTES));
+      const last = extents.at(-1);
+      if (last?.marked === marked) last.lengthBytes += next - at;
+      else if (extents.length < extentsMax) extents.push({ lengthBytes: next - at, marked });
+      else break;
+      at = next;
     }
     return Promise.resolve(extents);
   }
@@ -360,6 +394,7 @@ export interface MemoryVolumeOptions {
   readonly description?: string;
   readonly nbdEnabled?: boolean;
   readonly nbdUsers?: readonly string[];
+  readonly rotational?: boolean;
   readonly iscsi?: Partial<Omit<ServedVolume['iscsi'], 'stats'>>;
 }
 
@@ -387,7 +422,12 @@ export class MemoryVolume implements ServedVolume {
     options: MemoryVolumeOptions = {},
   ) {
     this.description = options.description ?? `the volume ${device.name}`;
-    this.nbd = { enabled: options.nbdEnabled ?? true, stats: new IoStats(), users: options.nbdUsers ?? [] };
+    this.nbd = {
+      enabled: options.nbdEnabled ?? true,
+      stats: new IoStats(),
+      users: options.nbdUsers ?? [],
+      rotational: options.rotational ?? false,
+    };
     this.iscsi = { enabled: true, initiators: [], chap: undefined, ...options.iscsi, stats: new IoStats() };
     this.shared = options.shared ?? false;
     this.reservations = options.reservations ?? new MemoryReservations();

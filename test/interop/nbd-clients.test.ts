@@ -6,13 +6,13 @@ import { join } from 'node:path';
 import { after, before, it } from 'node:test';
 import { requiredTool } from '../tool/clients.js';
 import { TestGateway } from '../tool/gateway.js';
-import { run } from '../tool/process.js';
+import { attempt, run } from '../tool/process.js';
 import { suite } from '../tool/suite.js';
 
 const mebibyte = 1024 * 1024;
 const sizeMiB = 64;
 
-suite('NBD clients', ['nbdinfo', 'nbdcopy', 'qemu-io', 'qemu-img', 'fio'], () => {
+suite('NBD clients', ['nbdinfo', 'nbdcopy', 'nbdsh', 'qemu-io', 'qemu-img', 'fio'], () => {
   let gateway: TestGateway;
   let uri: string;
   before(async () => {
@@ -21,6 +21,8 @@ suite('NBD clients', ['nbdinfo', 'nbdcopy', 'qemu-io', 'qemu-img', 'fio'], () =>
       volumes: [
         { name: 'disk', size: `${sizeMiB}MiB`, buffer },
         { name: 'large', size: '512MiB', buffer },
+        { name: 'mapped', size: '32MiB', buffer: { size: '64MiB' }, replicate: { interval: '1h' } },
+        { name: 'fixed', size: '32MiB', buffer: { size: '64MiB' }, readOnly: true },
       ],
     });
     uri = gateway.nbdUri('disk');
@@ -35,15 +37,142 @@ suite('NBD clients', ['nbdinfo', 'nbdcopy', 'qemu-io', 'qemu-img', 'fio'], () =>
     assert.equal(shown?.['export-size'], sizeMiB * mebibyte);
     assert.equal(shown['export-name'], 'disk');
     assert.equal(shown['is_read_only'], false);
-    for (const ability of ['can_flush', 'can_fua', 'can_multi_conn', 'can_trim', 'can_zero']) {
+    for (const ability of ['can_flush', 'can_fua', 'can_multi_conn', 'can_trim', 'can_zero', 'can_cache', 'can_df']) {
       assert.equal(shown[ability], true, ability);
     }
+    assert.equal(shown['can_fast_zero'], true);
+    assert.deepEqual(shown['contexts'], ['base:allocation', 'keepgate:dirty', 'keepgate:remote']);
+    assert.equal(shown['description'], 'Keepgate volume disk');
+  });
+
+  it('nbdinfo --can says yes to all that there is', async () => {
+    const abilities = [
+      'connect',
+      'read',
+      'write',
+      'flush',
+      'fua',
+      'trim',
+      'zero',
+      'cache',
+      'df',
+      'fast-zero',
+      'multi-conn',
+    ];
+    for (const ability of [...abilities, 'structured-reply']) {
+      const { status, stderr } = await attempt(requiredTool('nbdinfo'), ['--can', ability, uri]);
+      assert.equal(status, 0, `--can ${ability}: ${stderr}`);
+    }
+  });
+
+  it('nbdinfo --map and qemu-img map tell data from holes', async () => {
+    const mapped = gateway.nbdUri('mapped');
+    const commands = ['write -P 1 1M 2M', 'write -P 2 8192 4096', 'flush'];
+    await run(requiredTool('qemu-io'), ['-f', 'raw', ...commands.flatMap((command) => ['-c', command]), mapped]);
+    const map = JSON.parse(await run(requiredTool('nbdinfo'), ['--json', '--map', mapped])) as Record<
+      string,
+      unknown
+    >[];
+    const data = map.filter(({ type }) => type === 0).map(({ offset, length }) => [offset, length]);
+    assert.deepEqual(data, [[8192, 4096], [mebibyte, 2 * mebibyte]]); // prettier-ignore
+    const totals = await run(requiredTool('nbdinfo'), ['--map', '--totals', mapped]);
+    assert.match(totals, new RegExp(`\\b${2 * mebibyte + 4096}\\b.*\\b0 data`));
+    assert.match(totals, /3 hole,zero/);
+    const text = await run(requiredTool('qemu-img'), ['map', '-f', 'raw', '--output=json', mapped]);
+    const extents = JSON.parse(text) as { start: number; length: number; data: boolean; zero: boolean }[];
+    assert.deepEqual(extents.filter((extent) => extent.data).map(({ start, length }) => [start, length]), data); // prettier-ignore
+    assert(extents.every((extent) => extent.data !== extent.zero));
+  });
+
+  it('nbdinfo --map=keepgate:dirty shows what is not replicated yet, and nothing after a drain', async () => {
+    const mapped = gateway.nbdUri('mapped');
+    const dirty = async (): Promise<unknown[][]> => {
+      const text = await run(requiredTool('nbdinfo'), ['--json', '--map=keepgate:dirty', mapped]);
+      const map = JSON.parse(text) as Record<string, unknown>[];
+      return map.filter(({ type }) => type !== 0).map(({ offset, length }) => [offset, length]);
+    };
+    await gateway.drain('mapped');
+    assert.deepEqual(await dirty(), []);
+    // Its interval is an hour: nothing goes up by itself.
+    await run(requiredTool('qemu-io'), ['-f', 'raw', '-c', 'write -P 3 5M 12288', '-c', 'flush', mapped]);
+    assert.deepEqual(await dirty(), [[5 * mebibyte, 12_288]]);
+    await gateway.drain('mapped');
+    assert.deepEqual(await dirty(), []);
+    const remote = JSON.parse(
+      await run(requiredTool('nbdinfo'), ['--json', '--map=keepgate:remote', mapped]),
+    ) as Record<string, unknown>[];
+    assert(remote.every(({ type }) => type === 0));
+  });
+
+  it('nbdcopy with 4 connections and 64 requests, both ways', async () => {
+    const from = join(gateway.folder, 'from');
+    const to = join(gateway.folder, 'to');
+    const contents = Buffer.concat([
+      randomBytes(30 * mebibyte),
+      Buffer.alloc(20 * mebibyte),
+      randomBytes(14 * mebibyte),
+    ]);
+    await writeFile(from, contents);
+    const parallel = ['--connections=4', '--requests=64'];
+    await run(requiredTool('nbdcopy'), [...parallel, '--flush', from, uri]);
+    await run(requiredTool('nbdcopy'), [...parallel, uri, to]);
+    assert(contents.equals(await readFile(to)));
+  });
+
+  it('nbdsh meets every error there is, and its connection survives all of them', async () => {
+    const script = `
+import errno
+h.set_strict_mode(0)
+h.add_meta_context("base:allocation")
+h.connect_uri("${uri}")
+size = h.get_size()
+def meets(code, what, f, *args, **named):
+    try:
+        f(*args, **named)
+    except nbd.Error as e:
+        assert e.errnum == code, (what, e)
+    else:
+        assert False, what
+    h.pread(512, 0)
+meets(errno.EINVAL, "read past the end", h.pread, 512, size - 1)
+meets(errno.ENOSPC, "write past the end", h.pwrite, b"x" * 512, size - 1)
+meets(errno.ENOSPC, "zeroes past the end", h.zero, 512, size)
+meets(errno.EINVAL, "trim past the end", h.trim, 512, size)
+meets(errno.EINVAL, "cache past the end", h.cache, 512, size)
+meets(errno.EINVAL, "status past the end", h.block_status, 512, size, lambda *a: 0)
+meets(errno.EINVAL, "read of nothing", h.pread, 0, 0)
+meets(errno.EINVAL, "unknown flag", h.trim, 512, 0, nbd.CMD_FLAG_REQ_ONE)
+meets(errno.ENOTSUP, "slow fast zero", h.zero, 100, 1, nbd.CMD_FLAG_FAST_ZERO)
+h.zero(1048576, 0, nbd.CMD_FLAG_FAST_ZERO)
+chunks = []
+h.pread_structured(65536, 1, lambda buf, off, status, err: chunks.append(len(buf)), nbd.CMD_FLAG_DF)
+assert chunks == [65536], chunks
+entries = []
+h.block_status(1048576, 0, lambda name, off, e, err: entries.extend(e), nbd.CMD_FLAG_REQ_ONE)
+assert len(entries) == 2 and entries[1] == 3, entries
+h.pwrite(b"y" * 33554432, 1)
+assert bytes(h.pread(33554432, 1)) == b"y" * 33554432
+h.shutdown()
+r = nbd.NBD()
+r.set_strict_mode(0)
+r.connect_uri("${gateway.nbdUri('fixed')}")
+assert r.is_read_only()
+h = r
+meets(errno.EPERM, "write", r.pwrite, b"x" * 512, 0)
+meets(errno.EPERM, "trim", r.trim, 512, 0)
+meets(errno.EPERM, "zeroes", r.zero, 512, 0)
+r.flush()
+r.shutdown()
+`;
+    // Debian's python, which has the module, before any other.
+    const PATH = `/usr/bin:/bin:${process.env['PATH'] ?? ''}`;
+    await run(requiredTool('nbdsh'), ['-c', script], { env: { PATH } });
   });
 
   it('nbdinfo lists the volumes', async () => {
     const text = await run(requiredTool('nbdinfo'), ['--list', '--json', `nbd://127.0.0.1:${gateway.nbdPort}`]);
     const { exports } = JSON.parse(text) as { exports: Record<string, unknown>[] };
-    assert.deepEqual(exports.map((each) => each['export-name']).sort(), ['disk', 'large']);
+    assert.deepEqual(exports.map((each) => each['export-name']).sort(), ['disk', 'fixed', 'large', 'mapped']);
   });
 
   it('nbdcopy in and out gives the same bytes', async () => {

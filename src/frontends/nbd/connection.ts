@@ -21,6 +21,7 @@ import { refusalOf } from './admission.js';
 import type { TlsMode } from './admission.js';
 import { Handshake } from './handshake.js';
 import type { HandshakeHost } from './handshake.js';
+import type { Negotiated } from './negotiated.js';
 import type { ReplyBufferPool } from './reply-buffer.js';
 import { Transmission } from './transmission.js';
 
@@ -176,12 +177,14 @@ export class NbdConnection implements StreamHandler, HandshakeHost, SessionContr
     }
   }
 
-  transmit(volume: ServedVolume): void {
+  transmit(volume: ServedVolume, negotiated: Negotiated): void {
     if (this.#closed) return;
     this.#transmission = new Transmission({
       stream: this.#stream,
       device: volume.device,
       access: volume.reservations.unregistered,
+      form: negotiated.form,
+      contexts: negotiated.contextsFor(volume.device.name),
       stats: volume.nbd.stats,
       clock: this.#host.clock,
       pool: this.#host.pool,

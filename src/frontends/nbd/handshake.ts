@@ -32,6 +32,8 @@ import {
   encodeOptionReply,
 } from './option-codec.js';
 import type { InfoRequest } from './option-codec.js';
+import { decodeContextRequest, encodeContext, listedContexts, selectedContexts } from './meta-context.js';
+import { Negotiated } from './negotiated.js';
 import { handshakeFlag, option, optionReply, readU32, STRING_BYTES_MAX, wireBytes } from './wire.js';
 import type { OptionError } from './wire.js';
 
@@ -51,7 +53,7 @@ export interface HandshakeHost {
   /** Takes the volume for this connection's client; rejects with a GatewayError where it is refused. */
   attach(volume: ServedVolume): Promise<void>;
   /** The transmission phase begins; bytes that were left over are its first. */
-  transmit(volume: ServedVolume): void;
+  transmit(volume: ServedVolume, negotiated: Negotiated): void;
   /** Sends what was written, then closes. */
   end(reason: string): void;
   /** The client was refused something, for the log and the metrics. */
@@ -64,6 +66,7 @@ export class Handshake {
   readonly #host: HandshakeHost;
   #state: State = 'clientFlags';
   #clientFlags = 0;
+  readonly #negotiated = new Negotiated();
   #option = 0;
   #options = 0;
   #saidTlsRequired = false;
@@ -177,6 +180,14 @@ export class Handshake {
       case option.info:
       case option.go:
         return this.#infoOrGo(data);
+      case option.structuredReply:
+      case option.extendedHeaders:
+        this.#useChunks(data);
+        return this.#nextOption();
+      case option.listMetaContext:
+      case option.setMetaContext:
+        this.#metaContext(data);
+        return this.#nextOption();
       default:
         this.#refuse('errUnsupported', `option ${this.#option} is not supported`);
         return this.#nextOption();
@@ -226,6 +237,33 @@ export class Handshake {
     this.#sendAll(replies);
   }
 
+  #useChunks(data: Uint8Array): void {
+    const extended = this.#option === option.extendedHeaders;
+    if (data.length > 0)
+      return this.#refuse('errInvalid', `${extended ? 'EXTENDED_HEADERS' : 'STRUCTURED_REPLY'} takes no data`);
+    if (extended) this.#negotiated.useExtendedHeaders();
+    else this.#negotiated.useStructuredReplies();
+    this.#host.send(encodeOptionReply(this.#option, optionReply.ack));
+  }
+
+  #metaContext(data: Uint8Array): void {
+    const select = this.#option === option.setMetaContext;
+    if (select) this.#negotiated.forgetContexts();
+    if (!this.#negotiated.chunked)
+      return this.#refuse('errInvalid', 'metadata contexts need structured replies or extended headers first');
+    const request = decodeContextRequest(data);
+    if (request === undefined)
+      return this.#refuse('errInvalid', 'malformed metadata contexts: lengths do not fit, or a query has no namespace');
+    const volume = this.#choose(request.name);
+    if (volume instanceof GatewayError) return this.#refuseExport(volume);
+    const { device } = volume;
+    const contexts = select ? selectedContexts(device, request.queries) : listedContexts(device, request.queries);
+    if (select) this.#negotiated.selectContexts(device.name, contexts);
+    const replies = contexts.map((context) => encodeContext(this.#option, context));
+    replies.push(encodeOptionReply(this.#option, optionReply.ack));
+    this.#sendAll(replies);
+  }
+
   #infoOrGo(data: Uint8Array): void {
     const request = decodeInfoRequest(data);
     if (request === undefined) {
@@ -252,13 +290,14 @@ export class Handshake {
   }
 
   #sendInfo(volume: ServedVolume, request: InfoRequest): void {
-    const replies = encodeInfo(this.#option, volume, request.wanted);
+    const replies = encodeInfo(this.#option, volume, this.#negotiated, request.wanted);
     replies.push(encodeOptionReply(this.#option, optionReply.ack));
     this.#sendAll(replies);
   }
 
   /** Has no error reply: what cannot be served is disconnected. */
   #exportName(data: Uint8Array): void {
+    if (this.#negotiated.extended) throw new ProtocolError('EXPORT_NAME is not allowed with extended headers');
     const name = data.length <= STRING_BYTES_MAX ? decodeName(data) : undefined;
     const volume = this.#choose(name);
     if (volume instanceof GatewayError) return this.#closeFor(volume);
@@ -267,7 +306,7 @@ export class Handshake {
       () => {
         const noZeroes = (this.#clientFlags & handshakeFlag.noZeroes) !== 0;
         const zeroes = new Uint8Array(noZeroes ? 0 : wireBytes.exportNameZeroes);
-        this.#sendAll([encodeExport(volume), zeroes]);
+        this.#sendAll([encodeExport(volume, this.#negotiated), zeroes]);
       },
       (error) => this.#closeFor(error),
     );
@@ -281,7 +320,7 @@ export class Handshake {
         if (this.#state === 'closed') return;
         this.#state = 'closed';
         accept();
-        this.#host.transmit(volume);
+        this.#host.transmit(volume, this.#negotiated);
       },
       (error: unknown) => {
         if (!(error instanceof GatewayError)) throw error;

@@ -1,5 +1,6 @@
 /**
- * The payload of a WRITE that did not arrive in one piece with its header: where it goes, and how much is to come.
+ * A payload that did not arrive in one piece with its header, or is not that of a WRITE: where it goes, and how much is
+ * to come.
  *
  * A payload whose request was refused is skipped, and the error is answered only behind it: some clients take no reply
  * to a request that they are still sending. One connection has at most one incoming payload.
@@ -7,25 +8,37 @@
 import { assert } from '../../base/assert.js';
 import type { PartialWrite } from '../../ports/block-device.js';
 import { errnoOf } from './error-table.js';
+import { opIndex } from './request-check.js';
 import type { RequestSlot } from './request-slot.js';
+import { command } from './wire.js';
 import type { Errno } from './wire.js';
+
+/** Where a payload goes: a write of the device, or what this front end itself wants to know. */
+export type PayloadReceiver = Pick<PartialWrite, 'fill' | 'submit' | 'abandon'>;
+
+const writeIndex = opIndex(command.write);
 
 export class IncomingPayload {
   #remainingBytes = 0;
   #slot: RequestSlot | undefined;
-  #partial: PartialWrite | undefined;
+  #partial: PayloadReceiver | undefined;
 
   /** Bytes still to come. */
   get remainingBytes(): number {
     return this.#remainingBytes;
   }
 
+  /** It is what a device is to write, not what says something about a request. */
+  get isWrite(): boolean {
+    return this.#slot?.op === writeIndex;
+  }
+
   /** Without `partial` the payload is skipped. */
-  begin(slot: RequestSlot, partial: PartialWrite | undefined): void {
+  begin(slot: RequestSlot, lengthBytes: number, partial: PayloadReceiver | undefined): void {
     assert(this.#slot === undefined, 'a payload ends before the next one begins');
     this.#slot = slot;
     this.#partial = partial;
-    this.#remainingBytes = slot.lengthBytes;
+    this.#remainingBytes = lengthBytes;
   }
 
   /** Takes what of it is in buffer[at, end); returns where that ends. */

@@ -1,22 +1,24 @@
 /**
  * READ replies that do not fit one reply buffer, in pieces of a buffer each.
  *
- * A simple reply has its error in the header, before the data; an error that turns up later leaves only the choice to
- * disconnect ("Request types", NBD_CMD_READ). So:
- *
- *   BufferedRead  reads all pieces first and then sends header and data: an error is always an error reply. Its memory
- *                 is in the connection's budget.
+ *   BufferedRead  reads all pieces first and then sends them behind one head: an error is always an error reply. Its
+ *                 memory is in the connection's budget.
  *   StreamedRead  for reads beyond half of that budget: sends each piece as it is read, with two buffers at most. It
- *                 runs alone on its connection, because nothing may come between its pieces. An error in the first
- *                 piece is an error reply, a later one ends the connection.
+ *                 runs alone on its connection, because nothing may come between the pieces of one head.
+ *
+ * What becomes of an error in the middle of a StreamedRead depends on what was negotiated ("Request types",
+ * NBD_CMD_READ). A simple reply has its error in the head, before the data: there is only the choice to disconnect. In
+ * chunks, each piece is one that nothing can go wrong with any more, and an error chunk ends the reply. A client that
+ * wants it unfragmented gets the one chunk filled up with zeros first.
  */
 import type { GatewayError } from '../../base/errors.js';
+import { BLOCK_BYTES } from '../../base/units.js';
 import type { BlockDevice, Completion } from '../../ports/block-device.js';
 import { errnoOf, nbdAnswers } from './error-table.js';
 import type { ReplyBuffer } from './reply-buffer.js';
-import { writeSimpleReply } from './reply-writer.js';
+import { dataHeadBytesOf, replyForm, writeDataHead } from './reply-form.js';
 import type { RequestSlot } from './request-slot.js';
-import { errno, wireBytes } from './wire.js';
+import { errno } from './wire.js';
 import type { Errno } from './wire.js';
 
 /** What a large read needs of its connection. */
@@ -30,8 +32,8 @@ export interface LargeReadHost {
   takeBuffer(): ReplyBuffer;
   /** The hold on the buffer passes on. */
   sendPart(buffer: ReplyBuffer, start: number, end: number): void;
-  /** The reply was sent (error none), or an error reply must be. */
-  readEnded(slot: RequestSlot, error: Errno): void;
+  /** `answered`: all of the reply was sent, else one without data must be, of success or error. */
+  readEnded(slot: RequestSlot, error: Errno, answered: boolean): void;
   /** Ends the connection. */
   fail(reason: string): void;
 }
@@ -45,6 +47,7 @@ export class BufferedRead implements Completion {
   readonly #host: LargeReadHost;
   readonly #slot: RequestSlot;
   readonly #pieces: Piece[] = [];
+  #offset = 0;
   /** One more than the pieces that are still being read, until all were begun. */
   #pending = 1;
   #error: Errno = errno.none;
@@ -56,9 +59,10 @@ export class BufferedRead implements Completion {
 
   start(offset: number): void {
     const { device, pieceBytes } = this.#host;
+    this.#offset = offset;
     for (let at = 0; at < this.#slot.lengthBytes && this.#error === errno.none; at += pieceBytes) {
       const buffer = this.#host.takeBuffer();
-      const room = at === 0 ? wireBytes.simpleReply : 0;
+      const room = at === 0 ? dataHeadBytesOf(this.#slot.form) : 0;
       const count = Math.min(pieceBytes, this.#slot.lengthBytes - at);
       this.#pieces.push({ buffer, end: room + count });
       try {
@@ -78,13 +82,14 @@ export class BufferedRead implements Completion {
 
   #finish(): void {
     const first = this.#pieces[0];
-    if (this.#error !== errno.none || this.#host.closed || first === undefined) {
+    const answered = this.#error === errno.none && first !== undefined;
+    if (!answered || this.#host.closed) {
       for (const piece of this.#pieces) piece.buffer.release();
     } else {
-      writeSimpleReply(first.buffer.bytes, 0, errno.none, this.#slot.cookieHigh, this.#slot.cookieLow);
+      writeDataHead(first.buffer.bytes, 0, this.#slot, this.#offset, this.#slot.lengthBytes, true);
       for (const piece of this.#pieces) this.#host.sendPart(piece.buffer, 0, piece.end);
     }
-    this.#host.readEnded(this.#slot, this.#error);
+    this.#host.readEnded(this.#slot, this.#error, answered);
   }
 }
 
@@ -92,38 +97,45 @@ export class StreamedRead implements Completion {
   readonly #host: LargeReadHost;
   readonly #slot: RequestSlot;
   readonly #firstOffset: number;
+  /** Each piece is a chunk of its own. */
+  readonly #fragmented: boolean;
   #sentBytes = 0;
   #buffer: ReplyBuffer | undefined;
   #waiting = false;
+  /** What went wrong within the one chunk of an unfragmented reply. */
+  #error: Errno = errno.none;
 
   constructor(host: LargeReadHost, slot: RequestSlot, offset: number) {
     this.#host = host;
     this.#slot = slot;
     this.#firstOffset = offset;
+    this.#fragmented = slot.form !== replyForm.simple && !slot.unfragmented;
   }
 
   /** Reads and sends until it must wait: for the device (then `done` goes on) or for the peer (then `progressed`). */
   advance(): void {
-    const { device, pieceBytes } = this.#host;
     while (this.#sentBytes < this.#slot.lengthBytes) {
-      if (this.#host.closed) return this.#host.readEnded(this.#slot, errno.none);
-      this.#waiting = this.#host.pendingBytes >= 2 * pieceBytes;
+      if (this.#host.closed) return this.#host.readEnded(this.#slot, errno.none, true);
+      this.#waiting = this.#host.pendingBytes >= 2 * this.#host.pieceBytes;
       if (this.#waiting) return;
       this.#buffer = this.#host.takeBuffer();
       try {
-        if (!device.read(this.#firstOffset + this.#sentBytes, this.#count, this.#buffer.bytes, this.#room, this))
-          return;
+        if (!this.#fill(this.#buffer)) return;
       } catch (error) {
-        return this.#refuse(errnoOf(error));
+        if (!this.#refuse(errnoOf(error))) return;
+        continue;
       }
       this.#send(this.#buffer);
     }
-    this.#host.readEnded(this.#slot, errno.none);
+    // The one chunk of an unfragmented reply could still have failed; its end says whether it has.
+    const answered = this.#fragmented || this.#slot.form === replyForm.simple;
+    this.#host.readEnded(this.#slot, this.#error, answered);
   }
 
   done(error: GatewayError | undefined): void {
-    if (error !== undefined) return this.#refuse(nbdAnswers[error.code].request);
-    if (this.#buffer !== undefined) this.#send(this.#buffer);
+    if (error !== undefined) {
+      if (!this.#refuse(nbdAnswers[error.code].request)) return;
+    } else if (this.#buffer !== undefined) this.#send(this.#buffer);
     this.advance();
   }
 
@@ -132,29 +144,54 @@ export class StreamedRead implements Completion {
     if (this.#waiting) this.advance();
   }
 
+  get #offset(): number {
+    return this.#firstOffset + this.#sentBytes;
+  }
+
+  /** Chunks begin at multiples of 4096 bytes, but for the first of an unaligned read. */
   get #count(): number {
-    return Math.min(this.#host.pieceBytes, this.#slot.lengthBytes - this.#sentBytes);
+    const roomBytes = this.#host.pieceBytes - (this.#fragmented ? this.#offset % BLOCK_BYTES : 0);
+    return Math.min(roomBytes, this.#slot.lengthBytes - this.#sentBytes);
   }
 
   get #room(): number {
-    return this.#sentBytes === 0 ? wireBytes.simpleReply : 0;
+    return this.#sentBytes === 0 || this.#fragmented ? dataHeadBytesOf(this.#slot.form) : 0;
+  }
+
+  #fill(buffer: ReplyBuffer): boolean {
+    const room = this.#room;
+    if (this.#error === errno.none) return this.#host.device.read(this.#offset, this.#count, buffer.bytes, room, this);
+    buffer.bytes.fill(0, room, room + this.#count);
+    return true;
   }
 
   #send(buffer: ReplyBuffer): void {
-    const end = this.#room + this.#count;
-    if (this.#sentBytes === 0) {
-      writeSimpleReply(buffer.bytes, 0, errno.none, this.#slot.cookieHigh, this.#slot.cookieLow);
+    const count = this.#count;
+    const end = this.#room + count;
+    if (this.#fragmented) {
+      const last = this.#sentBytes + count === this.#slot.lengthBytes;
+      writeDataHead(buffer.bytes, 0, this.#slot, this.#offset, count, last);
+    } else if (this.#sentBytes === 0) {
+      writeDataHead(buffer.bytes, 0, this.#slot, this.#firstOffset, this.#slot.lengthBytes, false);
     }
-    this.#sentBytes += this.#count;
+    this.#sentBytes += count;
     this.#buffer = undefined;
     if (this.#host.closed) buffer.release();
     else this.#host.sendPart(buffer, 0, end);
   }
 
-  #refuse(error: Errno): void {
+  /** True: the reply goes on, to fill its chunk up. */
+  #refuse(error: Errno): boolean {
     this.#buffer?.release();
     this.#buffer = undefined;
-    if (this.#sentBytes > 0) this.#host.fail('a read failed after its reply had begun');
-    this.#host.readEnded(this.#slot, error);
+    if (this.#sentBytes > 0 && !this.#fragmented) {
+      if (this.#slot.form !== replyForm.simple) {
+        this.#error = error;
+        return true;
+      }
+      this.#host.fail('a read failed after its reply had begun');
+    }
+    this.#host.readEnded(this.#slot, error, false);
+    return false;
   }
 }

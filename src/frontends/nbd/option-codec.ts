@@ -23,6 +23,13 @@ import {
 import type { OptionError } from './wire.js';
 
 const encoder = new TextEncoder();
+
+/** What an export's flags depend on besides the export (negotiated.ts). */
+export interface Agreed {
+  readonly chunked: boolean;
+  readonly extended: boolean;
+  contextsFor(volume: string): readonly unknown[];
+}
 const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
 /** S: NBDMAGIC 8, IHAVEOPT 8, handshake flags 2. */
@@ -102,8 +109,13 @@ export function encodeListed(option: number, volume: ServedVolume): Uint8Array {
 }
 
 /** The NBD_REP_INFO replies: the export always, further types as they were asked for. */
-export function encodeInfo(option: number, volume: ServedVolume, wanted: ReadonlySet<number>): Uint8Array[] {
-  const replies = [encodeInfoReply(option, info.export, encodeExport(volume))];
+export function encodeInfo(
+  option: number,
+  volume: ServedVolume,
+  negotiated: Agreed,
+  wanted: ReadonlySet<number>,
+): Uint8Array[] {
+  const replies = [encodeInfoReply(option, info.export, encodeExport(volume, negotiated))];
   if (wanted.has(info.name)) replies.push(encodeInfoReply(option, info.name, encoder.encode(volume.device.name)));
   if (wanted.has(info.description)) {
     replies.push(encodeInfoReply(option, info.description, encodeString(volume.description)));
@@ -119,10 +131,10 @@ export function encodeInfo(option: number, volume: ServedVolume, wanted: Readonl
 }
 
 /** Size 8, transmission flags 2: of NBD_INFO_EXPORT, and of the answer to EXPORT_NAME. */
-export function encodeExport(volume: ServedVolume): Uint8Array {
+export function encodeExport(volume: ServedVolume, negotiated: Agreed): Uint8Array {
   const bytes = new Uint8Array(10);
   writeU64(bytes, 0, volume.device.sizeBytes);
-  writeU16(bytes, 8, transmissionFlags(volume));
+  writeU16(bytes, 8, transmissionFlags(volume, negotiated));
   return bytes;
 }
 
@@ -130,11 +142,16 @@ export function encodeExport(volume: ServedVolume): Uint8Array {
  * CAN_MULTI_CONN holds for every volume: a flush on one connection covers what completed on all (P5), and a read on
  * one sees what was acknowledged on another.
  */
-function transmissionFlags(volume: ServedVolume): number {
-  const { hasFlags, readOnly, sendFlush, sendFua, sendTrim, sendWriteZeroes, canMultiConn, sendCache } =
+function transmissionFlags({ device, nbd }: ServedVolume, negotiated: Agreed): number {
+  const { hasFlags, sendFlush, sendFua, canMultiConn, sendCache } = transmissionFlag;
+  const { readOnly, sendTrim, sendWriteZeroes, sendFastZero, rotational, sendDf, blockStatusPayload } =
     transmissionFlag;
-  const always = hasFlags | sendFlush | sendFua | canMultiConn | sendCache;
-  return always | (volume.device.readOnly ? readOnly : sendTrim | sendWriteZeroes);
+  let flags = hasFlags | sendFlush | sendFua | canMultiConn | sendCache;
+  flags |= device.readOnly ? readOnly : sendTrim | sendWriteZeroes | sendFastZero;
+  if (nbd.rotational === true) flags |= rotational;
+  if (negotiated.chunked) flags |= sendDf;
+  if (negotiated.extended && negotiated.contextsFor(device.name).length > 0) flags |= blockStatusPayload;
+  return flags;
 }
 
 function encodeInfoReply(option: number, type: number, payload: Uint8Array): Uint8Array {

@@ -7,7 +7,7 @@
  */
 import { assert } from '../../base/assert.js';
 import { limits } from '../../base/limits.js';
-import { wireBytes } from './wire.js';
+import { DATA_HEAD_BYTES_MAX } from './reply-form.js';
 
 /** Whose replies a buffer holds: told when the kernel took some of what it had refused to take at once. */
 export interface ReplySender {
@@ -58,7 +58,7 @@ export class ReplyBufferPool {
 
   /** A buffer with one holder. */
   take(sender: ReplySender): ReplyBuffer {
-    const buffer = this.#free.pop() ?? new ReplyBuffer(this, wireBytes.simpleReply + this.dataBytesMax);
+    const buffer = this.#free.pop() ?? new ReplyBuffer(this, DATA_HEAD_BYTES_MAX + this.dataBytesMax);
     buffer.holders = 1;
     buffer.sender = sender;
     this.#lent++;

@@ -14,7 +14,8 @@
 import { assert } from '../../base/assert.js';
 import type { Stream } from '../../ports/stream.js';
 import type { ReplyBuffer, ReplyBufferPool, ReplySender } from './reply-buffer.js';
-import { magic, wireBytes, writeU32 } from './wire.js';
+import { PLAIN_REPLY_BYTES_MAX, writePlainReply } from './reply-form.js';
+import type { RequestSlot } from './request-slot.js';
 
 export class ReplyWriter {
   readonly #stream: Stream;
@@ -71,11 +72,10 @@ export class ReplyWriter {
     return current;
   }
 
-  /** A reply without data. */
-  append(error: number, cookieHigh: number, cookieLow: number): void {
-    const { bytes } = this.reserve(wireBytes.simpleReply);
-    writeSimpleReply(bytes, this.#fill, error, cookieHigh, cookieLow);
-    this.#fill += wireBytes.simpleReply;
+  /** A reply without data: success, or slot.error. */
+  append(slot: RequestSlot): void {
+    const { bytes } = this.reserve(PLAIN_REPLY_BYTES_MAX);
+    this.#fill += writePlainReply(bytes, this.#fill, slot);
   }
 
   /** Sends a part of a buffer by itself; the hold that the caller had on it passes to the stream. */
@@ -110,17 +110,4 @@ export class ReplyWriter {
     this.#fill = 0;
     current.release();
   }
-}
-
-export function writeSimpleReply(
-  bytes: Uint8Array,
-  at: number,
-  error: number,
-  cookieHigh: number,
-  cookieLow: number,
-): void {
-  writeU32(bytes, at, magic.simpleReply);
-  writeU32(bytes, at + 4, error);
-  writeU32(bytes, at + 8, cookieHigh);
-  writeU32(bytes, at + 12, cookieLow);
 }

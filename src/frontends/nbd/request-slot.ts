@@ -2,6 +2,8 @@
 import type { GatewayError } from '../../base/errors.js';
 import type { Completion } from '../../ports/block-device.js';
 import type { ReplyBuffer } from './reply-buffer.js';
+import { replyForm } from './reply-form.js';
+import type { ReplyForm } from './reply-form.js';
 import { errno } from './wire.js';
 import type { Errno } from './wire.js';
 
@@ -16,14 +18,21 @@ export class RequestSlot implements Completion {
   /** The two halves of the 64-bit cookie, as signed numbers: they are only sent back. */
   cookieHigh = 0;
   cookieLow = 0;
+  /** The halves of the 64-bit offset, which an extended reply repeats. */
+  offsetHigh = 0;
+  offsetLow = 0;
+  form: ReplyForm = replyForm.simple;
   lengthBytes = 0;
   startedMs = 0;
   forceUnitAccess = false;
+  /** READ with DF: one chunk. */
+  unfragmented = false;
   /** What will be answered, once known. */
   error: Errno = errno.none;
   /** Of a read that is still running: where its reply is being built. */
   buffer: ReplyBuffer | undefined;
   position = 0;
+  offset = 0;
   readonly #owner: SlotOwner;
 
   constructor(owner: SlotOwner) {

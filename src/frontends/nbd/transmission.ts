@@ -27,10 +27,17 @@ import { IncomingPayload } from './incoming-payload.js';
 import { BufferedRead, StreamedRead } from './large-read.js';
 import type { LargeReadHost } from './large-read.js';
 import type { ReplyBuffer, ReplyBufferPool, ReplySender } from './reply-buffer.js';
-import { ReplyWriter, writeSimpleReply } from './reply-writer.js';
-import { checkRequest, opIndex } from './request-check.js';
+import { statusReplyBytes, writeStatusReply } from './block-status-reply.js';
+import type { ContextStatus } from './block-status-reply.js';
+import type { MetaContext } from './meta-context.js';
+import { dataHeadBytesOf, formOf, replyForm, writeDataHead } from './reply-form.js';
+import type { ReplyForm } from './reply-form.js';
+import { ReplyWriter } from './reply-writer.js';
+import { opIndex, RequestCheck } from './request-check.js';
 import { RequestLedger } from './request-ledger.js';
 import type { RequestSlot, SlotOwner } from './request-slot.js';
+import { StatusRequests } from './status-request.js';
+import type { StatusHost } from './status-request.js';
 import { command, commandFlag, errno, magic, readI32, readU16, readU32, wireBytes } from './wire.js';
 import type { Errno } from './wire.js';
 
@@ -39,6 +46,9 @@ export interface TransmissionOptions {
   readonly device: BlockDevice;
   /** What SCSI reservations leave to this client. */
   readonly access: UnregisteredAccess;
+  /** What replies look like, and the metadata contexts that were selected. */
+  readonly form: ReplyForm;
+  readonly contexts: readonly MetaContext[];
   readonly stats: IoStats;
   readonly clock: Clock;
   readonly pool: ReplyBufferPool;
@@ -53,9 +63,14 @@ const BLOCKED = -1;
 /** A finished read up to this size is copied to the gathered replies: cheaper than a write of its own. */
 const COPIED_READ_BYTES_MAX = 32 * 1024;
 
-export class Transmission implements SlotOwner, ReplySender, LargeReadHost {
+export class Transmission implements SlotOwner, ReplySender, LargeReadHost, StatusHost {
   readonly device: BlockDevice;
   readonly #access: UnregisteredAccess;
+  readonly #form: ReplyForm;
+  readonly #check: RequestCheck;
+  readonly #statuses: StatusRequests;
+  readonly #extended: boolean;
+  readonly #headBytes: number;
   readonly #stream: Stream;
   readonly #pool: ReplyBufferPool;
   readonly #replyBudgetBytes: () => number;
@@ -66,7 +81,7 @@ export class Transmission implements SlotOwner, ReplySender, LargeReadHost {
 
   #phase: 'running' | 'finishing' | 'closed' = 'running';
   /** The beginning of a request whose rest has not arrived. */
-  readonly #carry = new Uint8Array(wireBytes.request);
+  readonly #carry = new Uint8Array(wireBytes.extendedRequest);
   #carryBytes = 0;
   /** Something was staged in this wake-up. */
   #staged = false;
@@ -80,6 +95,15 @@ export class Transmission implements SlotOwner, ReplySender, LargeReadHost {
   constructor(options: TransmissionOptions) {
     this.device = options.device;
     this.#access = options.access;
+    this.#form = options.form;
+    this.#extended = options.form === replyForm.extended;
+    this.#headBytes = this.#extended ? wireBytes.extendedRequest : wireBytes.request;
+    this.#check = new RequestCheck(options.device, options.access, {
+      chunked: options.form !== replyForm.simple,
+      extended: this.#extended,
+      contexts: options.contexts.length > 0,
+    });
+    this.#statuses = new StatusRequests(this, options.contexts, this.#check);
     this.#stream = options.stream;
     this.#pool = options.pool;
     this.#replyBudgetBytes = options.replyBudgetBytes;
@@ -162,11 +186,11 @@ export class Transmission implements SlotOwner, ReplySender, LargeReadHost {
     this.#writer.sendPart(buffer, start, end);
   }
 
-  readEnded(slot: RequestSlot, error: Errno): void {
+  readEnded(slot: RequestSlot, error: Errno, answered: boolean): void {
     this.#streamed = undefined;
     this.#readingBytes -= slot.lengthBytes;
     slot.error = error;
-    if (error === errno.none) this.#ended(slot);
+    if (answered) this.#ended(slot);
     else this.#reply(slot);
   }
 
@@ -184,10 +208,10 @@ export class Transmission implements SlotOwner, ReplySender, LargeReadHost {
         this.#submitIfWhole();
         continue;
       }
-      const split = this.#carryBytes > 0 || end - at < wireBytes.request;
+      const split = this.#carryBytes > 0 || end - at < this.#headBytes;
       const next = split
         ? this.#splitRequest(buffer, at, end)
-        : this.#request(buffer, at, buffer, at + wireBytes.request, end);
+        : this.#request(buffer, at, buffer, at + this.#headBytes, end);
       if (next === BLOCKED) {
         this.#blocked = true;
         return at;
@@ -199,9 +223,9 @@ export class Transmission implements SlotOwner, ReplySender, LargeReadHost {
 
   /** A header in two or more pieces. If it is blocked, the last piece is left in the stream and completes it again. */
   #splitRequest(buffer: Uint8Array, at: number, end: number): number {
-    const taken = Math.min(wireBytes.request - this.#carryBytes, end - at);
+    const taken = Math.min(this.#headBytes - this.#carryBytes, end - at);
     this.#carry.set(buffer.subarray(at, at + taken), this.#carryBytes);
-    if (this.#carryBytes + taken < wireBytes.request) {
+    if (this.#carryBytes + taken < this.#headBytes) {
       this.#carryBytes += taken;
       return at + taken;
     }
@@ -212,7 +236,8 @@ export class Transmission implements SlotOwner, ReplySender, LargeReadHost {
 
   /** Handles the request at header[at]; its payload begins at buffer[bodyAt]. Returns where the next one begins. */
   #request(header: Uint8Array, at: number, buffer: Uint8Array, bodyAt: number, end: number): number {
-    if (readU32(header, at) !== magic.request) throw new ProtocolError('a request begins with the wrong magic');
+    if (readU32(header, at) !== (this.#extended ? magic.extendedRequest : magic.request))
+      throw new ProtocolError('a request begins with the wrong magic');
     const type = readU16(header, at + 6);
     if (type === command.disconnect) {
       this.finish();
@@ -221,27 +246,43 @@ export class Transmission implements SlotOwner, ReplySender, LargeReadHost {
     if (this.#ledger.used >= limits.nbdInflightMax || this.#streamed !== undefined) return BLOCKED;
     const flags = readU16(header, at + 4);
     const offset = readU32(header, at + 16) * 0x1_0000_0000 + readU32(header, at + 20);
-    const lengthBytes = readU32(header, at + 24);
-    const error = checkRequest(this.device, this.#access, type, flags, offset, lengthBytes);
-    if (error === errno.none && !this.#mayStart(type, lengthBytes)) return BLOCKED;
+    let lengthBytes = readU32(header, at + 24);
+    if (this.#extended) lengthBytes = lengthBytes * 0x1_0000_0000 + readU32(header, at + 28);
+    const error = this.#check.error(type, flags, offset, lengthBytes);
+    if (error === errno.none && !this.#mayStart(type, flags, lengthBytes)) return BLOCKED;
 
     const slot = this.#ledger.take();
     slot.op = opIndex(type);
+    slot.form = formOf(this.#form, type);
     slot.cookieHigh = readI32(header, at + 8);
     slot.cookieLow = readI32(header, at + 12);
+    slot.offsetHigh = readI32(header, at + 16);
+    slot.offsetLow = readI32(header, at + 20);
     slot.lengthBytes = lengthBytes;
     slot.forceUnitAccess = (flags & commandFlag.fua) !== 0;
     slot.error = error;
-    if (type === command.write) return this.#write(slot, offset, buffer, bodyAt, end);
+    if (this.#hasPayload(type, flags)) {
+      if (type === command.write) return this.#write(slot, offset, buffer, bodyAt, end);
+      this.#filter(slot, type, flags, offset);
+      return bodyAt;
+    }
     if (error !== errno.none) this.#reply(slot);
-    else if (type === command.read) this.#read(slot, offset);
+    else if (type === command.read) this.#read(slot, offset, flags);
+    else if (type === command.blockStatus) this.#statuses.start(slot, offset, lengthBytes, flags);
     else this.#other(slot, type, flags, offset);
     return bodyAt;
   }
 
+  /** Before extended headers only WRITE has one; with them a flag says so, whatever the request is. */
+  #hasPayload(type: number, flags: number): boolean {
+    return this.#extended ? (flags & commandFlag.payloadLen) !== 0 : type === command.write;
+  }
+
   /** Whether the device and the reply budget take this request now; if not, #unblock will be called. */
-  #mayStart(type: number, lengthBytes: number): boolean {
+  #mayStart(type: number, flags: number, lengthBytes: number): boolean {
     switch (type) {
+      case command.blockStatus:
+        return this.#statuses.mayStart && this.#mayStart(command.read, 0, this.pieceBytes);
       case command.read: {
         const heldBytes = this.#readingBytes + this.#stream.pendingBytes;
         const budgetBytes = this.#replyBudgetBytes();
@@ -251,6 +292,8 @@ export class Transmission implements SlotOwner, ReplySender, LargeReadHost {
       case command.write:
       case command.trim:
       case command.writeZeroes:
+        // What cannot be done at once must be answered at once.
+        if ((flags & commandFlag.fastZero) !== 0) return true;
         if (type === command.write ? this.device.writable : this.device.zeroable) return true;
         if (!this.#waitsForWritable) {
           this.#waitsForWritable = true;
@@ -267,26 +310,29 @@ export class Transmission implements SlotOwner, ReplySender, LargeReadHost {
     this.#unblock();
   };
 
-  #read(slot: RequestSlot, offset: number): void {
+  #read(slot: RequestSlot, offset: number, flags: number): void {
     const { lengthBytes } = slot;
+    slot.unfragmented = (flags & commandFlag.df) !== 0;
     if (lengthBytes > this.pieceBytes) return this.#readLarge(slot, offset);
-    const replyBytes = wireBytes.simpleReply + lengthBytes;
+    const headBytes = dataHeadBytesOf(slot.form);
+    const replyBytes = headBytes + lengthBytes;
     const buffer = this.#writer.reserve(replyBytes);
     const position = this.#writer.position;
     let done;
     try {
-      done = this.device.read(offset, lengthBytes, buffer.bytes, position + wireBytes.simpleReply, slot);
+      done = this.device.read(offset, lengthBytes, buffer.bytes, position + headBytes, slot);
     } catch (error) {
       slot.error = errnoOf(error);
       return this.#reply(slot);
     }
     if (done) {
-      writeSimpleReply(buffer.bytes, position, errno.none, slot.cookieHigh, slot.cookieLow);
+      writeDataHead(buffer.bytes, position, slot, offset, lengthBytes, true);
       this.#writer.advance(replyBytes);
       return this.#ended(slot);
     }
     slot.buffer = this.#writer.lend(replyBytes);
     slot.position = position;
+    slot.offset = offset;
     this.#readingBytes += lengthBytes;
   }
 
@@ -310,25 +356,57 @@ export class Transmission implements SlotOwner, ReplySender, LargeReadHost {
           this.#staged = true;
           return bodyAt + lengthBytes;
         }
-        this.#payload.begin(slot, this.device.openWrite(offset, lengthBytes));
+        this.#payload.begin(slot, lengthBytes, this.device.openWrite(offset, lengthBytes));
         return bodyAt;
       } catch (error) {
         slot.error = errnoOf(error);
       }
-    } else if (lengthBytes > limits.nbdSkippedPayloadBytesMax) {
-      // Reading on would mean to swallow up to 4 GiB for a request that can only fail.
-      this.#ledger.drop(slot);
-      throw new ProtocolError(`a write of ${lengthBytes} bytes is far beyond the maximum`);
     }
-    this.#payload.begin(slot, undefined);
-    this.#submitIfWhole();
+    this.#skip(slot);
     return bodyAt;
+  }
+
+  /** The payload of a request that was refused. */
+  #skip(slot: RequestSlot): void {
+    const { lengthBytes } = slot;
+    if (lengthBytes > (this.#extended ? limits.nbdRequestBytesMax : limits.nbdSkippedPayloadBytesMax)) {
+      // Reading on would mean to swallow it all for a request that can only fail.
+      this.#ledger.drop(slot);
+      throw new ProtocolError(`a payload of ${lengthBytes} bytes is far beyond the maximum`);
+    }
+    this.#payload.begin(slot, lengthBytes, undefined);
+    this.#submitIfWhole();
+  }
+
+  /** A payload that is not data: of all requests BLOCK_STATUS may have one, which says what contexts it is about. */
+  #filter(slot: RequestSlot, type: number, flags: number, offset: number): void {
+    const payloadBytes = slot.lengthBytes;
+    const filter = type === command.blockStatus ? this.#statuses.filter(slot, offset, flags) : undefined;
+    slot.error = filter === undefined ? errno.EINVAL : errno.none;
+    if (filter === undefined) return this.#skip(slot);
+    this.#payload.begin(slot, payloadBytes, filter);
+  }
+
+  statusBegins(): void {
+    this.#readingBytes += this.pieceBytes;
+  }
+
+  statusEnded(slot: RequestSlot, answers: readonly ContextStatus[]): void {
+    this.#readingBytes -= this.pieceBytes;
+    if (this.closed || slot.error !== errno.none) return this.#reply(slot);
+    const { bytes } = this.#writer.reserve(statusReplyBytes(slot, answers));
+    this.#writer.advance(writeStatusReply(bytes, this.#writer.position, slot, answers));
+    this.#ended(slot);
+  }
+
+  statusRefused(slot: RequestSlot): void {
+    this.#reply(slot);
   }
 
   #submitIfWhole(): void {
     if (this.#payload.remainingBytes > 0) return;
     // Reserved by somebody, who may have written already, while the payload was on its way.
-    if (!this.#access.mayWrite) this.#payload.refuse(errno.EPERM);
+    if (!this.#access.mayWrite && this.#payload.isWrite) this.#payload.refuse(errno.EPERM);
     const refused = this.#payload.submit();
     if (refused === undefined) this.#staged = true;
     else this.#reply(refused);
@@ -350,6 +428,10 @@ export class Transmission implements SlotOwner, ReplySender, LargeReadHost {
           this.device.trim(offset, lengthBytes, forceUnitAccess, slot);
           break;
         case command.writeZeroes:
+          if ((flags & commandFlag.fastZero) !== 0 && !this.device.zeroIsFast(offset, lengthBytes)) {
+            slot.error = errno.ENOTSUP;
+            return this.#reply(slot);
+          }
           this.device.zero(offset, lengthBytes, (flags & commandFlag.noHole) === 0, forceUnitAccess, slot);
           break;
         case command.cache:
@@ -366,15 +448,15 @@ export class Transmission implements SlotOwner, ReplySender, LargeReadHost {
   }
 
   #replyToRead(slot: RequestSlot, buffer: ReplyBuffer): void {
-    const { lengthBytes, position, cookieHigh, cookieLow } = slot;
+    const { lengthBytes, position } = slot;
     this.#readingBytes -= lengthBytes;
     if (this.closed || slot.error !== errno.none) {
       buffer.release();
       this.#reply(slot);
       return;
     }
-    const end = position + wireBytes.simpleReply + lengthBytes;
-    writeSimpleReply(buffer.bytes, position, errno.none, cookieHigh, cookieLow);
+    const end = position + dataHeadBytesOf(slot.form) + lengthBytes;
+    writeDataHead(buffer.bytes, position, slot, slot.offset, lengthBytes, true);
     if (lengthBytes <= COPIED_READ_BYTES_MAX) {
       const target = this.#writer.reserve(end - position);
       target.bytes.set(buffer.bytes.subarray(position, end), this.#writer.position);
@@ -388,7 +470,7 @@ export class Transmission implements SlotOwner, ReplySender, LargeReadHost {
 
   /** Answers without data. */
   #reply(slot: RequestSlot): void {
-    if (!this.closed) this.#writer.append(slot.error, slot.cookieHigh, slot.cookieLow);
+    if (!this.closed) this.#writer.append(slot);
     this.#ended(slot);
   }
 

@@ -12,7 +12,10 @@ export const magic = {
   /** S: option reply */ optionReplyHigh: 0x0003e889,
   optionReplyLow: 0x045565a9,
   /** C: request */ request: 0x25609513,
+  /** C: request, once extended headers were negotiated */ extendedRequest: 0x21e41c71,
   /** S: simple reply */ simpleReply: 0x67446698,
+  /** S: structured reply chunk */ structuredReply: 0x668e33ef,
+  /** S: extended reply chunk */ extendedReply: 0x6e8a278c,
 } as const;
 
 /** "Handshake flags" (S, 16 bits) and "Client flags" (C, 32 bits): the same two bits. */
@@ -37,6 +40,7 @@ export const optionReply = {
   ack: 1,
   server: 2,
   info: 3,
+  metaContext: 4,
   errUnsupported: 0x80000001,
   errPolicy: 0x80000002,
   errInvalid: 0x80000003,
@@ -47,7 +51,7 @@ export const optionReply = {
   errBlockSizeRequired: 0x80000008,
   errTooBig: 0x80000009,
 } as const;
-export type OptionError = Exclude<keyof typeof optionReply, 'ack' | 'server' | 'info'>;
+export type OptionError = Exclude<keyof typeof optionReply, 'ack' | 'server' | 'info' | 'metaContext'>;
 
 /** "NBD_OPT_INFO and NBD_OPT_GO": information types (C asks, S answers). */
 export const info = { export: 0, name: 1, description: 2, blockSize: 3 } as const;
@@ -58,17 +62,52 @@ export const transmissionFlag = {
   readOnly: 1 << 1,
   sendFlush: 1 << 2,
   sendFua: 1 << 3,
+  rotational: 1 << 4,
   sendTrim: 1 << 5,
   sendWriteZeroes: 1 << 6,
+  sendDf: 1 << 7,
   canMultiConn: 1 << 8,
   sendCache: 1 << 10,
+  sendFastZero: 1 << 11,
+  blockStatusPayload: 1 << 12,
 } as const;
 
 /** "Request types" (C). */
-export const command = { read: 0, write: 1, disconnect: 2, flush: 3, trim: 4, cache: 5, writeZeroes: 6 } as const;
+export const command = {
+  read: 0,
+  write: 1,
+  disconnect: 2,
+  flush: 3,
+  trim: 4,
+  cache: 5,
+  writeZeroes: 6,
+  blockStatus: 7,
+} as const;
 
 /** "Command flags" (C, 16 bits). */
-export const commandFlag = { fua: 1 << 0, noHole: 1 << 1 } as const;
+export const commandFlag = {
+  fua: 1 << 0,
+  noHole: 1 << 1,
+  /** READ: at most one content chunk */ df: 1 << 2,
+  /** BLOCK_STATUS: one extent of each context */ reqOne: 1 << 3,
+  fastZero: 1 << 4,
+  /** Extended headers: the length is that of a payload */ payloadLen: 1 << 5,
+} as const;
+
+/** "Structured reply flags" (S, 16 bits). */
+export const chunkFlag = { done: 1 << 0 } as const;
+
+/** "Structured reply types" (S, 16 bits); bit 15 marks an error. */
+export const chunkType = {
+  none: 0,
+  offsetData: 1,
+  blockStatus: 5,
+  blockStatusExt: 6,
+  error: 0x8001,
+} as const;
+
+/** "Metadata contexts": the bits of `base:allocation`, and the one bit of each of this server's own. */
+export const extentFlag = { hole: 1 << 0, zero: 1 << 1, marked: 1 << 0 } as const;
 
 /** "Error values" (S). */
 export const errno = {
@@ -94,8 +133,18 @@ export const wireBytes = {
   optionReplyHeader: 20,
   /** magic 4, flags 2, type 2, cookie 8, offset 8, length 4 */
   request: 28,
+  /** The same with a length of 8. */
+  extendedRequest: 32,
   /** magic 4, error 4, cookie 8 */
   simpleReply: 16,
+  /** magic 4, flags 2, type 2, cookie 8, length 4 */
+  structuredChunk: 20,
+  /** magic 4, flags 2, type 2, cookie 8, offset of the request 8, length 8 */
+  extendedChunk: 32,
+  /** Payload of an OFFSET_DATA chunk before its data: offset 8. */
+  offsetData: 8,
+  /** Payload of an ERROR chunk: error 4, length of message 2. */
+  chunkError: 6,
   /** What follows size and flags in the answer to EXPORT_NAME, unless NO_ZEROES was negotiated. */
   exportNameZeroes: 124,
 } as const;

@@ -36,7 +36,7 @@ describe('NBD handshake: golden bytes', () => {
       stream.output();
       stream.feed(joined([clientFlags(flags), optionBytes(OPT.EXPORT_NAME, Buffer.from('demo'))]));
       await settled();
-      assert.equal(hex(stream.output()), '0000000004000000' + '056d' + (flags === 1 ? '00'.repeat(124) : ''));
+      assert.equal(hex(stream.output()), '0000000004000000' + '0d6d' + (flags === 1 ? '00'.repeat(124) : ''));
     }
   });
 
@@ -49,7 +49,7 @@ describe('NBD handshake: golden bytes', () => {
     const replyInfo = reply + '00000003';
     assert.equal(
       hex(stream.output()),
-      replyInfo + '0000000c' + '0000' + '0000000000100000' + '056d' +
+      replyInfo + '0000000c' + '0000' + '0000000000100000' + '0d6d' +
         replyInfo + '00000006' + '0001' + hex(Buffer.from('demo')) +
         replyInfo + '00000009' + '0002' + hex(Buffer.from('my disk')) +
         replyInfo + '0000000e' + '0003' + '00000001' + '00001000' + '02000000' +
@@ -99,7 +99,7 @@ describe('NBD handshake: options', () => {
 
   it('unknown options, and those of later versions, are refused and the handshake goes on', async () => {
     const stream = (await Bench.start()).connectForOptions();
-    for (const option of [4, OPT.STRUCTURED_REPLY, 9, 10, 11, 12, 0, 0xffffffff]) {
+    for (const option of [4, 12, 0, 0xffffffff]) {
       stream.feed(optionBytes(option, Buffer.from('data')));
       const [reply] = optionReplies(stream);
       assert.equal(reply?.type, ERR_UNSUP);

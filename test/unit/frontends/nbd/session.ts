@@ -11,6 +11,7 @@ import type { MemoryDeviceOptions, MemoryVolumeOptions } from '../../../fake/mem
 import { joined, MemoryStreamFactory, settled } from '../../../fake/memory-stream.js';
 import type { MemoryStream } from '../../../fake/memory-stream.js';
 import { clientFlags, infoData, OPT, optionBytes, parseOptionReplies, parseReplies } from '../../../fake/nbd-client.js';
+import { contextData } from '../../../fake/nbd-chunk.js';
 import type { OptionReply, SimpleReply } from '../../../fake/nbd-client.js';
 
 export const MIB = 1024 * 1024;
@@ -79,7 +80,16 @@ export class Bench {
 
   /** In the transmission phase, with everything before it read. */
   async attach(peer?: StreamPeer, name = 'demo'): Promise<MemoryStream> {
+    return this.attachWith([], peer, name);
+  }
+
+  /** As attach, with these options before it, each of which must be acknowledged. */
+  async attachWith(options: readonly Uint8Array[], peer?: StreamPeer, name = 'demo'): Promise<MemoryStream> {
     const stream = this.connectForOptions(peer);
+    for (const option of options) {
+      stream.feed(option);
+      assert.equal(optionReplies(stream).at(-1)?.type, 1, 'the option was acknowledged');
+    }
     stream.feed(optionBytes(OPT.GO, infoData(name)));
     await settled();
     assert.equal(optionReplies(stream).at(-1)?.type, 1, 'GO was acknowledged');
@@ -113,6 +123,13 @@ export class MemorySecurity implements StreamSecurity {
     this.#waiting.delete(stream);
     return done;
   }
+}
+
+/** Options that an attached client may have negotiated. */
+export const structured = optionBytes(OPT.STRUCTURED_REPLY);
+export const extended = optionBytes(OPT.EXTENDED_HEADERS);
+export function contexts(...queries: readonly string[]): Buffer {
+  return optionBytes(OPT.SET_META_CONTEXT, contextData('demo', queries));
 }
 
 export function volume(options: MemoryDeviceOptions & MemoryVolumeOptions = {}): MemoryVolume {

@@ -141,11 +141,8 @@ describe('NBD transmission: errors', () => {
     ['read with DF, which is not offered', { type: CMD.READ, length: 512, flags: FLAG.DF }, E.INVAL],
     ['write with NO_HOLE', { type: CMD.WRITE, payload: Buffer.alloc(512), flags: FLAG.NO_HOLE }, E.INVAL],
     ['write with an unknown flag', { type: CMD.WRITE, payload: Buffer.alloc(512), flags: 0x8000 }, E.INVAL],
-    [
-      'zeroes with FAST_ZERO, which is not offered',
-      { type: CMD.WRITE_ZEROES, length: 512, flags: FLAG.FAST_ZERO },
-      E.INVAL,
-    ],
+    ['write with PAYLOAD_LEN', { type: CMD.WRITE, payload: Buffer.alloc(512), flags: FLAG.PAYLOAD_LEN }, E.INVAL],
+    ['trim with FAST_ZERO', { type: CMD.TRIM, length: 4096, flags: FLAG.FAST_ZERO }, E.INVAL],
   ];
   for (const [name, fields, expected] of cases) {
     it(`${name} is ${expected}, and the connection goes on`, async () => {

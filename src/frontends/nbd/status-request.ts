@@ -1,0 +1,77 @@
+/** The BLOCK_STATUS requests of one connection, from their header, or their filter, to their answer. */
+import { limits } from '../../base/limits.js';
+import type { BlockDevice } from '../../ports/block-device.js';
+import { StatusFilter, isFilterLength, statusOf } from './block-status-reply.js';
+import type { ContextStatus } from './block-status-reply.js';
+import { errnoOf } from './error-table.js';
+import type { PayloadReceiver } from './incoming-payload.js';
+import type { MetaContext } from './meta-context.js';
+import type { RequestCheck } from './request-check.js';
+import type { RequestSlot } from './request-slot.js';
+import { command, commandFlag, errno } from './wire.js';
+
+/** What they need of their connection. */
+export interface StatusHost {
+  readonly device: BlockDevice;
+  /** Bytes that an answer may have. */
+  readonly pieceBytes: number;
+  statusBegins(): void;
+  statusEnded(slot: RequestSlot, answers: readonly ContextStatus[]): void;
+  /** Its filter is wrong; slot.error says so. */
+  statusRefused(slot: RequestSlot): void;
+}
+
+export class StatusRequests {
+  readonly #host: StatusHost;
+  readonly #contexts: readonly MetaContext[];
+  readonly #check: RequestCheck;
+  #running = 0;
+
+  constructor(host: StatusHost, contexts: readonly MetaContext[], check: RequestCheck) {
+    this.#host = host;
+    this.#contexts = contexts;
+    this.#check = check;
+  }
+
+  get mayStart(): boolean {
+    return this.#running < limits.nbdStatusInflightMax;
+  }
+
+  /** About all contexts that were negotiated. */
+  start(slot: RequestSlot, offset: number, lengthBytes: number, flags: number): void {
+    this.#ask(slot, this.#contexts, offset, lengthBytes, flags);
+  }
+
+  /** What takes the payload that says which contexts it is about; undefined: no payload of that length can say it. */
+  filter(slot: RequestSlot, offset: number, flags: number): PayloadReceiver | undefined {
+    if (!isFilterLength(slot.lengthBytes, this.#contexts)) return undefined;
+    return new StatusFilter(slot.lengthBytes, this.#contexts, (lengthBytes, contexts) => {
+      const plain = flags & ~commandFlag.payloadLen;
+      slot.error =
+        contexts === undefined ? errno.EINVAL : this.#check.error(command.blockStatus, plain, offset, lengthBytes);
+      if (slot.error === errno.none) this.#ask(slot, contexts ?? [], offset, lengthBytes, flags);
+      else this.#host.statusRefused(slot);
+    });
+  }
+
+  #ask(slot: RequestSlot, contexts: readonly MetaContext[], offset: number, lengthBytes: number, flags: number): void {
+    const one = (flags & commandFlag.reqOne) !== 0;
+    const { device, pieceBytes } = this.#host;
+    // It moves no data that could be counted.
+    slot.lengthBytes = 0;
+    this.#running++;
+    this.#host.statusBegins();
+    void statusOf(device, { contexts, offset, lengthBytes, one }, pieceBytes).then(
+      (answers) => this.#end(slot, answers),
+      (error: unknown) => {
+        slot.error = errnoOf(error);
+        this.#end(slot, []);
+      },
+    );
+  }
+
+  #end(slot: RequestSlot, answers: readonly ContextStatus[]): void {
+    this.#running--;
+    this.#host.statusEnded(slot, answers);
+  }
+}
