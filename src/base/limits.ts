@@ -61,6 +61,8 @@ export const limits = {
   scsiGatheredBytesMax: 64 * MIB,
   /** Parameter lists up to this size always find room; the command windows bound how many there are. */
   scsiGatheredBytesFree: 256,
+  /** PRE-FETCH commands of a unit that bring blocks at the same time; with IMMED no command window bounds them. */
+  scsiPrefetchesMax: 4,
   iscsiDataSegmentBytesMax: 256 * KIB,
   iscsiBurstBytesMax: 16 * MIB,
   iscsiFirstBurstBytesMax: 256 * KIB,

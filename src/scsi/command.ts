@@ -30,6 +30,8 @@ export interface UnitContext {
   /** A power of two from 512 to 4096: what is changed at once without reading around it, as initiators are told. */
   readonly physicalBlockBytes: ByteLength;
   readonly copies: CopyResults;
+  /** PRE-FETCH commands that the device works on, answered or not. */
+  prefetches: number;
   readonly reservations: Reservations;
   /** The transport's version descriptor in standard INQUIRY data (SPC-4 6.6.2). */
   readonly transportVersion: number;

@@ -52,6 +52,7 @@ export class LogicalUnit implements UnitContext {
   readonly modes = new ModePages();
   readonly physicalBlockBytes: ByteLength;
   readonly copies = new CopyResults();
+  prefetches = 0;
   readonly sanitizer: VolumeSanitizer | undefined;
   readonly reservations: Reservations;
   readonly #nexuses = new Set<Nexus>();

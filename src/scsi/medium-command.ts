@@ -4,8 +4,9 @@
  * Hot path: beginRead and beginWrite allocate nothing. DPO is accepted and ignored, as a hint may be. FUA_NV, obsolete,
  * asks for less than FUA and gets as much.
  */
+import type { GatewayError } from '../base/errors.js';
+import { limits } from '../base/limits.js';
 import { LOGICAL_BLOCK_BYTES } from '../base/units.js';
-import type { Completion } from '../ports/block-device.js';
 import { readU16, readU32, readU64, writeU32, writeU64 } from './big-endian.js';
 import type { UnitContext } from './command.js';
 import { transferLimits } from './inquiry.js';
@@ -71,21 +72,24 @@ const IMMED = 0x02;
 
 /**
  * PRE-FETCH (SBC-3 5.11, 5.12). CONDITION MET: all of it is in the cache, or soon will be; GOOD: more was asked for than
- * is fetched ahead. A length of 0 goes to the end of the medium.
+ * is fetched ahead, or than is fetched at a time. A length of 0 goes to the end of the medium.
  */
 export function prefetch(unit: UnitContext, task: ScsiTask, lba: number, blocks: number, flags: number): Step {
   if (!isInRange(unit, lba, Math.max(1, blocks))) return task.fail(sense.lbaOutOfRange);
+  if (unit.prefetches >= limits.scsiPrefetchesMax) return step.finished;
   const wanted = blocks === 0 ? unit.device.sizeBytes / LOGICAL_BLOCK_BYTES - lba : blocks;
   const fetched = Math.min(wanted, transferLimits.prefetchMax);
-  if (fetched === wanted) task.status = scsiStatus.conditionMet;
   const isImmediate = (flags & IMMED) !== 0;
-  const completion = isImmediate ? nobody : task;
-  unit.device.cache(lba * LOGICAL_BLOCK_BYTES, fetched * LOGICAL_BLOCK_BYTES, completion);
+  const done = (error: GatewayError | undefined): void => {
+    unit.prefetches--;
+    // Of what was only a hint nobody hears.
+    if (!isImmediate) task.done(error);
+  };
+  unit.device.cache(lba * LOGICAL_BLOCK_BYTES, fetched * LOGICAL_BLOCK_BYTES, { done });
+  unit.prefetches++;
+  if (fetched === wanted) task.status = scsiStatus.conditionMet;
   return isImmediate ? step.finished : step.waiting;
 }
-
-/** Of what was only a hint nobody hears. */
-const nobody: Completion = { done: () => undefined };
 
 /**
  * WRITE ATOMIC(16) (SBC-4 5.48): all or nothing, whatever happens. Whole blocks of the volume, few enough to be one record

@@ -1,8 +1,7 @@
 /** UNMAP and WRITE SAME (SBC-3 5.28, 5.44, 5.45). */
 import { assert } from '../base/assert.js';
 import { GatewayError } from '../base/errors.js';
-import { limits } from '../base/limits.js';
-import { LOGICAL_BLOCK_BYTES } from '../base/units.js';
+import { KIB, LOGICAL_BLOCK_BYTES } from '../base/units.js';
 import type { BlockDevice, Completion } from '../ports/block-device.js';
 import { readU16, readU32, readU64 } from './big-endian.js';
 import type { UnitContext } from './command.js';
@@ -124,6 +123,9 @@ function writeZeros(unit: UnitContext, task: ScsiTask, mayPunch: boolean): Step 
   return step.waiting;
 }
 
+/** Of what is written over and over: small, as a command window of such commands holds as many of them. */
+const PATTERN_BYTES_MAX = 64 * KIB;
+
 /** Writes one block over and over, in records of a bounded size, one after the other: an abort ends it soon. */
 class PatternWrite implements Completion {
   readonly #device: BlockDevice;
@@ -138,7 +140,7 @@ class PatternWrite implements Completion {
     this.#task = task;
     this.#position = task.offset;
     this.#end = task.offset + task.lengthBytes;
-    this.#pattern = new Uint8Array(Math.min(task.lengthBytes, limits.recordBytesMax));
+    this.#pattern = new Uint8Array(Math.min(task.lengthBytes, PATTERN_BYTES_MAX));
     for (let at = 0; at < this.#pattern.length; at += block.length) this.#pattern.set(block, at);
   }
 

@@ -30,7 +30,8 @@ export type Step = (typeof step)[keyof typeof step];
 
 const NOTHING = new Uint8Array(0);
 const CDB_BYTES_MAX = 16;
-const otherOp = ioOps.indexOf('other');
+/** What a command counts as that is no other of `ioOps`, or that never began. */
+export const otherOp = ioOps.indexOf('other');
 
 export abstract class ScsiTask implements Completion {
   nexus: Nexus | undefined;

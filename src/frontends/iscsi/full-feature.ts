@@ -57,6 +57,17 @@ const NO_BYTES = new Uint8Array(0);
 
 type Act = (header: Uint8Array, at: number, data: Uint8Array) => void;
 
+/** Requests that are answered under their tag, which therefore is one; a NOP-Out without is no request (11.2.1.8, 11.18). */
+function isAnswered(code: number): boolean {
+  return (
+    code === opcode.scsiCommand || code === opcode.taskManagement || code === opcode.text || code === opcode.logout
+  );
+}
+
+function hasTag(header: Uint8Array, at: number): boolean {
+  return readU32(header, at + field.initiatorTaskTag) !== NO_TAG;
+}
+
 export class FullFeature implements PduSink, FlowHost, KeepAliveHost, SessionConnection, FunctionConnection {
   readonly session: Session;
   readonly connectionId: number;
@@ -240,6 +251,7 @@ export class FullFeature implements PduSink, FlowHost, KeepAliveHost, SessionCon
   pdu(header: Uint8Array, at: number, data: Uint8Array, start: number, end: number): void {
     switch ((header[at] ?? 0) & OPCODE_MASK) {
       case opcode.scsiCommand: {
+        if (!hasTag(header, at)) break;
         const when = this.#arrive(header, at);
         if (when === arrival.due) {
           this.#flow?.command(header, at, data, start, end);
@@ -259,14 +271,13 @@ export class FullFeature implements PduSink, FlowHost, KeepAliveHost, SessionCon
         flow.pieceEnd(task);
         return;
       }
-      default:
-        this.#other(header, at, data.subarray(start, end));
     }
+    this.#other(header, at, data.subarray(start, end));
   }
 
   begin(header: Uint8Array, at: number, dataBytes: number): void {
     const code = (header[at] ?? 0) & OPCODE_MASK;
-    if (code === opcode.scsiCommand) {
+    if (code === opcode.scsiCommand && hasTag(header, at)) {
       this.#pieceTask = this.#beginCommand(header, at, dataBytes);
     } else if (code === opcode.dataOut) {
       this.#pieceTask = this.#normal(header, at)?.dataOutBegins(header, at, dataBytes);
@@ -366,7 +377,12 @@ export class FullFeature implements PduSink, FlowHost, KeepAliveHost, SessionCon
   }
 
   #other(header: Uint8Array, at: number, data: Uint8Array): void {
-    switch ((header[at] ?? 0) & OPCODE_MASK) {
+    const code = (header[at] ?? 0) & OPCODE_MASK;
+    if (isAnswered(code) && !hasTag(header, at)) {
+      this.#refuse(rejectReason.invalidPduField, header, at);
+      return;
+    }
+    switch (code) {
       case opcode.nopOut:
         this.#nopOut(header, at, data);
         return;

@@ -9,7 +9,7 @@ import type { GatewayError } from '../../base/errors.js';
 import type { PartialWrite } from '../../ports/block-device.js';
 import { scsiStatus } from '../../scsi/sense.js';
 import type { Sense } from '../../scsi/sense.js';
-import { ScsiTask } from '../../scsi/task.js';
+import { otherOp, ScsiTask } from '../../scsi/task.js';
 import type { LogicalUnit } from '../../scsi/logical-unit.js';
 import type { PduBuffer } from './pdu-buffer.js';
 import type { EarlyCommand } from './command-window.js';
@@ -137,6 +137,7 @@ export class TaskPool {
     task.status = scsiStatus.good;
     task.running = false;
     task.early = undefined;
+    task.op = otherOp;
     task.movesMedium = false;
     task.sentBytes = 0;
     task.dataSn = 0;

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { GatewayError } from '../../../src/base/errors.js';
+import { limits } from '../../../src/base/limits.js';
 import { LogicalUnit } from '../../../src/scsi/logical-unit.js';
 import { scsiStatus, writeSense } from '../../../src/scsi/sense.js';
 import { step } from '../../../src/scsi/task.js';
@@ -257,6 +258,23 @@ describe('PRE-FETCH (SBC-3 5.11, 5.12)', () => {
           [['cache', 8 * BLOCK, 16 * BLOCK]],
         );
       }
+    }
+  });
+
+  it('is a hint: beyond a few at a time it brings nothing, and says GOOD, answered at once or not', async () => {
+    for (const cdb of prefetches) {
+      const { host: made, device, unit } = await host();
+      const statuses: number[] = [];
+      for (let count = 0; count < 100; count++) statuses.push((await made.run(cdb(count, 1, 0x02))).status);
+      const met = statuses.filter((status) => status === scsiStatus.conditionMet).length;
+      assert.deepEqual([met, statuses.length - met], [limits.scsiPrefetchesMax, 100 - limits.scsiPrefetchesMax]);
+      assert.equal(statuses.at(-1), scsiStatus.good);
+      assert.equal(device.history.length, limits.scsiPrefetchesMax);
+      assert.equal((await made.run(cdb(0, 1))).status, scsiStatus.good);
+      device.commit();
+      await settled();
+      assert.equal((await made.run(cdb(0, 1))).status, scsiStatus.conditionMet);
+      assert.equal(unit.prefetches, 0);
     }
   });
 

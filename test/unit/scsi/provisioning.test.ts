@@ -142,6 +142,8 @@ describe('WRITE SAME', () => {
       device.history.length = 0;
       assert.equal((await made.run(writeSame16(7, blocks, flags), block)).status, 0);
       assert.deepEqual(new Set(device.history.map(({ op }) => op)), new Set(['write']));
+      const longest = Math.max(...device.history.map(({ lengthBytes }) => lengthBytes));
+      assert.ok(longest <= 65_536, 'a window full of such commands takes little memory');
       for (let index = 0; index < blocks; index++) {
         const at = (7 + index) * 512;
         assert.deepEqual(Buffer.from(device.image.subarray(at, at + 512)), block);

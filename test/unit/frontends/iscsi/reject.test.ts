@@ -2,13 +2,13 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { limits } from '../../../../src/base/limits.js';
-import { createPair, createRig, NO_TAG, read10, settled } from '../../../fake/iscsi-client.js';
+import { createPair, createRig, NO_TAG, pattern, read10, settled, write10 } from '../../../fake/iscsi-client.js';
 import type { IscsiClient, Pdu, Rig } from '../../../fake/iscsi-client.js';
 
 const IMMEDIATE = 0x40;
 const REJECT = 0x3f;
 const VENDOR = 0x1c;
-const reason = { protocolError: 4, commandNotSupported: 5 } as const;
+const reason = { protocolError: 4, commandNotSupported: 5, invalidPduField: 9 } as const;
 
 async function ready(): Promise<{ rig: Rig; client: IscsiClient }> {
   const rig = await createRig();
@@ -19,11 +19,15 @@ async function ready(): Promise<{ rig: Rig; client: IscsiClient }> {
 }
 
 /** A PDU of any opcode; its number is counted unless it is immediate. */
-function sendCode(client: IscsiClient, code: number, given: { cmdSn?: number; data?: Uint8Array } = {}): Buffer {
+function sendCode(
+  client: IscsiClient,
+  code: number,
+  given: { cmdSn?: number; data?: Uint8Array; itt?: number } = {},
+): Buffer {
   const header = Buffer.alloc(48);
   header[0] = code;
   header[1] = 0x80;
-  header.writeUInt32BE(client.itt++, 16);
+  header.writeUInt32BE(given.itt ?? client.itt++, 16);
   header.writeUInt32BE(NO_TAG, 20);
   header.writeUInt32BE(given.cmdSn ?? client.cmdSn, 24);
   if ((code & IMMEDIATE) === 0 && given.cmdSn === undefined) client.cmdSn++;
@@ -64,6 +68,25 @@ describe('a PDU that is rejected', () => {
       assertReject(answer, why, rejected);
       assert.equal(expCmdSn(answer), client.cmdSn);
     }
+    assert.equal((await client.run(read10(0, 1), { read: 512 })).status, 0);
+  });
+
+  it('is a request that has the tag of none (RFC 7143 11.2.1.8)', async () => {
+    const { rig, client } = await ready();
+    const before = rig.device.history.length;
+    for (const send of [
+      () => void client.command(write10(0, 1), { write: 512, data: pattern(512), itt: NO_TAG }),
+      () => void client.command(write10(0, 16), { write: 8192, data: pattern(8192), itt: NO_TAG, immediate: true }),
+      ...[0x02, 0x04, 0x06].map((code) => () => void sendCode(client, code, { itt: NO_TAG })),
+    ]) {
+      send();
+      await settled();
+      const answer = client.one();
+      assert.deepEqual([answer.opcode, answer.header[2]], [REJECT, reason.invalidPduField]);
+      assert.equal(expCmdSn(answer), client.cmdSn);
+    }
+    assert.equal(rig.device.history.length, before);
+    assert.equal(rig.volume.iscsi.stats.inflight, 0);
     assert.equal((await client.run(read10(0, 1), { read: 512 })).status, 0);
   });
 

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { ioOps } from '../../../../src/base/io-stats.js';
 import { limits } from '../../../../src/base/limits.js';
 import { createPair, createRig, outcome, pattern, read10, write10 } from '../../../fake/iscsi-client.js';
 import type { IscsiClient, Rig } from '../../../fake/iscsi-client.js';
@@ -167,11 +168,15 @@ describe('task management over several connections', () => {
 
   it('aborts a task that waits for its turn, whose number stays taken (RFC 7143 11.6.1 a)', async () => {
     const { rig, first, second } = await createPair();
+    await second.run(read10(0, 1), { read: 512 });
+    const { operations } = rig.volume.iscsi.stats;
+    const reads = operations[ioOps.indexOf('read')];
     const late = first.delay(() => void first.command([0]));
     const itt = second.command(write10(0, 1), { write: 512, data: pattern(512) });
     const read = second.command(read10(0, 1), { read: 512 });
     second.taskManagement(ABORT_TASK, { referenced: itt });
     assert.equal(response(second), COMPLETE);
+    assert.equal(operations[ioOps.indexOf('read')], reads, 'it is counted as nothing that was before');
     late();
     await settled();
     const pdus = second.pdus();
