@@ -415,10 +415,10 @@ export class FullFeature implements PduSink, FlowHost, KeepAliveHost, SessionCon
 
   #nopOut(header: Uint8Array, at: number, data: Uint8Array): void {
     const tag = readU32(header, at + field.initiatorTaskTag);
+    const transferTag = readU32(header, at + field.targetTransferTag);
+    this.#pings.get(transferTag)?.(true);
+    this.#pings.delete(transferTag);
     if (tag === NO_TAG) {
-      const transferTag = readU32(header, at + field.targetTransferTag);
-      this.#pings.get(transferTag)?.(true);
-      this.#pings.delete(transferTag);
       // It wants no answer, so that it has to be immediate (11.18.1).
       if (((header[at] ?? 0) & IMMEDIATE) === 0) this.#refuse(rejectReason.protocolError, header, at);
       return;

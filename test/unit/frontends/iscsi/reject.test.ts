@@ -143,9 +143,15 @@ describe('a NOP-Out that wants no answer', () => {
     assert.equal((await client.run(read10(0, 1), { read: 512 })).status, 0);
   });
 
-  it('is a sign of life even then (RFC 7143 11.18)', async () => {
+  it('is a sign of life even then, and where it wants an answer itself (RFC 7143 11.18)', async () => {
     const { rig, client } = await ready();
-    const probe = rig.volume.holders[0]!.control.probe();
+    const { control } = rig.volume.holders[0]!;
+    const answered = control.probe();
+    await settled();
+    const itt = client.nopOut({ ttt: client.one().header.readUInt32BE(20) });
+    assert.equal(await answered, true);
+    assert.equal(client.one().header.readUInt32BE(16), itt);
+    const probe = control.probe();
     await settled();
     client.nopOut({ itt: NO_TAG, ttt: client.one().header.readUInt32BE(20), immediate: false });
     assert.equal(await probe, true);
