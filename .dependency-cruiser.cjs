@@ -27,6 +27,7 @@ module.exports = {
     only('remote', ['engine', 'ports', 'base', 'bandwidth']),
     only('scsi', ['ports', 'base']),
     only('frontends', ['scsi', 'ports', 'base']),
+    only('nbd-client', ['frontends', 'ports', 'base']),
     only('platform', ['ports', 'base']),
     only('metrics', ['ports', 'base']),
     only('config', ['ports', 'base']),

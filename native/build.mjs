@@ -164,7 +164,7 @@ function sanitizeAddon(compiler, output) {
     ...[...ccFiles('native/core'), ...ccFiles('native/binding')],
     ...['-o', addon],
   ]);
-  const tests = ['addon', 'checksum', 'frame-cipher', 'native-disk', 'new-file', 'process-rights']
+  const tests = ['addon', 'checksum', 'frame-cipher', 'native-disk', 'nbd-dialer', 'new-file', 'process-rights']
     .map((name) => join(root, 'dist', 'test', 'unit', 'platform', `${name}.test.js`))
     .filter(existsSync);
   if (tests.length === 0) throw new MissingError('the compiled tests: run `npm run build` first');

@@ -29,7 +29,8 @@ static Napi::Object Init(Napi::Env env, Napi::Object exports) {
       keepgate::DefineChecksums(env, exports, instance) && keepgate::DefineCipher(env, exports, instance) &&
       keepgate::DefineBuffers(env, exports, instance) && keepgate::DefineFiles(env, exports, instance) &&
       keepgate::DefineDirectories(env, exports, instance) &&
-      keepgate::DefineProcess(env, exports, instance) && keepgate::DefineTcp(env, exports, instance));
+      keepgate::DefineProcess(env, exports, instance) && keepgate::DefineTcp(env, exports, instance) &&
+      keepgate::DefineNetlink(env, exports, instance));
   return exports;
 }
 

@@ -23,6 +23,7 @@ bool DefineFiles(napi_env env, napi_value exports, Instance* instance);
 bool DefineDirectories(napi_env env, napi_value exports, Instance* instance);
 bool DefineProcess(napi_env env, napi_value exports, Instance* instance);
 bool DefineTcp(napi_env env, napi_value exports, Instance* instance);
+bool DefineNetlink(napi_env env, napi_value exports, Instance* instance);
 
 }  // namespace keepgate
 

@@ -4,6 +4,7 @@
  */
 import { GatewayError } from '../base/errors.js';
 import type { Configuration, TlsConfiguration, VolumeConfiguration } from '../config/configuration.js';
+import { formatNbdUri } from '../nbd-client/uri.js';
 import type { ListenAddress } from '../ports/stream.js';
 
 export interface AttachOptions {
@@ -61,16 +62,37 @@ interface Way {
 
 function nbdWay({ name, nbdUsers }: VolumeConfiguration, address: ListenAddress, tls: TlsConfiguration): Way {
   const where = address.kind === 'unix' ? `-unix ${address.path}` : `${address.host} ${address.port}`;
-  const secured = tls.mode === 'required' || nbdUsers.length > 0;
-  const connect = `nbd-client ${where} /dev/nbd0 -N ${name} -b 512 -C 4${secured ? tlsOptions(tls) : ''}`;
+  const connect = `nbd-client ${where} /dev/nbd0 -N ${name} -b 512`;
+  if (tls.mode === 'required' || nbdUsers.length > 0) return nbdTlsWay(`${connect} -C 4${tlsOptions(tls)}`, tls);
+  const uri = formatNbdUri(address, name);
+  return {
+    device: '/dev/nbd0',
+    attach: [
+      'modprobe nbd                      # any free /dev/nbdN will do',
+      '# The client unit attaches the disk and keeps it through restarts of the gateway of up to 10 minutes; it is',
+      '# deploy/keepgate-nbd@.service of Keepgate, which has to be installed on this machine too.',
+      'mkdir -p /etc/keepgate/nbd',
+      `echo 'URI=${uri}' > /etc/keepgate/nbd/nbd0`,
+      'systemctl enable --now keepgate-nbd@nbd0',
+      `# Without systemd, in the foreground:  keepgate nbd-watch /dev/nbd0 '${uri}'`,
+      '# Without Keepgate on this machine (apt-get install nbd-client), the disk fails when the gateway restarts:',
+      `#   ${connect}`,
+    ],
+    boot: ['# The unit was enabled above; it comes before the mounts that have _netdev.'],
+    detach: ['systemctl disable --now keepgate-nbd@nbd0     # or: nbd-client -d /dev/nbd0'],
+  };
+}
+
+/** The kernel has no TLS: nbd-client stays between, and the disk does not survive a restart. */
+function nbdTlsWay(connect: string, tls: TlsConfiguration): Way {
   return {
     device: '/dev/nbd0',
     attach: [
       'apt-get install nbd-client        # Debian; any free /dev/nbdN will do',
       'modprobe nbd',
-      ...(secured ? tlsLines(tls) : []),
+      ...tlsLines(tls),
       connect,
-      '# The kernel client gives up when the gateway restarts; over iSCSI the disk survives a restart of 10 minutes.',
+      '# Over TLS the disk fails when the gateway restarts; over iSCSI it survives a restart of 10 minutes.',
     ],
     boot: [`# Attach before the mount, for example from a unit of your own:  ${connect}`],
     detach: ['nbd-client -d /dev/nbd0'],

@@ -3,7 +3,6 @@ import type { Command } from 'commander';
 import { GatewayError } from '../base/errors.js';
 
 const laterCommands: readonly (readonly [string, string, string])[] = [
-  ['nbd-watch', 'reconnect a kernel NBD client after a gateway restart', 'attach over iSCSI, which survives a restart'],
   ['volume', 'add and remove volumes while running', 'change the configuration and restart the gateway'],
   ['completion', 'shell completion', 'see `keepgate help`'],
 ];

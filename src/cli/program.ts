@@ -18,6 +18,7 @@ import type { ConfigurationChoice } from './find-configuration.js';
 import { generateKey, init } from './init.js';
 import { addLaterCommands } from './later-command.js';
 import type { KeyFlags } from './key-ring.js';
+import type { NbdWatchFlags } from './nbd-watch.js';
 import type { RemoveFlags, VerifyFlags } from './remote-verify.js';
 import type { RestoreFlags } from './restore.js';
 import { status } from './status.js';
@@ -70,6 +71,7 @@ export function createProgram(options: ProgramOptions): Command {
   addTrustCommands(program, options);
   addLocalCommands(program, options);
   addRemoteCommands(program, options);
+  addNbdWatch(program, options);
   addLaterCommands(program);
   return program;
 }
@@ -408,6 +410,27 @@ function addRemoteCommands(program: Command, { terminal, exit }: ProgramOptions)
     .action(async (volume: string, flags: RestoreFlags) => {
       const { restore } = await import('./restore.js');
       exit(await restore({ volume, flags, terminal, random: new SystemRandom(), clock: new SystemClock() }));
+    });
+}
+
+/** On the client's machine, beside its kernel. */
+function addNbdWatch(program: Command, { exit }: ProgramOptions): void {
+  program
+    .command('nbd-watch <device> <uri>')
+    .description('attach /dev/nbdN, and keep it alive through restarts of the gateway; needs root')
+    .option('--connections <count>', 'to attach with, if the server allows several', '1')
+    .option('--dead-timeout <seconds>', 'how long requests wait for a gateway before they fail', '600')
+    .option('--request-timeout <seconds>', 'with several connections: when a request is sent again on another', '30')
+    .option('--detach', 'detach the device at the end, unless it is in use')
+    .addOption(
+      new Option('--log-level <level>')
+        .choices(['debug', 'info', 'warn', 'error'])
+        .default('info')
+        .env('KEEPGATE_LOG_LEVEL'),
+    )
+    .action(async (device: string, uri: string, flags: NbdWatchFlags) => {
+      const { nbdWatch } = await import('./nbd-watch.js');
+      exit(await nbdWatch({ device, uri, flags, clock: new SystemClock(), random: new SystemRandom() }));
     });
 }
 

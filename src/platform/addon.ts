@@ -14,6 +14,8 @@ import type { FrameCipher } from '../ports/frame-cipher.js';
 export type FileHandle = number;
 /** A queue with threads of its own (native/core/lane.h), of this thread only. */
 export type LaneNumber = number;
+/** A generic netlink family's link (native/core/generic-netlink.h). */
+export type NetlinkLink = object;
 /** What was asked for, or a negative errno. */
 type Result = number;
 
@@ -84,6 +86,21 @@ export interface Addon extends Checksums, Partial<FrameCipher> {
   tcpRoundTripUs(fd: number): Result;
   /** Written and not acknowledged, sent or not. */
   tcpOutstandingBytes(fd: number): Result;
+  /** With the kernel's family of that name, and its multicast group; -ENOENT where it has none. */
+  openNetlink(family: string, group: string): NetlinkLink | Result;
+  /** The attributes of the answer, which may be none. One after the other. */
+  netlinkRequest(
+    link: NetlinkLink,
+    command: number,
+    version: number,
+    attributes: Uint8Array,
+  ): Promise<Uint8Array | Result>;
+  /** The group's next message: its command in one byte, and its attributes. -ENOBUFS: some were lost. */
+  netlinkNext(link: NetlinkLink): Promise<Uint8Array | Result>;
+  /** Every netlinkNext ends with -ECANCELED from now on. */
+  cancelNetlink(link: NetlinkLink): Result;
+  /** Another descriptor of the same open file. */
+  duplicateDescriptor(fd: number): Result;
   /** The C library's words for a positive errno. */
   errorText(errno: number): string;
 }

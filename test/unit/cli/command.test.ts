@@ -61,7 +61,6 @@ describe('the command', () => {
   }
 
   for (const args of [
-    ['nbd-watch', '/dev/nbd0', 'nbd://x'],
     ['volume', 'add', 'x'],
     ['completion', 'bash'],
   ]) {
@@ -69,6 +68,26 @@ describe('the command', () => {
       const ended = await keepgate(...args);
       assert.match(ended.stderr, /^keepgate: .* is not supported by this version; .*\n$/);
       assert.equal(ended.status, 2);
+    });
+  }
+
+  for (const [args, problem] of [
+    [['/dev/sda', 'nbd://gate/demo'], '"/dev/sda" is no NBD device: it looks like /dev/nbd0'],
+    [
+      ['/dev/nbd0', 'gate:demo'],
+      '"gate:demo" is no NBD URI: gate:// is another protocol; it looks like nbd://HOST[:PORT]/VOLUME or nbd+unix:///VOLUME?socket=/PATH',
+    ],
+    [
+      ['/dev/nbd0', 'nbd://gate/demo', '--connections', '17'],
+      '--connections is "17"; it is a whole number from 1 to 16',
+    ],
+    [
+      ['/dev/nbd0', 'nbd://gate/demo', '--dead-timeout', '10m'],
+      '--dead-timeout is "10m"; it is a whole number from 1 to 604800',
+    ],
+  ] as const) {
+    it(`says what is wrong with nbd-watch ${args.join(' ')}`, async () => {
+      await refused(['nbd-watch', ...args], 2, `keepgate: ${problem}`);
     });
   }
 
@@ -112,7 +131,7 @@ describe('init', () => {
     assert.match(again.stderr, /exists; nothing was overwritten\n$/);
     const attached = await keepgate('attach', 'disk0', '--config', join(directory, 'keepgate.yaml'));
     assert.equal(attached.stderr, '');
-    assert.match(attached.stdout, /nbd-client 127\.0\.0\.1 10809 \/dev\/nbd0 -N disk0 -b 512/);
+    assert.match(attached.stdout, /URI=nbd:\/\/127\.0\.0\.1\/disk0/);
   });
 });
 
@@ -121,11 +140,13 @@ describe('attach', () => {
     const { stdout, status } = await keepgate('attach', 'demo');
     assert.equal(status, 0);
     for (const line of [
-      'nbd-client 127.0.0.1 10809 /dev/nbd0 -N demo -b 512 -C 4',
+      "echo 'URI=nbd://127.0.0.1/demo' > /etc/keepgate/nbd/nbd0",
+      'systemctl enable --now keepgate-nbd@nbd0',
+      '#   nbd-client 127.0.0.1 10809 /dev/nbd0 -N demo -b 512',
       'cryptsetup luksFormat --type luks2 --sector-size 4096 /dev/nbd0',
       'cryptsetup open --allow-discards /dev/nbd0 demo',
       'umount /mnt/demo',
-      'nbd-client -d /dev/nbd0',
+      'systemctl disable --now keepgate-nbd@nbd0     # or: nbd-client -d /dev/nbd0',
     ]) {
       assert.ok(stdout.split('\n').includes(line), line);
     }
