@@ -17,6 +17,8 @@ export const limits = {
   heldWriteBytesMax: 32 * MIB,
   /** Read, changed and written as one: with both ends in the middle of a block it still is one record of any log. */
   updateBytesMax: 128 * KIB,
+  /** What one request to cache reads of what is here already. */
+  cachedBytesMax: 32 * MIB,
   overlayBlocksMax: 1024 * 1024,
   overlayExtentsMax: 65536,
   durableAgeMsMax: 1000,

@@ -414,10 +414,17 @@ export class Volume implements BlockDevice {
   }
 
   private async warm(offset: ByteOffset, lengthBytes: ByteLength): Promise<GatewayError | undefined> {
+    const { filled } = this.parts;
     const buffer = this.pool.take(limits.recordBytesMax);
     try {
       for (let done = 0; done < lengthBytes; done += buffer.length) {
-        await this.bytes.read(offset + done, Math.min(buffer.length, lengthBytes - done), buffer, 0);
+        const length = Math.min(buffer.length, lengthBytes - done);
+        const first = Math.floor((offset + done) / BLOCK_BYTES);
+        const count = Math.ceil((offset + done + length) / BLOCK_BYTES) - first;
+        const absent = filled !== undefined && !filled.done && (await filled.wanted(first, count)).includes(1);
+        // What is here needs no help to be read fast: no more of it is brought into memory than there may be room for.
+        if (absent || done < limits.cachedBytesMax) await this.bytes.read(offset + done, length, buffer, 0);
+        else if (filled === undefined || filled.done) break;
       }
       return undefined;
     } catch (error) {

@@ -4,7 +4,7 @@ import type { Completion } from '../../ports/block-device.js';
 import type { ReplyBuffer } from './reply-buffer.js';
 import { replyForm } from './reply-form.js';
 import type { ReplyForm } from './reply-form.js';
-import { errno } from './wire.js';
+import { errno, readI32 } from './wire.js';
 import type { Errno } from './wire.js';
 
 export interface SlotOwner {
@@ -37,6 +37,14 @@ export class RequestSlot implements Completion {
 
   constructor(owner: SlotOwner) {
     this.#owner = owner;
+  }
+
+  /** Takes from a request's header what its reply repeats. */
+  identify(header: Uint8Array, at: number): void {
+    this.cookieHigh = readI32(header, at + 8);
+    this.cookieLow = readI32(header, at + 12);
+    this.offsetHigh = readI32(header, at + 16);
+    this.offsetLow = readI32(header, at + 20);
   }
 
   done(error: GatewayError | undefined): void {

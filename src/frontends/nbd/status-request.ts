@@ -15,10 +15,8 @@ export interface StatusHost {
   readonly device: BlockDevice;
   /** Bytes that an answer may have. */
   readonly pieceBytes: number;
-  statusBegins(): void;
+  /** Answers it: with slot.error, or where that is none, with these. */
   statusEnded(slot: RequestSlot, answers: readonly ContextStatus[]): void;
-  /** Its filter is wrong; slot.error says so. */
-  statusRefused(slot: RequestSlot): void;
 }
 
 export class StatusRequests {
@@ -37,6 +35,11 @@ export class StatusRequests {
     return this.#running < limits.nbdStatusInflightMax;
   }
 
+  /** Bytes that the answers of those that run may have. */
+  get heldBytes(): number {
+    return this.#running * this.#host.pieceBytes;
+  }
+
   /** About all contexts that were negotiated. */
   start(slot: RequestSlot, offset: number, lengthBytes: number, flags: number): void {
     this.#ask(slot, this.#contexts, offset, lengthBytes, flags);
@@ -50,7 +53,7 @@ export class StatusRequests {
       slot.error =
         contexts === undefined ? errno.EINVAL : this.#check.error(command.blockStatus, plain, offset, lengthBytes);
       if (slot.error === errno.none) this.#ask(slot, contexts ?? [], offset, lengthBytes, flags);
-      else this.#host.statusRefused(slot);
+      else this.#host.statusEnded(slot, []);
     });
   }
 
@@ -60,7 +63,6 @@ export class StatusRequests {
     // It moves no data that could be counted.
     slot.lengthBytes = 0;
     this.#running++;
-    this.#host.statusBegins();
     void statusOf(device, { contexts, offset, lengthBytes, one }, pieceBytes).then(
       (answers) => this.#end(slot, answers),
       (error: unknown) => {

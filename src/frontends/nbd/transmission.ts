@@ -38,7 +38,7 @@ import { RequestLedger } from './request-ledger.js';
 import type { RequestSlot, SlotOwner } from './request-slot.js';
 import { StatusRequests } from './status-request.js';
 import type { StatusHost } from './status-request.js';
-import { command, commandFlag, errno, magic, readI32, readU16, readU32, wireBytes } from './wire.js';
+import { command, commandFlag, errno, magic, readU16, readU32, wireBytes } from './wire.js';
 import type { Errno } from './wire.js';
 
 export interface TransmissionOptions {
@@ -249,15 +249,13 @@ export class Transmission implements SlotOwner, ReplySender, LargeReadHost, Stat
     let lengthBytes = readU32(header, at + 24);
     if (this.#extended) lengthBytes = lengthBytes * 0x1_0000_0000 + readU32(header, at + 28);
     const error = this.#check.error(type, flags, offset, lengthBytes);
-    if (error === errno.none && !this.#mayStart(type, flags, lengthBytes)) return BLOCKED;
+    const filters = type === command.blockStatus && this.#hasPayload(type, flags);
+    if ((error === errno.none || filters) && !this.#mayStart(type, flags, lengthBytes)) return BLOCKED;
 
     const slot = this.#ledger.take();
     slot.op = opIndex(type);
     slot.form = formOf(this.#form, type);
-    slot.cookieHigh = readI32(header, at + 8);
-    slot.cookieLow = readI32(header, at + 12);
-    slot.offsetHigh = readI32(header, at + 16);
-    slot.offsetLow = readI32(header, at + 20);
+    slot.identify(header, at);
     slot.lengthBytes = lengthBytes;
     slot.forceUnitAccess = (flags & commandFlag.fua) !== 0;
     slot.error = error;
@@ -284,7 +282,7 @@ export class Transmission implements SlotOwner, ReplySender, LargeReadHost, Stat
       case command.blockStatus:
         return this.#statuses.mayStart && this.#mayStart(command.read, 0, this.pieceBytes);
       case command.read: {
-        const heldBytes = this.#readingBytes + this.#stream.pendingBytes;
+        const heldBytes = this.#readingBytes + this.#statuses.heldBytes + this.#stream.pendingBytes;
         const budgetBytes = this.#replyBudgetBytes();
         if (lengthBytes > budgetBytes / 2 && lengthBytes > this.pieceBytes) return this.#ledger.used === 0;
         return heldBytes === 0 || heldBytes + lengthBytes <= budgetBytes;
@@ -387,20 +385,11 @@ export class Transmission implements SlotOwner, ReplySender, LargeReadHost, Stat
     this.#payload.begin(slot, payloadBytes, filter);
   }
 
-  statusBegins(): void {
-    this.#readingBytes += this.pieceBytes;
-  }
-
   statusEnded(slot: RequestSlot, answers: readonly ContextStatus[]): void {
-    this.#readingBytes -= this.pieceBytes;
     if (this.closed || slot.error !== errno.none) return this.#reply(slot);
     const { bytes } = this.#writer.reserve(statusReplyBytes(slot, answers));
     this.#writer.advance(writeStatusReply(bytes, this.#writer.position, slot, answers));
     this.#ended(slot);
-  }
-
-  statusRefused(slot: RequestSlot): void {
-    this.#reply(slot);
   }
 
   #submitIfWhole(): void {

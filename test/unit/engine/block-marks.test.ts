@@ -220,6 +220,9 @@ describe('blocks that are in the bucket only', () => {
     ]);
     await h.read(200 * BLOCK, BLOCK);
     assert.ok(!(await marked(h, 'remote')).includes(200));
+    await h.request((done) => h.volume.cache(130 * BLOCK + 1, 20 * BLOCK, done));
+    const absent = new Set(await marked(h, 'remote'));
+    for (let block = 130; block <= 150; block++) assert.ok(!absent.has(block), 'what was to be cached is here');
     for (let block = 0; block < 256; block++) await hydration.fill(runOf(content, block));
     assert.deepEqual(await marked(h, 'remote'), []);
     const completing = hydration.complete();

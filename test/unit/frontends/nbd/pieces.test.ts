@@ -4,7 +4,9 @@ import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { clientFlags, CMD, FLAG, infoData, OPT, optionBytes, requestBytes } from '../../../fake/nbd-client.js';
 import type { MemoryStream } from '../../../fake/memory-stream.js';
-import { Bench, joined, MIB, pattern, settled, volume } from './session.js';
+import { limits } from '../../../../src/base/limits.js';
+import { contextData, extendedRequest, filterPayload, parseChunks } from '../../../fake/nbd-chunk.js';
+import { Bench, contexts, extended, structured, joined, MIB, pattern, settled, volume } from './session.js';
 
 /** Touches every state of handshake and transmission; 700 bytes or so. */
 const conversation = joined([
@@ -105,6 +107,62 @@ describe('NBD conversation in pieces', () => {
   });
 });
 
+describe('NBD conversation in chunks', () => {
+  const write = { type: CMD.WRITE, flags: FLAG.PAYLOAD_LEN };
+  const status = { type: CMD.BLOCK_STATUS, flags: FLAG.PAYLOAD_LEN, cookie: 5n, offset: 512 };
+  const chunked = joined([
+    clientFlags(3),
+    structured,
+    extended,
+    optionBytes(OPT.LIST_META_CONTEXT, contextData('', ['base:'])),
+    contexts('base:allocation', 'keepgate:dirty'),
+    optionBytes(OPT.GO, infoData('demo', [3])),
+    extendedRequest({ ...write, cookie: 1n, offset: 100, payload: pattern(50) }),
+    extendedRequest({ type: CMD.READ, cookie: 2n, offset: 90, length: 70 }),
+    extendedRequest({ ...write, cookie: 3n, offset: MIB, payload: pattern(20) }),
+    extendedRequest({ type: CMD.FLUSH, flags: FLAG.PAYLOAD_LEN, cookie: 4n, payload: pattern(9) }),
+    extendedRequest({ ...status, payload: filterPayload(9000, [2]) }),
+    extendedRequest({ ...status, cookie: 6n, payload: filterPayload(9000, [2, 2]) }),
+    extendedRequest({ type: CMD.BLOCK_STATUS, cookie: 7n, length: MIB }),
+    extendedRequest({ type: CMD.DISC }),
+  ]);
+
+  /** What was answered to each request, in any order. */
+  async function chunksOf(pieces: readonly Uint8Array[]): Promise<readonly string[]> {
+    const hex = await answers(pieces);
+    const chunks = parseChunks(Buffer.from(hex.slice(hex.indexOf('6e8a278c')), 'hex'));
+    assert(chunks.length > 7);
+    const shown = chunks.map(({ cookie, type, payload }) => `${cookie} ${type} ${payload.toString('hex')}`);
+    return shown.sort();
+  }
+
+  it('split once, at every byte, and byte by byte', async () => {
+    const whole = await chunksOf([chunked]);
+    for (let at = 1; at < chunked.length; at++)
+      assert.deepEqual(await chunksOf([chunked.subarray(0, at), chunked.subarray(at)]), whole, `split at ${at}`);
+    assert.deepEqual(await chunksOf(Array.from(chunked, (_, at) => chunked.subarray(at, at + 1))), whole);
+  });
+
+  it('answers of many filters at once wait for each other', async () => {
+    const bench = await Bench.start([volume(small)]);
+    const stream = await bench.attachWith([extended, contexts('base:allocation')]);
+    let running = 0;
+    let most = 0;
+    const blockStatus = bench.device.blockStatus.bind(bench.device);
+    bench.device.blockStatus = async (...args) => {
+      most = Math.max(most, ++running);
+      await settled(1);
+      running--;
+      return blockStatus(...args);
+    };
+    const one = extendedRequest({ ...status, payload: filterPayload(4096, [1]) });
+    stream.feed(joined(Array.from({ length: 30 }, () => one)));
+    await settled(200);
+    assert.equal(parseChunks(stream.output()).length, 30);
+    assert.equal(most, limits.nbdStatusInflightMax);
+  });
+});
+
 describe('NBD bytes of any kind', () => {
   const bytes = fc.uint8Array({ maxLength: 200 });
   const option = fc
@@ -124,6 +182,16 @@ describe('NBD bytes of any kind', () => {
       payload: bytes,
     })
     .map((fields) => requestBytes(fields));
+  const chunkedRequest = fc
+    .record({
+      type: fc.oneof(fc.integer({ min: 0, max: 8 }), fc.integer({ min: 0, max: 0xffff })),
+      flags: fc.oneof(fc.constant(0), fc.constant(FLAG.PAYLOAD_LEN), fc.integer({ min: 0, max: 0xffff })),
+      cookie: fc.bigInt({ min: 0n, max: 0xffffffffffffffffn }),
+      offset: fc.oneof(fc.integer({ min: 0, max: 2 * MIB }), fc.bigInt({ min: 0n, max: 0xffffffffffffffffn })),
+      lie: fc.option(fc.oneof(fc.integer({ min: 0, max: 300_000 }), fc.bigInt({ min: 0n, max: 0xffffffffffffffffn }))),
+      payload: fc.oneof(bytes, fc.constant(Buffer.alloc(12)), fc.constant(filterPayload(MIB, [1]))),
+    })
+    .map(({ lie, ...fields }) => extendedRequest({ ...fields, length: lie ?? fields.payload.length }));
 
   /** The server lives, and a client that behaves is served. */
   async function servesOn(bench: Bench, stream: MemoryStream): Promise<void> {
@@ -146,6 +214,20 @@ describe('NBD bytes of any kind', () => {
         const bench = await Bench.start([volume(small)]);
         const stream = bench.connect();
         if (flagged) stream.feed(clientFlags(3));
+        for (const piece of pieces) stream.feed(piece);
+        await settled();
+        await servesOn(bench, stream);
+      }),
+      { numRuns: 200 },
+    );
+  });
+
+  it('end at most their own connection with extended headers', async () => {
+    const some = fc.array(fc.oneof(chunkedRequest, chunkedRequest, bytes), { maxLength: 12 });
+    await fc.assert(
+      fc.asyncProperty(some, async (pieces) => {
+        const bench = await Bench.start([volume(small)]);
+        const stream = await bench.attachWith([extended, contexts('base:allocation')]);
         for (const piece of pieces) stream.feed(piece);
         await settled();
         await servesOn(bench, stream);
