@@ -1,9 +1,21 @@
 /** The NBD clients that people use, each against a real gateway: libnbd's, QEMU's, fio's. */
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
 import { readFile, writeFile } from 'node:fs/promises';
+import { connect } from 'node:net';
 import { join } from 'node:path';
 import { after, before, it } from 'node:test';
+import {
+  chunkError,
+  contentOf,
+  contextData,
+  extendedRequest,
+  filterPayload,
+  parseChunks,
+  statusOf,
+} from '../fake/nbd-chunk.js';
+import { clientFlags, CMD, E, FLAG, infoData, OPT, optionBytes, parseOptionReplies } from '../fake/nbd-client.js';
 import { requiredTool } from '../tool/clients.js';
 import { TestGateway } from '../tool/gateway.js';
 import { attempt, run } from '../tool/process.js';
@@ -167,6 +179,55 @@ r.shutdown()
     // Debian's python, which has the module, before any other.
     const PATH = `/usr/bin:/bin:${process.env['PATH'] ?? ''}`;
     await run(requiredTool('nbdsh'), ['-c', script], { env: { PATH } });
+  });
+
+  it('extended headers, which none of these speaks yet, with the bytes of the protocol document', async () => {
+    const write = { type: CMD.WRITE, flags: FLAG.PAYLOAD_LEN | FLAG.FUA, cookie: 1n, offset: 8192 };
+    const sent = Buffer.concat([
+      clientFlags(3),
+      optionBytes(OPT.EXTENDED_HEADERS),
+      optionBytes(OPT.SET_META_CONTEXT, contextData('mapped', ['base:allocation', 'keepgate:dirty'])),
+      optionBytes(OPT.GO, infoData('mapped')),
+      extendedRequest({ type: CMD.WRITE_ZEROES, flags: FLAG.FAST_ZERO, cookie: 9n, length: 32 * mebibyte }),
+      extendedRequest({ ...write, payload: Buffer.alloc(4096, 7) }),
+      extendedRequest({ type: CMD.FLUSH, cookie: 2n }),
+    ]);
+    const asked = Buffer.concat([
+      extendedRequest({ type: CMD.READ, cookie: 3n, offset: 8000, length: 4096 }),
+      extendedRequest({ type: CMD.BLOCK_STATUS, cookie: 4n, length: 32 * mebibyte }),
+      extendedRequest({
+        type: CMD.BLOCK_STATUS,
+        flags: FLAG.PAYLOAD_LEN,
+        cookie: 5n,
+        payload: filterPayload(8192, [2]),
+      }),
+      extendedRequest({ type: CMD.TRIM, cookie: 6n, offset: 4096, length: 1n << 40n }),
+      extendedRequest({ type: CMD.DISC }),
+    ]);
+    const socket = connect(gateway.nbdPort, '127.0.0.1');
+    const received: Buffer[] = [];
+    let asking = false;
+    socket.on('data', (bytes) => {
+      received.push(bytes);
+      // What was written is asked for once it was acknowledged: requests of one time may be done in any order.
+      if (asking || !Buffer.concat(received).includes(Buffer.from('0000000000000002' + '00'.repeat(16), 'hex'))) return;
+      asking = true;
+      socket.write(asked);
+    });
+    socket.write(sent);
+    await once(socket, 'close');
+    const { replies, rest } = parseOptionReplies(Buffer.concat(received).subarray(18));
+    assert.deepEqual(replies.map(({ type }) => type), [1, 4, 4, 1, 3, 1]); // prettier-ignore
+    const chunks = parseChunks(rest);
+    const of = (cookie: bigint) => chunks.filter((chunk) => chunk.cookie === cookie);
+    for (const cookie of [9n, 1n, 2n, 3n]) assert.equal(chunkError(of(cookie)), 0);
+    const content = contentOf(of(3n), 8000, 4096);
+    assert(content.subarray(0, 192).equals(Buffer.alloc(192)) && content.subarray(192).equals(Buffer.alloc(3904, 7)));
+    const [allocation, dirty] = of(4n).map(statusOf);
+    assert.deepEqual(allocation?.extents, [[8192, 3], [4096, 0], [32 * mebibyte - 12_288, 3]]); // prettier-ignore
+    assert.deepEqual(dirty?.extents, [[32 * mebibyte, 1]]);
+    assert.deepEqual(of(5n).map(statusOf), [{ context: 2, extents: [[8192, 1]] }]); // prettier-ignore
+    assert.equal(chunkError(of(6n)), E.INVAL);
   });
 
   it('nbdinfo lists the volumes', async () => {
