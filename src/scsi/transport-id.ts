@@ -13,10 +13,16 @@ const WITH_ISID = 0x40;
 const FORMAT_AND_PROTOCOL = 0xcf;
 const HEADER_BYTES = 4;
 const BODY_BYTES_MIN = 20;
-const NAME_CHARS_MAX = 223;
-const NAME = /^(iqn\.|eui\.|naa\.)[^\s,;=]+$/;
+const NAME_BYTES_MAX = 223;
+/** No blanks and signs that end a name elsewhere; nor anything that a terminal would act on when the name is shown. */
+const NAME = /^(iqn\.|eui\.|naa\.)[^\s,;=\p{C}\uFFFD]+$/u;
 const ISID = /^[0-9a-f]{12}$/;
 const SEPARATOR = ',i,0x';
+
+/** Whether it is an iSCSI name (RFC 7143 4.2.7) in lower case. */
+export function isInitiatorName(name: string): boolean {
+  return Buffer.byteLength(name) <= NAME_BYTES_MAX && NAME.test(name);
+}
 
 /** `isid`: 12 hexadecimal digits. */
 export function initiatorPortName(initiatorName: string, isid: string): string {
@@ -25,7 +31,7 @@ export function initiatorPortName(initiatorName: string, isid: string): string {
 
 export function isInitiatorPortName(name: string): boolean {
   const [initiator = '', isid = ''] = name.split(SEPARATOR);
-  const isName = initiator.length <= NAME_CHARS_MAX && NAME.test(initiator) && ISID.test(isid);
+  const isName = isInitiatorName(initiator) && ISID.test(isid);
   return isName && name === initiatorPortName(initiator, isid);
 }
 
@@ -65,7 +71,7 @@ export function decodeTransportId(bytes: Uint8Array, at: number, end: number): T
   if (zero < 0) return undefined;
   const name = body.toString('utf8', 0, zero).toLowerCase();
   if (format === ISCSI) {
-    if (name.length > NAME_CHARS_MAX || !NAME.test(name)) return undefined;
+    if (!isInitiatorName(name)) return undefined;
     return { lengthBytes, port: undefined, initiator: name };
   }
   if (!isInitiatorPortName(name)) return undefined;

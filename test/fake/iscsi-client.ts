@@ -170,10 +170,14 @@ export class IscsiClient {
   loginStep(
     keys: Readonly<Record<string, string>> | string,
     options: { csg: number; nsg?: number; more?: boolean; tsih?: number; cid?: number; versionMin?: number },
+    encoding: BufferEncoding = 'utf8',
   ): Pdu {
     const transit = options.nsg === undefined ? 0 : 0x80 | options.nsg;
     const flags = transit | (options.csg << 2) | (options.more === true ? 0x40 : 0);
-    this.send(this.loginHeader({ ...options, flags }), typeof keys === 'string' ? Buffer.from(keys) : text(keys));
+    this.send(
+      this.loginHeader({ ...options, flags }),
+      typeof keys === 'string' ? Buffer.from(keys, encoding) : text(keys),
+    );
     return this.one();
   }
 

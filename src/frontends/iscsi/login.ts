@@ -13,6 +13,7 @@ import { limits } from '../../base/limits.js';
 import type { Random } from '../../ports/random.js';
 import type { ChapSecrets, ServedVolume } from '../../ports/volume-directory.js';
 import { readU16 } from '../../scsi/big-endian.js';
+import { isInitiatorName } from '../../scsi/transport-id.js';
 import { ChapTarget } from './chap.js';
 import { defaultParameters, inOrderOfDependence, negotiate, refuseKey } from './parameter.js';
 import type { DigestPolicy, Parameters } from './parameter.js';
@@ -41,12 +42,9 @@ export type LoginReply =
 
 /** Keys of the first request that are declared, not answered. */
 const NAMES = ['InitiatorName', 'TargetName', 'SessionType', 'InitiatorAlias'] as const;
-const NAME_BYTES_MAX = 223;
 /** What an initiator takes during login: the default of MaxRecvDataSegmentLength (section 13.12). */
 const SEGMENT_BYTES_MAX = 8192;
 const NOTHING = new Uint8Array(0);
-/** Section 4.2.7: iqn., eui. or naa., in the characters of RFC 3722. */
-const INITIATOR_NAME = /^(iqn\.|eui\.|naa\.)[^\s,;=]+$/i;
 const CHAP_KEYS = ['CHAP_A', 'CHAP_N', 'CHAP_R', 'CHAP_I', 'CHAP_C'];
 
 class Refusal extends Error {
@@ -179,10 +177,11 @@ export class Login {
     this.#named = true;
     const name = keys.get('InitiatorName');
     if (name === undefined) throw new Refusal(loginStatus.missingParameter, 'InitiatorName is missing');
-    if (name.length > NAME_BYTES_MAX || !INITIATOR_NAME.test(name)) {
-      throw new Refusal(loginStatus.initiatorError, 'InitiatorName is malformed');
+    this.initiatorName = decodeUtf8(name).toLowerCase();
+    if (!isInitiatorName(this.initiatorName)) {
+      this.initiatorName = '';
+      throw new Refusal(loginStatus.initiatorError, 'InitiatorName is malformed (RFC 7143 4.2.7)');
     }
-    this.initiatorName = name.toLowerCase();
     const type = keys.get('SessionType') ?? 'Normal';
     if (type === 'Discovery') {
       this.#checkSession();
@@ -274,6 +273,11 @@ export class Login {
 
 function noSuchSession(): Refusal {
   return new Refusal(loginStatus.sessionDoesNotExist, 'there is no such session');
+}
+
+/** Of a value that text.ts took byte by byte; what is no UTF-8 becomes U+FFFD, which no name has. */
+function decodeUtf8(value: string): string {
+  return Buffer.from(value, 'latin1').toString('utf8');
 }
 
 function isName(key: string): boolean {

@@ -184,6 +184,10 @@ describe('SPC-4 5.13.7, registering', () => {
     const unknown = transportId('iqn.2026-11.test:new,i,0x123456789abc');
     const notIscsi = Buffer.concat([Buffer.of(0x00, 0, 0, 20), Buffer.alloc(20)]);
     assert.equal(await spec(Buffer.concat([unknown, notIscsi])), `5/26/00@${28 + unknown.length}.7`);
+    for (const odd of ['\u001b[2J', '\u009b2J', '\ufffd']) {
+      const id = transportId(`iqn.2026-11.test:${odd},i,0x123456789abc`);
+      assert.equal(await spec(id), '5/26/00@28.7', 'a name that a terminal would act on where it is shown');
+    }
     assert.equal(await spec(unknown.subarray(0, 20)), '5/1a/00', 'truncated');
     assert.deepEqual(await keys(a), []);
     assert.equal(await spec(Buffer.concat([unknown, transportId(port('b'))])), 'good');

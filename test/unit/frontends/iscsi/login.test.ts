@@ -140,6 +140,26 @@ describe('login', () => {
     assert.equal(open.target.rejections.get('not-found'), 2);
   });
 
+  it('takes no name that a terminal would act on where it is shown, nor one that is no UTF-8 (RFC 7143 4.2.7)', async () => {
+    const rig = await createRig();
+    const named = (name: Uint8Array): Pdu => {
+      const others = text({ SessionType: 'Normal', TargetName: names.TargetName });
+      const keys = Buffer.concat([Buffer.from('InitiatorName='), name, Buffer.of(0), others]);
+      return rig.connect().loginStep(keys.toString('latin1'), { csg: 1, nsg: 3 }, 'latin1');
+    };
+    for (const odd of ['\u001b[2J', '\u007f', '\u009b2J', '\u202e', ' ', ',', ';', '=']) {
+      assert.equal(status(named(Buffer.from(`iqn.2026-11.test:${odd}`))), 0x0200, JSON.stringify(odd));
+    }
+    for (const invalid of [[0x80], [0xc3], [0xff, 0xfe]]) {
+      assert.equal(status(named(Buffer.concat([Buffer.from('iqn.2026-11.test:'), Buffer.from(invalid)]))), 0x0200);
+    }
+    assert.equal(status(named(Buffer.from(`iqn.2026-11.test:${'é'.repeat(104)}`))), 0x0200, 'more than 223 bytes');
+    await settled();
+    assert.equal(rig.target.connections.length, 0);
+    assert.equal(status(named(Buffer.from('iqn.2026-11.test:BÜRO_1'))), 0);
+    assert.equal(rig.target.connections[0]?.client?.description, 'iscsi iqn.2026-11.test:büro_1');
+  });
+
   it('refuses a key that comes twice, and text that is none (RFC 7143 6.1, 6.2)', async () => {
     const rig = await createRig();
     const twice = rig.connect();
