@@ -172,7 +172,8 @@ export class IscsiTarget implements ConnectionHost {
     }
     const served = login.volume === undefined ? undefined : this.#unitOf(login.volume);
     if (joined === undefined) this.#replace(login, served);
-    if (served !== undefined && served.connectionCount >= limits.connectionsPerVolumeMax) {
+    const isFull = served !== undefined && served.connectionCount >= limits.connectionsPerVolumeMax;
+    if (isFull && replaced === undefined) {
       return { status: loginStatus.outOfResources, reason: 'too many connections to the volume' };
     }
     const session = joined ?? this.#createSession(login, sequence, served);

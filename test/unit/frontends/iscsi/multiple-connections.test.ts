@@ -427,6 +427,19 @@ describe('reinstatement', () => {
     assert.equal(rig.target.connections.length, 1);
   });
 
+  it('takes no further place of the volume’s, so that it works while all are taken (RFC 7143 6.3.4)', async () => {
+    const { rig, first } = await createPair();
+    for (let count = 2; count < limits.connectionsPerVolumeMax; count++) {
+      const other = rig.connect();
+      other.isid = `8000000${(0x10000 + count).toString(16)}`;
+      other.login();
+    }
+    assert.equal(status(attempt(rig, first, { isid: '8000000fffff', tsih: 0 })), 0x0302, 'there is no more room');
+    assert.equal(status(attempt(rig, first)), 0, 'the second connection is made anew');
+    await settled();
+    assert.equal(rig.target.connections.length, limits.connectionsPerVolumeMax);
+  });
+
   it('that fails leaves the old connection alone (RFC 7143 6.3.4)', async () => {
     const rig = await createRig();
     const client = rig.connect();
