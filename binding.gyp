@@ -19,6 +19,7 @@
         'native/core/lane.cc',
         'native/core/new-file.cc',
         'native/core/process-rights.cc',
+        'native/core/socket-peer.cc',
         'native/core/tcp-delay.cc',
         'native/binding/addon.cc',
         'native/binding/arguments.cc',

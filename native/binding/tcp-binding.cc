@@ -1,4 +1,5 @@
-// What the kernel knows of a TCP connection (src/platform/connection-delay.ts).
+// What the kernel knows of a connection (src/platform/connection-delay.ts, socket-listener.ts).
+#include "../core/socket-peer.h"
 #include "../core/tcp-delay.h"
 #include "arguments.h"
 #include "bindings.h"
@@ -21,6 +22,7 @@ napi_value Ask(napi_env env, napi_callback_info info) {
 bool DefineTcp(napi_env env, napi_value exports, Instance* instance) {
   constexpr Binding kBindings[] = {
       {"tcpRoundTripUs", Ask<TcpRoundTripUs>},
+      {"peerUserId", Ask<PeerUserId>},
       {"tcpOutstandingBytes", Ask<TcpOutstandingBytes>},
   };
   return Define(env, exports, instance, kBindings, sizeof kBindings / sizeof *kBindings);

@@ -28,6 +28,9 @@ export function attachLines(options: AttachOptions): readonly string[] {
       ? configuration.nbd.enabled && found.nbdEnabled
       : configuration.iscsi.enabled && found.iscsiEnabled;
   const [address] = options.listen;
+  if (served && address === undefined) {
+    throw new GatewayError('gateway-unreachable', 'where sockets of systemd listen is known once the gateway runs');
+  }
   if (!served || address === undefined) {
     throw new GatewayError(
       'config-invalid',

@@ -8,6 +8,7 @@ import type { Configuration } from '../config/configuration.js';
 import { formatListenAddress } from '../config/listen-address.js';
 import { formatBytes } from '../config/quantity.js';
 import { openStore } from '../gateway/open-store.js';
+import { loadTlsSecurity } from '../gateway/tls-credentials.js';
 import { readRunFile } from '../gateway/run-file.js';
 import { loadAddon } from '../platform/addon.js';
 import { sendRequest } from '../platform/http-client.js';
@@ -72,6 +73,7 @@ async function* findings(options: DoctorOptions): AsyncGenerator<Finding> {
     yield { verdict: granted ? 'ok' : 'note', what: name, text: detail };
   }
   yield* checkPorts(configuration);
+  yield* checkTls(configuration, options.clock);
   if (configuration.volumes.some(({ replicate }) => replicate)) {
     yield await checkKey(configuration);
     yield await checkStore(options);
@@ -124,6 +126,10 @@ async function* checkPorts(configuration: Configuration): AsyncGenerator<Finding
       yield { verdict: 'ok', what: setting, text: `${name}: this gateway is running` };
       continue;
     }
+    if (address.kind === 'systemd') {
+      yield { verdict: 'ok', what: setting, text: `${name} comes from its socket unit` };
+      continue;
+    }
     yield await checked(setting, async () => {
       const listener = await streams.listen({ address, setting, accept: () => undefined });
       await listener.close();
@@ -139,6 +145,14 @@ async function isRunning(configuration: Configuration): Promise<boolean> {
     ({ status }) => status === 200,
     () => false,
   );
+}
+
+async function* checkTls({ nbd }: Configuration, clock: Clock): AsyncGenerator<Finding> {
+  if (!nbd.enabled || nbd.tls.mode === 'off') return;
+  yield await checked('nbd.tls', async () => {
+    const { warnings } = await loadTlsSecurity(nbd.tls, clock.wallMs());
+    return warnings.length === 0 ? `${nbd.tls.mode}; certificates and keys can be used` : warnings.join('; ');
+  });
 }
 
 async function checkKey({ keyFile, demonstration }: Configuration): Promise<Finding> {

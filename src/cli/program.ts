@@ -275,7 +275,10 @@ function addLocalCommands(program: Command, { terminal, exit }: ProgramOptions):
     .action(async (volume: string, flags: { config?: string; protocol: 'nbd' | 'iscsi' }) => {
       const configuration = await findConfiguration(flags);
       const run = await readRunFile(configuration.dataDir);
-      const listen = run?.[flags.protocol] ?? configuration[flags.protocol].listen;
+      const configured = configuration[flags.protocol].listen.flatMap((address) =>
+        address.kind === 'systemd' ? [] : [address],
+      );
+      const listen = run?.[flags.protocol] ?? configured;
       for (const line of attachLines({ configuration, volume, protocol: flags.protocol, listen })) terminal.print(line);
     });
   program

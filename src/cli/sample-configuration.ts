@@ -11,7 +11,9 @@ keyFile: ${JSON.stringify(keyFile)}   # 32 bytes, base64, readable by its owner 
 
 nbd:
   enabled: true
-  listen: ["127.0.0.1:10809"]       # also "[::1]:10809" and "unix:/run/keepgate/nbd.sock"
+  listen: ["127.0.0.1:10809"]       # also "[::1]:10809", "unix:/run/keepgate/nbd.sock", "systemd:NAME"
+  #socketMode: "0600"               # of Unix sockets, in quotes
+  #socketOwner: keepgate:disk       # of Unix sockets: USER, USER:GROUP or ":GROUP"
   #tls: off                         # on: clients may; required: all must, and it may listen on the network
   #tlsCertificates: /etc/keepgate/pki      # server-cert.pem, server-key.pem, ca-cert.pem
   #tlsVerifyPeer: false             # clients show certificates that ca-cert.pem signed

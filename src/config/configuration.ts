@@ -3,7 +3,7 @@
  * load-configuration.ts, which has checked all of it.
  */
 import type { BandwidthPlan } from '../ports/bandwidth.js';
-import type { ListenAddress } from './listen-address.js';
+import type { ListenAddress, SystemdSockets } from './listen-address.js';
 
 export interface ChapConfiguration {
   readonly user: string;
@@ -90,7 +90,7 @@ export interface Configuration {
   readonly trustedNetwork: boolean;
   readonly nbd: {
     readonly enabled: boolean;
-    readonly listen: readonly ListenAddress[];
+    readonly listen: readonly (ListenAddress | SystemdSockets)[];
     readonly tls: TlsConfiguration;
   };
   readonly iscsi: {

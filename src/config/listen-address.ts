@@ -1,8 +1,14 @@
-/** Where a server listens: "127.0.0.1:10809", "[::1]:10809", "unix:/run/keepgate/nbd.sock". */
+/** Where a server listens: "127.0.0.1:10809", "[::1]:10809", "unix:/run/keepgate/nbd.sock", "systemd:NAME". */
 import type { ListenAddress } from '../ports/stream.js';
 import { WrongValue, shown } from './problem.js';
 
 export type { ListenAddress } from '../ports/stream.js';
+
+/** Sockets of that name that the service manager hands over (FileDescriptorName=); where they listen, they know. */
+export interface SystemdSockets {
+  readonly kind: 'systemd';
+  readonly name: string;
+}
 
 /** sun_path holds 108 bytes with its terminating zero (unix(7)). */
 const unixPathBytesMax = 107;
@@ -18,6 +24,17 @@ export function parseListenAddress(raw: unknown): ListenAddress {
     );
   }
   return { kind: 'tcp', host, port };
+}
+
+/** As parseListenAddress, and "systemd:NAME". */
+export function parseListenAddressOrSystemd(raw: unknown): ListenAddress | SystemdSockets {
+  if (typeof raw !== 'string' || !raw.startsWith('systemd:')) return parseListenAddress(raw);
+  const name = raw.slice('systemd:'.length);
+  // systemd.socket(5): no control characters, no colon, at most 255.
+  if (!/^[\x21-\x39\x3b-\x7e]{1,255}$/.test(name)) {
+    throw new WrongValue(`${shown(raw)} names no socket; write systemd: and the FileDescriptorName= of its unit`);
+  }
+  return { kind: 'systemd', name };
 }
 
 function parseUnix(raw: string): ListenAddress {
@@ -41,7 +58,8 @@ export function isLoopbackHost(host: string): boolean {
   return host === 'localhost' || host === '::1' || /^127\.\d{1,3}\.\d{1,3}\.\d{1,3}$/.test(host);
 }
 
-export function formatListenAddress(address: ListenAddress): string {
+export function formatListenAddress(address: ListenAddress | SystemdSockets): string {
+  if (address.kind === 'systemd') return `systemd:${address.name}`;
   if (address.kind === 'unix') return `unix:${address.path}`;
   return address.host.includes(':') ? `[${address.host}]:${address.port}` : `${address.host}:${address.port}`;
 }

@@ -207,7 +207,7 @@ function assemble(
     trustedNetwork: gateway.trustedNetwork,
     nbd: {
       enabled: gateway.nbd.enabled,
-      listen: gateway.nbd.listen,
+      listen: gateway.nbd.listen.map((address) => withRights(address, gateway.nbd)),
       tls: {
         mode: gateway.nbd.tls,
         certificates: given(gateway.nbd.tlsCertificates, (path) => absolute('nbd.tlsCertificates', path)),
@@ -241,6 +241,15 @@ function assemble(
       ...tlsWarnings(gateway),
     ],
   };
+}
+
+/** Unix sockets are made for whom the configuration says; the rest is as it was. */
+function withRights<A extends Gateway['nbd']['listen'][number]>(
+  address: A,
+  { socketMode, socketOwner }: Gateway['nbd'],
+): A {
+  if (address.kind !== 'unix') return address;
+  return { ...address, mode: socketMode, ...(socketOwner === undefined ? {} : { owner: socketOwner }) };
 }
 
 function tlsWarnings({ nbd }: Gateway): readonly string[] {

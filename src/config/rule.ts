@@ -35,16 +35,15 @@ function checkListeners(configuration: Configuration, report: Report): void {
   const { nbd, iscsi, api, trustedNetwork } = configuration;
   const refuse = (path: string, address: ListenAddress, what: string): void => {
     if (trustedNetwork || isLocal(address)) return;
-    report(
-      path,
-      `"${formatListenAddress(address)}" would offer ${what} to the network; listen on loopback or a Unix socket, ${path.startsWith('nbd.') ? 'set nbd.tls: required, ' : ''}or set trustedNetwork: true`,
-      'insecure-listener',
-    );
+    report(path, insecureListener(path, address, what), 'insecure-listener');
   };
   if (nbd.enabled) {
     if (nbd.listen.length === 0) report('nbd.listen', 'is empty; write an address, or nbd: { enabled: false }');
     if (nbd.tls.mode !== 'required') {
-      nbd.listen.forEach((address, index) => refuse(`nbd.listen[${index}]`, address, 'NBD without TLS'));
+      nbd.listen.forEach((address, index) => {
+        // Where systemd's sockets listen is known when they are handed over: gateway.ts refuses them then.
+        if (address.kind !== 'systemd') refuse(`nbd.listen[${index}]`, address, 'NBD without TLS');
+      });
     }
   }
   if (iscsi.enabled) {
@@ -52,6 +51,11 @@ function checkListeners(configuration: Configuration, report: Report): void {
     iscsi.listen.forEach((address, index) => refuse(`iscsi.listen[${index}]`, address, 'iSCSI without encryption'));
   }
   refuse('api.listen', api.listen, 'the API and its token without TLS');
+}
+
+export function insecureListener(path: string, address: ListenAddress, what: string): string {
+  const tls = path.startsWith('nbd.') ? 'set nbd.tls: required, ' : '';
+  return `"${formatListenAddress(address)}" would offer ${what} to the network; listen on loopback or a Unix socket, ${tls}or set trustedNetwork: true`;
 }
 
 function checkTls({ nbd, volumes }: Configuration, report: Report): void {

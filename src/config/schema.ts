@@ -5,7 +5,7 @@
 import { limits } from '../base/limits.js';
 import { BLOCK_BYTES, LOGICAL_BLOCK_BYTES, KIB } from '../base/units.js';
 import { bandwidthSchedule } from './bandwidth-schedule.js';
-import { parseListenAddress } from './listen-address.js';
+import { parseListenAddress, parseListenAddressOrSystemd } from './listen-address.js';
 import { WrongValue, shown } from './problem.js';
 import { formatBytes, formatDuration, parseDuration, parseRateLimit, parseSize } from './quantity.js';
 import { flag, list, oneOf, optional, required, setting, structure, text, withEnvironment } from './setting.js';
@@ -144,6 +144,17 @@ function timeZone(raw: unknown): string {
   }
 }
 
+/** In quotes: what YAML makes of 0660 without them is another number. */
+function socketMode(raw: unknown): number {
+  if (typeof raw === 'string' && /^0?[0-7]{3}$/.test(raw)) return parseInt(raw, 8);
+  throw new WrongValue(`${shown(raw)} is not a mode; write three octal digits in quotes, such as "0660"`);
+}
+
+function socketOwner(raw: unknown): string {
+  if (typeof raw === 'string' && /^(?:[^\s:]+(?::[^\s:]+)?|:[^\s:]+)$/.test(raw)) return raw;
+  throw new WrongValue(`${shown(raw)} is not an owner; write USER, USER:GROUP or ":GROUP"`);
+}
+
 /** As `onOrOff`, and a third word. */
 function tlsMode(raw: unknown): 'off' | 'on' | 'required' {
   if (raw === 'required') return raw;
@@ -214,7 +225,9 @@ export const gatewaySettings = withEnvironment(
     trustedNetwork: flag(false),
     nbd: {
       enabled: flag(true),
-      listen: list(['127.0.0.1:10809'], parseListenAddress),
+      listen: list(['127.0.0.1:10809'], parseListenAddressOrSystemd),
+      socketMode: setting('0600', socketMode),
+      socketOwner: optional(socketOwner),
       tls: setting('off', tlsMode),
       tlsCertificates: optional(text),
       tlsVerifyPeer: flag(false),

@@ -14,13 +14,15 @@ import { BandwidthGovernor } from '../bandwidth/governor.js';
 import { GatewayError } from '../base/errors.js';
 import type { ByteLength } from '../base/units.js';
 import type { ChapConfiguration, Configuration, VolumeConfiguration } from '../config/configuration.js';
-import { formatListenAddress } from '../config/listen-address.js';
+import { formatListenAddress, isLocal } from '../config/listen-address.js';
 import { formatLimit } from '../config/quantity.js';
+import { insecureListener } from '../config/rule.js';
 import { readIdentity } from '../engine/volume-directory-format.js';
 import { IscsiTarget } from '../frontends/iscsi/target.js';
 import { NbdServer } from '../frontends/nbd/server.js';
 import { createMetrics } from '../metrics/registry.js';
 import type { MeteredVolume } from '../metrics/source.js';
+import { inheritedSockets } from '../platform/inherited-sockets.js';
 import type { LogLevel } from '../platform/pino-log.js';
 import { openReceiptOutlet } from '../platform/receipt-outlet.js';
 import { listenRefused, NetStreamFactory, removeStaleSocket } from '../platform/socket-listener.js';
@@ -30,7 +32,7 @@ import type { BandwidthChange, BandwidthReport, BandwidthReports, RateLimits } f
 import type { DiskLock } from '../ports/disk.js';
 import type { Log } from '../ports/log.js';
 import type { ReceiptOutlet } from '../ports/receipt-outlet.js';
-import type { ListenAddress, StreamSecurity } from '../ports/stream.js';
+import type { InheritedSocket, ListenAddress, StreamSecurity } from '../ports/stream.js';
 import type { ChapSecrets, ServedVolume, VolumeDirectory } from '../ports/volume-directory.js';
 import type { MasterKey } from '../remote/key.js';
 import { DrainOperation } from './drain-operation.js';
@@ -143,7 +145,7 @@ export class Gateway implements GatewayView, VolumeDirectory {
     this.#nbd.security = await this.#loadSecurity(configuration);
     const api = await this.#startApi(token);
     await this.#openVolumes();
-    const nbd = configuration.nbd.enabled ? await this.#nbd.listen(configuration.nbd.listen) : [];
+    const nbd = configuration.nbd.enabled ? await this.#listenNbd() : [];
     this.#iscsi = configuration.iscsi.enabled ? await this.#createIscsi() : undefined;
     const iscsi = (await this.#iscsi?.listen(configuration.iscsi.listen)) ?? [];
     const run = { pid: process.pid, nbd, iscsi, api };
@@ -225,6 +227,18 @@ export class Gateway implements GatewayView, VolumeDirectory {
     const keys = found.filter((outcome) => outcome.status === 'fulfilled').map(({ value }) => value);
     if (keys.length === 0 && found[0]?.status === 'rejected') throw found[0].reason;
     return keys;
+  }
+
+  #listenNbd(): Promise<readonly ListenAddress[]> {
+    const { nbd, trustedNetwork } = this.#options.configuration;
+    const open = trustedNetwork || nbd.tls.mode === 'required';
+    const addresses = nbd.listen.flatMap((address): readonly (ListenAddress | InheritedSocket)[] =>
+      address.kind === 'systemd' ? inheritedSockets(address.name, 'nbd.listen') : [address],
+    );
+    return this.#nbd.listen(addresses, (bound) => {
+      if (open || isLocal(bound)) return;
+      throw new GatewayError('insecure-listener', insecureListener('nbd.listen', bound, 'NBD without TLS'));
+    });
   }
 
   /** undefined: NBD does without TLS. */

@@ -82,6 +82,8 @@ export interface Addon extends Checksums, Partial<FrameCipher> {
   /** The calling thread, and those that it starts from now on: nice(2). */
   yieldToOthers(nice: number): Result;
   notifyServiceManager(socketPath: string, message: string): Result;
+  /** The user at the other end of a connected Unix socket's file descriptor. */
+  peerUserId(fd: number): Result;
   /** Of a connected TCP socket's file descriptor. */
   tcpRoundTripUs(fd: number): Result;
   /** Written and not acknowledged, sent or not. */

@@ -1,18 +1,30 @@
 /**
- * Listening on TCP and Unix sockets: the StreamFactory port over node:net.
+ * Listening on TCP and Unix sockets, and on those that the service manager hands over: the StreamFactory port over
+ * node:net.
  *
- * A Unix socket is made with mode 0600. A path that is left over from a process that died is replaced, one on which
+ * A Unix socket is made with mode 0600, and gets its owner and then its mode from there: nobody connects who may not. A path that is left over from a process that died is replaced, one on which
  * somebody still listens, or that is not a socket, is refused.
  */
 import { existsSync } from 'node:fs';
-import { lstat, unlink } from 'node:fs/promises';
+import { chmod, chown, lstat, unlink } from 'node:fs/promises';
 import { connect, createServer } from 'node:net';
 import type { Server, Socket } from 'node:net';
 import { dirname } from 'node:path';
+import { assert } from '../base/assert.js';
 import { GatewayError } from '../base/errors.js';
 import { limits } from '../base/limits.js';
 import type { Log } from '../ports/log.js';
-import type { ListenAddress, Listener, ListenOptions, StreamFactory, StreamPeer } from '../ports/stream.js';
+import type {
+  InheritedSocket,
+  ListenAddress,
+  Listener,
+  ListenOptions,
+  StreamFactory,
+  StreamPeer,
+} from '../ports/stream.js';
+import { findOwner } from './account.js';
+import { loadAddon } from './addon.js';
+import { unixPathOf } from './inherited-sockets.js';
 import { NetStream } from './socket.js';
 
 const BACKLOG = 511;
@@ -31,14 +43,24 @@ export class NetStreamFactory implements StreamFactory {
     const { address } = options;
     if (address.kind === 'unix') await removeStaleSocket(address.path, options.setting);
     const server = createServer({ pauseOnConnect: true, allowHalfOpen: true }, (accepted) => {
-      this.#accept(accepted, options);
+      this.#accept(accepted, options, where);
     });
+    let where: ListenAddress | undefined;
     await bind(server, options);
+    const bound = boundAddress(server, address);
+    where = bound;
+    try {
+      options.check?.(bound);
+      if (address.kind === 'unix') await openUnixSocket(address, options.setting);
+    } catch (error) {
+      server.close();
+      throw error;
+    }
     server.on('error', (error) =>
       this.#log.error('a listener failed', { setting: options.setting, error: error.message }),
     );
     return {
-      address: boundAddress(server, address),
+      address: bound,
       close: () =>
         new Promise((resolve) => {
           // Node calls back when the last connection is gone; these belong to their streams, so wait for the path only.
@@ -49,8 +71,8 @@ export class NetStreamFactory implements StreamFactory {
     };
   }
 
-  #accept(accepted: Socket, options: ListenOptions): void {
-    const peer = peerOf(accepted, options.address);
+  #accept(accepted: Socket, options: ListenOptions, where: ListenAddress | undefined): void {
+    const peer = where === undefined ? undefined : peerOf(accepted, where);
     if (peer === undefined) {
       // The peer went away between its connect and our accept.
       accepted.destroy();
@@ -64,7 +86,7 @@ export class NetStreamFactory implements StreamFactory {
 }
 
 function peerOf(socket: Socket, listening: ListenAddress): StreamPeer | undefined {
-  if (listening.kind === 'unix') return { kind: 'unix', path: listening.path };
+  if (listening.kind === 'unix') return { kind: 'unix', path: listening.path, userId: userOf(socket) };
   const { remoteAddress, remotePort, localAddress, localPort } = socket;
   if (
     remoteAddress === undefined ||
@@ -83,15 +105,45 @@ function peerOf(socket: Socket, listening: ListenAddress): StreamPeer | undefine
   };
 }
 
+function userOf(socket: Socket): number | undefined {
+  // Node has no public name for it.
+  const { _handle: handle } = socket as { readonly _handle?: { readonly fd?: number } | null };
+  const userId = handle?.fd === undefined || handle.fd < 0 ? -1 : loadAddon().peerUserId(handle.fd);
+  return userId < 0 ? undefined : userId;
+}
+
 /** An IPv4 peer of a socket that listens on [::] shows as ::ffff:192.0.2.7: it is the same client either way. */
 function withoutMapping(address: string): string {
   return address.startsWith('::ffff:') && address.includes('.') ? address.slice('::ffff:'.length) : address;
 }
 
-function boundAddress(server: Server, asked: ListenAddress): ListenAddress {
+function boundAddress(server: Server, asked: ListenOptions['address']): ListenAddress {
+  if (asked.kind === 'unix') return asked;
   const bound = server.address();
-  if (asked.kind === 'unix' || bound === null || typeof bound === 'string') return asked;
-  return { kind: 'tcp', host: asked.host, port: bound.port };
+  if (bound !== null && typeof bound !== 'string') {
+    return { kind: 'tcp', host: asked.kind === 'tcp' ? asked.host : bound.address, port: bound.port };
+  }
+  assert(asked.kind === 'inherited', 'a TCP socket that listens has an address');
+  return { kind: 'unix', path: unixPathOf(asked.fd) };
+}
+
+/** Lets in whom mode and owner name; until now it is the gateway's own. */
+async function openUnixSocket(
+  { path, mode, owner }: Extract<ListenAddress, { kind: 'unix' }>,
+  setting: string,
+): Promise<void> {
+  try {
+    if (owner !== undefined) {
+      const { userId, groupId } = await findOwner(owner, setting);
+      await chown(path, userId, groupId);
+    }
+    if (mode !== undefined) await chmod(path, mode);
+  } catch (cause) {
+    if (cause instanceof GatewayError) throw cause;
+    const code = (cause as NodeJS.ErrnoException).code ?? String(cause);
+    const message = `${path} cannot be given to ${owner ?? 'others'} (${setting}): this user may not (${code})`;
+    throw new GatewayError('listen-refused', message, { cause });
+  }
 }
 
 function bind(server: Server, options: ListenOptions): Promise<void> {
@@ -103,6 +155,10 @@ function bind(server: Server, options: ListenOptions): Promise<void> {
       server.removeListener('error', onError);
       resolve();
     };
+    if (address.kind === 'inherited') {
+      listenOnInherited(server, address, onListening, onError);
+      return;
+    }
     if (address.kind === 'tcp') {
       server.listen({ host: address.host, port: address.port, backlog: BACKLOG }, onListening);
       return;
@@ -115,6 +171,20 @@ function bind(server: Server, options: ListenOptions): Promise<void> {
       process.umask(umask);
     }
   });
+}
+
+function listenOnInherited(
+  server: Server,
+  { fd }: InheritedSocket,
+  onListening: () => void,
+  onError: (error: Error) => void,
+): void {
+  try {
+    server.listen({ fd }, onListening);
+  } catch (error) {
+    // Node's answer to a descriptor that is no stream socket.
+    onError(error as Error);
+  }
 }
 
 /** Makes way for a listener on a path; refuses where somebody listens there, or where it is no socket. */
@@ -169,6 +239,10 @@ export function listenRefused(
 ): GatewayError {
   const { address, setting } = options;
   const code = cause.code ?? '';
+  if (address.kind === 'inherited') {
+    const message = `what systemd handed over as ${address.name} is no socket to listen on (${setting}): ${cause.message}; write Accept=no and ListenStream=`;
+    return new GatewayError('listen-refused', message, { cause });
+  }
   const known =
     address.kind === 'tcp' ? tcpRefusals[code]?.(address.host, address.port) : unixRefusals[code]?.(address.path);
   return new GatewayError('listen-refused', `${known ?? `cannot listen: ${cause.message}`} (${setting})`, { cause });

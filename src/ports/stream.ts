@@ -34,7 +34,13 @@ export type StreamPeer =
       readonly localAddress: string;
       readonly localPort: number;
     }
-  | { readonly kind: 'unix'; /** Of the listening socket. */ readonly path: string };
+  | {
+      readonly kind: 'unix';
+      /** Of the listening socket. */
+      readonly path: string;
+      /** The user id that connected; undefined where the kernel does not say. */
+      readonly userId?: number | undefined;
+    };
 
 export interface Stream {
   readonly peer: StreamPeer;
@@ -83,18 +89,35 @@ export interface StreamSecurity {
 
 export type ListenAddress =
   | { readonly kind: 'tcp'; readonly host: string; readonly port: number }
-  | { readonly kind: 'unix'; readonly path: string };
+  | {
+      readonly kind: 'unix';
+      readonly path: string;
+      /** Who may connect, as chmod(2) has it; default 0600. */
+      readonly mode?: number;
+      /** "USER", "USER:GROUP" or ":GROUP", by name or number; default: who runs the gateway. */
+      readonly owner?: string;
+    };
+
+/** A socket that the service manager listened on before this process was there (sd_listen_fds(3)). */
+export interface InheritedSocket {
+  readonly kind: 'inherited';
+  /** FileDescriptorName= of its unit. */
+  readonly name: string;
+  readonly fd: number;
+}
 
 export interface ListenOptions {
-  readonly address: ListenAddress;
+  readonly address: ListenAddress | InheritedSocket;
   /** The configuration key that messages name: "nbd.listen". */
   readonly setting: string;
+  /** Called with where it listens, before anybody can connect; where it throws, that is why `listen` rejects. */
+  check?(bound: ListenAddress): void;
   /** Called for every connection; reading begins after it returned the handler. undefined: the connection is closed. */
   accept(stream: Stream): StreamHandler | undefined;
 }
 
 export interface Listener {
-  /** As asked for, with the port that the system chose where it was 0. */
+  /** As asked for, with the port that the system chose where it was 0; of an inherited socket where it listens. */
   readonly address: ListenAddress;
   /** Stops accepting, and removes a Unix socket's path; accepted streams live on. */
   close(): Promise<void>;

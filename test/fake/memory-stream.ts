@@ -201,6 +201,7 @@ export class MemoryStreamFactory implements StreamFactory {
 
   listen(options: ListenOptions): Promise<Listener> {
     this.#open.add(options);
+    assert(options.address.kind !== 'inherited', 'nothing is inherited here');
     const address: ListenAddress = options.address;
     return Promise.resolve({
       address,

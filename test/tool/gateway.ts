@@ -29,6 +29,8 @@ export interface GatewayOptions {
   readonly folder?: string;
   /** Begins the command line, such as `taskset -c 0`. */
   readonly launcher?: readonly string[];
+  /** Open files of this process that the gateway gets as its own, from 3 on. */
+  readonly descriptors?: readonly number[];
   /** Changes to the program of this process alone; [] ends them. */
   readonly patches?: readonly SourcePatch[];
 }
@@ -85,6 +87,9 @@ export class TestGateway {
   get pid(): number {
     return this.running().pid;
   }
+  get nbdAddresses(): readonly string[] {
+    return this.running().nbd;
+  }
   get nbdPort(): number {
     return portOf(this.running().nbd[0]);
   }
@@ -114,7 +119,8 @@ export class TestGateway {
     const [program, ...before] = [...(this.options.launcher ?? []), process.execPath];
     const patches = this.options.patches ?? [];
     const args = [...before, ...this.node(patches, ['serve', '--config', this.configFile])];
-    const service = startService(program, args, this.environment(patches));
+    const { descriptors = [] } = this.options;
+    const service = startService(program, args, { ...this.environment(patches), descriptors });
     this.service = service;
     const explain = (): string => service.output();
     const checkAlive = (): void => {

@@ -19,6 +19,8 @@ export interface RunOptions {
   readonly input?: string;
   readonly env?: Readonly<Record<string, string>>;
   readonly cwd?: string;
+  /** Open files of this process that a service gets as its own, from 3 on. */
+  readonly descriptors?: readonly number[];
 }
 
 export interface Finished {
@@ -102,8 +104,8 @@ export function startService(program: Program | string, args: readonly string[],
   const child = spawn(path, args, {
     env: { ...process.env, ...env, ...options.env },
     cwd: options.cwd,
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
+    stdio: ['ignore', 'pipe', 'pipe', ...(options.descriptors ?? [])],
+  }) as ChildProcessByStdio<null, Readable, Readable>;
   let text = '';
   const append = (chunk: Buffer): void => {
     text = (text + chunk.toString('utf8')).slice(-outputCharsMax);

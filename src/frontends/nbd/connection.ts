@@ -260,11 +260,14 @@ export class NbdConnection implements StreamHandler, HandshakeHost, SessionContr
 }
 
 /** "A client is: its TLS identity, else its peer address, else its Unix uid". */
-function identify(stream: Stream, secured: SecuredPeer | undefined): ClientIdentity {
-  const { peer } = stream;
-  // The uid of a Unix peer (SO_PEERCRED) is not known here: everyone who may open the socket (0600) is one client.
+function identify({ peer }: Stream, secured: SecuredPeer | undefined): ClientIdentity {
   const where = peer.kind === 'tcp' ? peer.address : `unix:${peer.path}`;
-  if (secured?.user === undefined) return { frontend: 'nbd', key: `nbd:${where}`, description: `nbd ${where}` };
+  // Where the kernel does not say who it is, everyone who may open the socket is one client.
+  const local = peer.kind === 'unix' && peer.userId !== undefined ? `uid ${peer.userId}` : where;
+  if (secured?.user === undefined) {
+    const description = local === where ? `nbd ${where}` : `nbd ${local} at ${where}`;
+    return { frontend: 'nbd', key: `nbd:${local}`, description };
+  }
   const user = JSON.stringify(secured.user);
   return { frontend: 'nbd', key: `nbd:tls:${user}`, description: `nbd ${user} at ${where}` };
 }

@@ -10,6 +10,7 @@ import { limits } from '../../base/limits.js';
 import type { Clock } from '../../ports/clock.js';
 import type { Log } from '../../ports/log.js';
 import type {
+  InheritedSocket,
   ListenAddress,
   Listener,
   Stream,
@@ -80,13 +81,17 @@ export class NbdServer implements ConnectionHost {
     this.#streams = options.streams;
   }
 
-  /** Rejects with listen-refused; listeners that were opened before stay until `close`. */
-  async listen(addresses: readonly ListenAddress[]): Promise<readonly ListenAddress[]> {
+  /** Rejects with listen-refused, or as `check` throws; listeners that were opened before stay until `close`. */
+  async listen(
+    addresses: readonly (ListenAddress | InheritedSocket)[],
+    check: (bound: ListenAddress) => void = () => undefined,
+  ): Promise<readonly ListenAddress[]> {
     assert(this.tls === 'off' || this.security !== undefined, 'TLS has certificates or keys before anybody connects');
     for (const address of addresses) {
       const listener = await this.#streams.listen({
         address,
         setting: 'nbd.listen',
+        check,
         accept: (stream) => this.#accept(stream),
       });
       this.#listeners.push(listener);

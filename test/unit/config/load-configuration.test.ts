@@ -94,6 +94,16 @@ describe('a good configuration', () => {
     assert.match(configuration.warnings.join(), /nbd.tlsPsk: with tlsCertificates and without tlsVerifyPeer: true/);
   });
 
+  it('gives Unix sockets the mode and owner that it says, and takes sockets of systemd by name', () => {
+    const listen = 'listen: ["unix:/run/a", "127.0.0.1:1", "systemd:nbd"]';
+    const configuration = load(`nbd: { ${listen}, socketMode: "0660", socketOwner: ":disk" }\n${base}${volumes}`);
+    assert.deepEqual(configuration.nbd.listen, [
+      { kind: 'unix', path: '/run/a', mode: 0o660, owner: ':disk' },
+      { kind: 'tcp', host: '127.0.0.1', port: 1 },
+      { kind: 'systemd', name: 'nbd' },
+    ]);
+  });
+
   it('reads off and on as YAML 1.2 does', () => {
     assert.doesNotThrow(() => load(`nbd: { tls: off }\n${base}${volumes}`));
   });
@@ -281,7 +291,7 @@ describe('a wrong configuration gets one line that says what, where, and what wo
     [
       'a value for a mapping',
       `nbd: true\n${base}${volumes}`,
-      'k.yaml:1:1: nbd: true is not a mapping; its keys are enabled, listen, tls, tlsCertificates, tlsVerifyPeer, tlsPsk',
+      'k.yaml:1:1: nbd: true is not a mapping; its keys are enabled, listen, socketMode, socketOwner, tls, tlsCertificates, tlsVerifyPeer, tlsPsk',
     ],
     [
       'a port that does not exist',
@@ -338,6 +348,26 @@ describe('a wrong configuration gets one line that says what, where, and what wo
       'TLS',
       `nbd: { tls: required }\n${base}${volumes}`,
       'k.yaml:1:8: nbd.tls: "required" needs tlsCertificates: DIRECTORY or tlsPsk: FILE',
+    ],
+    [
+      'a mode that YAML reads as another number',
+      `nbd: { socketMode: 0660 }\n${base}${volumes}`,
+      'k.yaml:1:8: nbd.socketMode: 660 is not a mode; write three octal digits in quotes, such as "0660"',
+    ],
+    [
+      'an owner that is none',
+      `nbd: { socketOwner: "a:b:c" }\n${base}${volumes}`,
+      'k.yaml:1:8: nbd.socketOwner: "a:b:c" is not an owner; write USER, USER:GROUP or ":GROUP"',
+    ],
+    [
+      'a socket of systemd without a name',
+      `nbd: { listen: ["systemd:"] }\n${base}${volumes}`,
+      'k.yaml:1:8: nbd.listen: "systemd:" names no socket; write systemd: and the FileDescriptorName= of its unit',
+    ],
+    [
+      'a socket of systemd for iSCSI',
+      `iscsi: { listen: ["systemd:iscsi"] }\n${base}${volumes}`,
+      'k.yaml:1:10: iscsi.listen: "systemd:iscsi" is not a listen address; write HOST:PORT such as 127.0.0.1:10809 or [::1]:10809, or unix:/PATH',
     ],
     [
       'TLS that is no mode',

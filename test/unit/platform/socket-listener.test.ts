@@ -2,12 +2,13 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
-import { mkdtemp, readdir, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdtemp, open, readdir, rm, stat, writeFile } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { GatewayError } from '../../../src/base/errors.js';
+import { inheritedSockets } from '../../../src/platform/inherited-sockets.js';
 import { NetStreamFactory } from '../../../src/platform/socket-listener.js';
 import type { ListenAddress, Listener, StreamPeer } from '../../../src/ports/stream.js';
 import { RecordedLog } from '../../fake/log.js';
@@ -98,8 +99,33 @@ describe('listening on a Unix socket', { timeout: 20_000 }, () => {
     await rm(join(folder, 'after'));
     assert.equal((await stat(path)).mode & 0o777, 0o600);
     await connectAndClose({ path });
-    assert.deepEqual(peers, [{ kind: 'unix', path }]);
+    assert.deepEqual(peers, [{ kind: 'unix', path, userId: process.getuid?.() }]);
     await listener.close();
+    assert.equal(existsSync(path), false);
+  });
+
+  it('gives it mode and owner, and says which user connected', async () => {
+    const path = join(folder, 'given.sock');
+    const [userId, groupId] = [process.getuid?.() ?? 0, process.getgid?.() ?? 0];
+    const peers: StreamPeer[] = [];
+    const listener = await listen({ kind: 'unix', path, mode: 0o660, owner: `${userId}:${groupId}` }, peers);
+    const { mode, uid, gid } = await stat(path);
+    assert.deepEqual([mode & 0o777, uid, gid], [0o660, userId, groupId]);
+    await connectAndClose({ path });
+    assert.deepEqual(peers, [{ kind: 'unix', path, userId }]);
+    await listener.close();
+  });
+
+  it('refuses an owner that is not there, and leaves no socket behind', async () => {
+    const path = join(folder, 'nobodys.sock');
+    await assert.rejects(
+      listen({ kind: 'unix', path, owner: 'no-such-user' }),
+      refused(/^there is no user no-such-user in \/etc\/passwd \(test.listen\); write its number$/),
+    );
+    await assert.rejects(
+      listen({ kind: 'unix', path, owner: ':no-such-group' }),
+      refused(/^there is no group no-such-group in \/etc\/group/),
+    );
     assert.equal(existsSync(path), false);
   });
 
@@ -128,5 +154,45 @@ describe('listening on a Unix socket', { timeout: 20_000 }, () => {
       listen({ kind: 'unix', path: join(folder, 'none', 'a.sock') }),
       refused(/^the directory of .* does not exist \(test\.listen\)$/),
     );
+  });
+});
+
+describe('sockets that systemd hands over', () => {
+  const environment = { LISTEN_PID: String(process.pid), LISTEN_FDS: '3', LISTEN_FDNAMES: 'nbd:web:nbd' };
+
+  it('are found by their name, all of them', () => {
+    assert.deepEqual(inheritedSockets('nbd', 'nbd.listen', environment), [
+      { kind: 'inherited', name: 'nbd', fd: 3 },
+      { kind: 'inherited', name: 'nbd', fd: 5 },
+    ]);
+  });
+
+  it('are refused where there is none of that name, or for this process', () => {
+    const table = [
+      [environment, /^systemd handed over no socket named x \(s\): there is nbd, web, nbd \(FileDescriptorName=\)$/],
+      [{}, /there is no LISTEN_FDS; start it by its socket unit/],
+      [{ ...environment, LISTEN_PID: '1' }, /LISTEN_PID is 1, this process \d+; let the unit start node itself/],
+      [{ ...environment, LISTEN_FDNAMES: undefined }, /there is no name/],
+    ] as const;
+    for (const [given, message] of table) {
+      assert.throws(() => inheritedSockets('x', 's', given), refused(message));
+    }
+  });
+
+  it('that are none to listen on are refused in one line', async () => {
+    const file = await open(import.meta.filename);
+    try {
+      const listening = factory.listen({
+        address: { kind: 'inherited', name: 'nbd', fd: file.fd },
+        setting: 'nbd.listen',
+        accept: () => undefined,
+      });
+      await assert.rejects(
+        listening,
+        refused(/^what systemd handed over as nbd is no socket to listen on \(nbd.listen\)/),
+      );
+    } finally {
+      await file.close();
+    }
   });
 });
