@@ -6,7 +6,8 @@
 
 namespace keepgate {
 
-// The user that connected (SO_PEERCRED, unix(7)), or a negative errno; -ENOTSUP where the kernel does not know.
+// The user that connected (SO_PEERCRED, unix(7)), or a negative errno; -ENOTSUP where the kernel does
+// not know.
 int64_t PeerUserId(int socket);
 
 }  // namespace keepgate

@@ -42,10 +42,10 @@ export class NetStreamFactory implements StreamFactory {
   async listen(options: ListenOptions): Promise<Listener> {
     const { address } = options;
     if (address.kind === 'unix') await removeStaleSocket(address.path, options.setting);
+    let where: ListenAddress | undefined = undefined;
     const server = createServer({ pauseOnConnect: true, allowHalfOpen: true }, (accepted) => {
       this.#accept(accepted, options, where);
     });
-    let where: ListenAddress | undefined;
     await bind(server, options);
     const bound = boundAddress(server, address);
     where = bound;
