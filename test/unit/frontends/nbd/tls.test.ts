@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { limits } from '../../../../src/base/limits.js';
+import { contextData } from '../../../fake/nbd-chunk.js';
 import { clientFlags, infoData, OPT, optionBytes } from '../../../fake/nbd-client.js';
 import { Bench, joined, optionReplies, settled, volume } from './session.js';
 
@@ -81,6 +82,20 @@ describe('NBD "SELECTIVETLS mode"', () => {
     }
     assert.equal(bench.server.logins, 0);
     assert.equal(bench.server.rejections.get('invalid-request'), 3);
+  });
+
+  it('contexts of a volume with users are for them alone', async () => {
+    const bench = await Bench.start([volume({ nbdUsers: ['alice'] })], 'on');
+    const contexts = optionBytes(OPT.LIST_META_CONTEXT, contextData('demo', []));
+    for (const [user, answer] of [
+      ['bob', ERR_POLICY],
+      ['alice', ACK],
+    ] as const) {
+      const stream = await bench.connectSecured(user);
+      stream.feed(joined([optionBytes(OPT.STRUCTURED_REPLY), contexts]));
+      await settled();
+      assert.equal(types(stream).at(-1), answer);
+    }
   });
 
   it('a volume with users is a TLS-only export: ERR_TLS_REQD in clear, ERR_POLICY for others over TLS', async () => {
