@@ -33,6 +33,17 @@ export const recoveryPoints: readonly DiskPoint[] = [
   { operation: 'sync', path: 'super.' },
 ];
 
+/** The same of a volume that tracks: a round begins, keeps what is overwritten, and ends. */
+export const roundPoints: readonly DiskPoint[] = [
+  { operation: 'create', path: 'spill' },
+  { operation: 'sync', path: 'spill' },
+  { operation: 'write', path: 'frozen' },
+  { operation: 'sync', path: 'dirty' },
+  { operation: 'sync', path: 'dirty' },
+  { operation: 'write', path: 'super.' },
+  { operation: 'sync', path: 'super.' },
+];
+
 export interface CrashMoment {
   readonly disk: SimDisk;
   readonly random: SeededRandom;

@@ -19,6 +19,7 @@ import type { RestoredDisk } from './restore.js';
 import { Life, Scheduler } from './scheduler.js';
 import { BLOCK, Shadow, Violation } from './shadow.js';
 import { SimBucket } from './store.js';
+import { stories, type StoryName } from './story.js';
 import { resetIds, runLoad } from './workload.js';
 
 const MIB = 1024 * 1024;
@@ -41,10 +42,10 @@ export interface SimulationResult {
   readonly digest: string;
 }
 
-/** Plays one seed; rejects with what was violated. */
-export async function simulate(seed: number, operationsMin = 500): Promise<SimulationResult> {
+/** Plays one seed, its rounds as a story tells where one is given; rejects with what was violated. */
+export async function simulate(seed: number, operationsMin = 500, story?: StoryName): Promise<SimulationResult> {
   resetIds();
-  const simulation = new Simulation(seed, operationsMin);
+  const simulation = new Simulation(seed, operationsMin, story);
   return simulation.scheduler.drive(simulation.run());
 }
 
@@ -69,6 +70,7 @@ class Simulation {
   constructor(
     private readonly seed: number,
     private readonly operationsMin: number,
+    private readonly story: StoryName | undefined,
   ) {
     this.random = new SeededRandom(seed);
     this.profile = drawProfile(seed, this.random.fork(), this.scheduler);
@@ -98,7 +100,7 @@ class Simulation {
     while (this.operations < this.operationsMin) {
       profile.troubleDisk(this.hosts.map(({ disk }) => disk));
       if (this.bucket !== undefined && this.random.fraction() < 0.2) profile.troubleStore(this.bucket);
-      await this.round();
+      await (this.story === undefined ? this.round() : this.tell(this.story));
       this.check();
     }
     await this.end();
@@ -224,6 +226,26 @@ class Simulation {
     await this.maybeHeal(healShare);
     if (random.fraction() < 0.3) await this.scheduler.sleep(random.below(9000));
     if (this.profile.twoOwners && this.hosts.length < 3 && random.fraction() < 0.25) await this.addOwner(host);
+  }
+
+  private async tell(story: StoryName): Promise<void> {
+    const { bucket, random, scheduler } = this;
+    const [host] = this.hosts;
+    if (host === undefined) return;
+    if (bucket === undefined)
+      throw new Error(`the volume of seed ${this.seed} does not replicate, as the story ${story} wants`);
+    if (!host.alive && !(await this.bringBack(host))) return;
+    await stories[story].play({
+      host,
+      bucket,
+      random: random.fork(),
+      scheduler,
+      load: () => this.someLoad(host),
+      snapshot: () => this.takeSnapshot(host),
+      crash: (how) => this.crash(host, how),
+      drain: () => this.maybeDrain(host),
+      heal: () => this.maybeHeal(1),
+    });
   }
 
   /** At some moment (crash-moment.ts), unless all troubles have ended by then. */

@@ -25,6 +25,9 @@ export interface LoadOptions {
 /** As much as is one record of the smallest log of a simulation. */
 const UPDATE_BYTES_MAX = 8 * BLOCK;
 
+/** What a simulated log holds at most (host.ts). */
+const LOG_BYTES = 2 * 1024 * 1024;
+
 /** Numbers writes over a whole simulation, so that no two are alike. */
 let lastId = 0;
 export function resetIds(): void {
@@ -38,6 +41,28 @@ export async function runLoad(options: LoadOptions): Promise<void> {
   const each = Math.ceil(operations / clients);
   const running = Array.from({ length: clients }, () => new Client(options, each).run());
   await Promise.race([gone, Promise.all(running)]);
+}
+
+/** Writes one long record after another until the log has had to let go of some; ends early where nothing makes room. */
+export async function fillLog(host: SimHost, scheduler: Scheduler): Promise<void> {
+  const { life, device } = host;
+  if (device === undefined || life === undefined) return;
+  const lengthBytes = 16 * BLOCK;
+  for (let written = 0; written < LOG_BYTES && host.alive; written += lengthBytes) {
+    const offset = written % Math.floor(device.sizeBytes / 2);
+    const bytes = payloadOf(++lastId, offset, lengthBytes);
+    const ticket = host.shadow.begin({ kind: 'write', offset, lengthBytes, bytes });
+    const answered = new Promise<void>((resolve) => {
+      const completion = host.completion((error) => {
+        if (error === undefined) host.shadow.acknowledged(ticket, false);
+        else host.shadow.forget(ticket);
+        resolve();
+      });
+      device.write(offset, lengthBytes, bytes, 0, false, completion);
+    });
+    const gone = new Promise<void>((resolve) => life.onDeath(resolve));
+    await Promise.race([answered, gone, scheduler.sleep(20_000)]);
+  }
 }
 
 class Client {
