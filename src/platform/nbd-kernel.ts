@@ -174,8 +174,14 @@ export class KernelNbdDevice implements NbdDevice {
     });
   }
 
+  /** A device that is detached may take its files with it. */
   async #read(name: string): Promise<string> {
-    return (await readFile(`/sys/block/${this.name}/${name}`, 'utf8')).trim();
+    const path = `/sys/block/${this.name}/${name}`;
+    try {
+      return (await readFile(path, 'utf8')).trim();
+    } catch (cause) {
+      throw new GatewayError('gateway-unreachable', `${path} cannot be read: /dev/${this.name} is gone`, { cause });
+    }
   }
 }
 

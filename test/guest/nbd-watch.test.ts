@@ -2,7 +2,8 @@
  * The kernel's NBD client with mounted, encrypted file systems, which go on being written while their gateway is stopped or
  * killed and started again, with `keepgate nbd-watch` beside them: no I/O error, every file equal, the file systems clean
  * (P1). One device it attached itself, with one connection; the other was attached by nbd-client with several, which it
- * takes over. Once it is killed too, and starts when the connections are dead. At the end a volume grows.
+ * takes over. Once it is killed too, and starts when the connections are dead. Then the gateway stands still for a while, and a volume
+ * grows.
  */
 import assert from 'node:assert/strict';
 import { mkdtemp, rm } from 'node:fs/promises';
@@ -66,6 +67,19 @@ i=0; while [ $i -lt ${ends} ]; do
   echo "WRITTEN $i after $(cut -d. -f1 /proc/uptime) s"
   i=$((i+1))
 done
+# A gateway that stands still is not dead: with one connection nothing happens, with several it is asked anew on another.
+said() { dmesg | grep $1 | grep -c "$2"; }
+name=stalled; lost=$(said nbd0 'Receive control failed') || :
+stuck=$(said nbd0 'Possible stuck request') || :; retried=$(said nbd1 'timed out, retrying') || :
+echo STALL
+for n in 0 1; do (until [ -e /tmp/over ]; do write $n; done) & done
+until_true '[ $(said nbd0 "Possible stuck request") -gt $stuck ]'
+until_true '[ $(said nbd1 "timed out, retrying") -gt $retried ]'
+echo STALLED
+touch /tmp/over; until_true '[ -e /tmp/sums0/stalled ] && [ -e /tmp/sums1/stalled ]'
+until_true '! pidof dd >/dev/null'
+[ "$(said nbd0 'Receive control failed')" = "$lost" ] || exit 95
+echo "STALL is over after $(cut -d. -f1 /proc/uptime) s"
 echo RESIZE
 until_true '[ $(blockdev --getsize64 /dev/nbd0) = ${grownMiB * MIB} ] || { kill -HUP $watcher0; sleep 0.4; false; }'
 cryptsetup resize --key-file /tmp/passphrase secret0
@@ -123,6 +137,8 @@ suite(
             disks: [{ path: runtime, readOnly: true }],
             onLine: (line) => {
               if (line.startsWith('WRITING ')) hostWork = hostWork.then(endSoon);
+              if (line === 'STALL') hostWork = hostWork.then(() => void process.kill(gateway.pid, 'SIGSTOP'));
+              if (line === 'STALLED') hostWork = hostWork.then(() => void process.kill(gateway.pid, 'SIGCONT'));
               if (line === 'RESIZE') hostWork = hostWork.then(grow);
             },
           });

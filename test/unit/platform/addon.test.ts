@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { constants, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { Worker } from 'node:worker_threads';
@@ -29,6 +29,29 @@ function run(script: string, options: { flags?: string[]; env?: Record<string, s
     },
   );
 }
+
+describe('a wait for the kernel’s messages', () => {
+  // Every kernel has this family.
+  const open = "const link = loadAddon().openNetlink('nlctrl', 'notify'); const next = loadAddon().netlinkNext(link);";
+
+  it('keeps the process until it is cancelled', () => {
+    const ended = run(`${open} setImmediate(() => loadAddon().cancelNetlink(link)); console.log(await next);`);
+    assert.equal(ended.stderr, '');
+    assert.equal(ended.stdout, `${-constants.errno.ECANCELED}\n`);
+  });
+
+  it('does not keep a process that exits, nor one whose link nobody holds any more', () => {
+    assert.equal(run(`${open} setImmediate(() => process.exit(7));`).status, 7);
+    const forgotten = `${open} setImmediate(() => { globalThis.gc(); process.exit(8); });`;
+    assert.equal(run(`{ ${forgotten} }`, { flags: ['--expose-gc'] }).status, 8);
+  });
+
+  it('is refused what is no link', () => {
+    const ended = run('try { loadAddon().netlinkNext({}); } catch (error) { console.log(error.code, error.message); }');
+    assert.equal(ended.stdout, 'ERR_INVALID_ARG_TYPE link must come from openNetlink\n');
+    assert.equal(run("console.log(loadAddon().openNetlink('none', 'none'));").stdout, `${-constants.errno.ENOENT}\n`);
+  });
+});
 
 describe('the addon in worker threads', () => {
   /** Keeps operations of every kind under way, for ever. */
