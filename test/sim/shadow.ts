@@ -420,6 +420,12 @@ export class Shadow {
     return versions[lastAtMost(versions, lsn)]?.page ?? zeroPage;
   }
 
+  /** Blocks that have a record after `lsn`, up to `throughLsn`. */
+  writtenWithin(lsn: number, throughLsn: number): number[] {
+    const isWithin = (version: Version): boolean => version.lsn > lsn && version.lsn <= throughLsn;
+    return [...this.versions].filter(([, versions]) => versions.some(isWithin)).map(([block]) => block);
+  }
+
   private versionsFrom(block: number, lsn: number): Version[] {
     const versions = this.versions.get(block) ?? [];
     const index = lastAtMost(versions, lsn);

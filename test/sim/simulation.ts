@@ -219,7 +219,7 @@ class Simulation {
     }
     await Promise.race([load, this.scheduler.sleep(patienceMs)]);
     await Promise.all(others);
-    if (random.fraction() < 0.3) await this.judge.restore();
+    if (random.fraction() < 0.3) await this.judgeMarks(host, await this.judge.restore());
     if (random.fraction() < 0.2) this.judge.read();
     if (random.fraction() < 0.15) await this.maybeDrain(host);
     if (random.fraction() < 0.1) await this.maybeScrub(host);
@@ -246,6 +246,24 @@ class Simulation {
       drain: () => this.maybeDrain(host),
       heal: () => this.maybeHeal(1),
     });
+  }
+
+  /** No block that has a record behind the recovery point may be said to be replicated. */
+  private async judgeMarks(host: SimHost, restored: RestoredDisk | undefined): Promise<void> {
+    const { device } = host;
+    const whole = !this.contested && this.judge.damagedLsn === undefined && !this.profile.rots;
+    if (restored === undefined || !whole || !host.alive || device?.marks.includes('dirty') !== true) return;
+    const { lsn } = restored.recoveryPoint;
+    const written = new Set(host.shadow.writtenWithin(lsn, device.status().lsn.acknowledged));
+    const { sizeBytes } = device;
+    for (let at = 0; at < sizeBytes;) {
+      for (const { lengthBytes, marked } of await device.blockMarks('dirty', at, sizeBytes - at, 4096)) {
+        for (const end = at + lengthBytes; at < end; at += BLOCK) {
+          if (!marked && written.has(at / BLOCK))
+            throw new Violation(`block ${at / BLOCK} counts as replicated, but was written after LSN ${lsn}`);
+        }
+      }
+    }
   }
 
   /** At some moment (crash-moment.ts), unless all troubles have ended by then. */
