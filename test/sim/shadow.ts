@@ -420,10 +420,18 @@ export class Shadow {
     return versions[lastAtMost(versions, lsn)]?.page ?? zeroPage;
   }
 
-  /** Blocks that have a record after `lsn`, up to `throughLsn`. */
-  writtenWithin(lsn: number, throughLsn: number): number[] {
-    const isWithin = (version: Version): boolean => version.lsn > lsn && version.lsn <= throughLsn;
-    return [...this.versions].filter(([, versions]) => versions.some(isWithin)).map(([block]) => block);
+  /**
+   * Blocks that a record after `lsn`, up to `throughLsn`, made different from what they were at `lsn`. One that left a block
+   * as it was may have been lost with a power cut, which its contents cannot tell.
+   */
+  changedWithin(lsn: number, throughLsn: number): number[] {
+    const changes = ([block, versions]: [number, Version[]]): boolean => {
+      const before = this.pageAt(block, lsn);
+      const isChange = (version: Version): boolean =>
+        version.lsn > lsn && version.lsn <= throughLsn && Buffer.compare(version.page, before) !== 0;
+      return versions.some(isChange);
+    };
+    return [...this.versions].filter(changes).map(([block]) => block);
   }
 
   private versionsFrom(block: number, lsn: number): Version[] {

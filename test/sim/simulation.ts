@@ -219,7 +219,7 @@ class Simulation {
     }
     await Promise.race([load, this.scheduler.sleep(patienceMs)]);
     await Promise.all(others);
-    if (random.fraction() < 0.3) await this.judgeMarks(host, await this.judge.restore());
+    if (random.fraction() < 0.3) await this.judgeBucket(host);
     if (random.fraction() < 0.2) this.judge.read();
     if (random.fraction() < 0.15) await this.maybeDrain(host);
     if (random.fraction() < 0.1) await this.maybeScrub(host);
@@ -248,22 +248,37 @@ class Simulation {
     });
   }
 
-  /** No block that has a record behind the recovery point may be said to be replicated. */
-  private async judgeMarks(host: SimHost, restored: RestoredDisk | undefined): Promise<void> {
-    const { device } = host;
+  /**
+   * Restores from the bucket. No block that has a record behind that recovery point may have been said to be replicated
+   * before: the bucket only gains meanwhile.
+   */
+  private async judgeBucket(host: SimHost): Promise<void> {
+    const said = await this.saidToBeReplicated(host);
+    const restored = await this.judge.restore();
     const whole = !this.contested && this.judge.damagedLsn === undefined && !this.profile.rots;
-    if (restored === undefined || !whole || !host.alive || device?.marks.includes('dirty') !== true) return;
+    if (said === undefined || restored === undefined || !whole) return;
     const { lsn } = restored.recoveryPoint;
-    const written = new Set(host.shadow.writtenWithin(lsn, device.status().lsn.acknowledged));
+    for (const block of host.shadow.changedWithin(lsn, said.throughLsn))
+      if (said.blocks.has(block))
+        throw new Violation(`block ${block} counted as replicated, but was written after LSN ${lsn}`);
+  }
+
+  /** Of what was acknowledged until now. */
+  private async saidToBeReplicated(
+    host: SimHost,
+  ): Promise<{ readonly throughLsn: number; readonly blocks: ReadonlySet<number> } | undefined> {
+    const { device } = host;
+    if (!host.alive || device?.marks.includes('dirty') !== true) return undefined;
+    const throughLsn = device.status().lsn.acknowledged;
+    const blocks = new Set<number>();
     const { sizeBytes } = device;
     for (let at = 0; at < sizeBytes;) {
       for (const { lengthBytes, marked } of await device.blockMarks('dirty', at, sizeBytes - at, 4096)) {
-        for (const end = at + lengthBytes; at < end; at += BLOCK) {
-          if (!marked && written.has(at / BLOCK))
-            throw new Violation(`block ${at / BLOCK} counts as replicated, but was written after LSN ${lsn}`);
-        }
+        const end = at + lengthBytes;
+        for (; at < end; at += BLOCK) if (!marked) blocks.add(at / BLOCK);
       }
     }
+    return { throughLsn, blocks };
   }
 
   /** At some moment (crash-moment.ts), unless all troubles have ended by then. */
