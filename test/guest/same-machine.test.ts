@@ -18,7 +18,7 @@ import { keepgateInGuest, makeRuntimeImage } from './runtime-image.js';
 const image = await guestImage();
 const long = process.env['KEEPGATE_TEST_LONG'] === '1';
 /** An emulated processor is slow. */
-const bufferMiB = long ? 256 : 128;
+const bufferMiB = long ? 256 : 64;
 const writtenMiB = 4 * bufferMiB;
 const fileCount = Math.ceil((writtenMiB * 1024 ** 2) / statSync(process.execPath).size);
 /** Reading is slower still: all of it only in the long run. */
