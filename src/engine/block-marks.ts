@@ -8,8 +8,9 @@
  *
  * remote: a read of the block would have to fetch it (filled-block.ts, "owed", and no record is on its way to it).
  */
-import { BLOCK_BYTES, roundUp, type BlockNumber, type ByteLength, type ByteOffset, type Lsn } from '../base/units.js';
+import type { BlockNumber, ByteLength, ByteOffset, Lsn } from '../base/units.js';
 import type { BlockMarkExtent } from '../ports/block-device.js';
+import { ExtentRuns } from './extent-run.js';
 import type { FilledBlocks } from './filled-block.js';
 import type { Overlay } from './overlay.js';
 import type { UnreplicatedBlocks } from './unreplicated-blocks.js';
@@ -41,10 +42,10 @@ export function describeDirty(
     const lsn = slot === -1 ? 0 : slot === -2 ? overlay.extents.lsnAt(block) : overlay.table.lsnAt(slot);
     return lsn > replicatedLsn || unreplicated.has(block, replicatedLsn) || tracked?.(block) === true;
   };
-  const extents = new MarkExtents(offset, lengthBytes, extentsMax);
+  const extents = new ExtentRuns<boolean>(offset, lengthBytes, extentsMax);
   const end = extents.endBlock(BLOCKS_MAX);
-  for (let block = extents.firstBlock; block < end; block++) if (!extents.add(block, 1, isDirty(block))) break;
-  return extents.found;
+  for (let block = extents.firstBlock; block < end; block++) if (!extents.add(block, isDirty(block))) break;
+  return marksOf(extents);
 }
 
 /** `filled`: undefined where everything is here. */
@@ -55,44 +56,17 @@ export async function describeRemote(
   extentsMax: number,
 ): Promise<BlockMarkExtent[]> {
   if (filled === undefined || filled.done) return [{ lengthBytes, marked: false }];
-  const extents = new MarkExtents(offset, lengthBytes, extentsMax);
+  const extents = new ExtentRuns<boolean>(offset, lengthBytes, extentsMax);
   const end = extents.endBlock(BLOCKS_MAX);
   for (let block = extents.firstBlock; block < end;) {
     const count = Math.min(end - block, WINDOW_BLOCKS);
     const wanted = await filled.wanted(block, count);
-    for (let i = 0; i < count; i++) if (!extents.add(block + i, 1, wanted[i] === 1)) return extents.found;
+    for (let i = 0; i < count; i++) if (!extents.add(block + i, wanted[i] === 1)) return marksOf(extents);
     block += count;
   }
-  return extents.found;
+  return marksOf(extents);
 }
 
-/** Extents in bytes, made of runs of blocks. */
-class MarkExtents {
-  readonly found: { lengthBytes: number; marked: boolean }[] = [];
-  readonly firstBlock: BlockNumber;
-  private readonly offset: ByteOffset;
-  private readonly end: ByteOffset;
-  private readonly extentsMax: number;
-
-  constructor(offset: ByteOffset, lengthBytes: ByteLength, extentsMax: number) {
-    this.offset = offset;
-    this.end = offset + lengthBytes;
-    this.extentsMax = extentsMax;
-    this.firstBlock = Math.floor(offset / BLOCK_BYTES);
-  }
-
-  endBlock(blocksMax: number): BlockNumber {
-    return Math.min(roundUp(this.end, BLOCK_BYTES) / BLOCK_BYTES, this.firstBlock + blocksMax);
-  }
-
-  /** False: it would be one extent too many. */
-  add(block: BlockNumber, count: number, marked: boolean): boolean {
-    const from = Math.max(this.offset, block * BLOCK_BYTES);
-    const lengthBytes = Math.min(this.end, (block + count) * BLOCK_BYTES) - from;
-    const last = this.found.at(-1);
-    if (last?.marked === marked) last.lengthBytes += lengthBytes;
-    else if (this.found.length === this.extentsMax) return false;
-    else this.found.push({ lengthBytes, marked });
-    return true;
-  }
+function marksOf({ found }: ExtentRuns<boolean>): BlockMarkExtent[] {
+  return found.map(({ lengthBytes, state }) => ({ lengthBytes, marked: state }));
 }

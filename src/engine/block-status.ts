@@ -1,7 +1,8 @@
 /** Describes ranges for NBD block status and SCSI GET LBA STATUS: data, zero or hole, from overlay and sums. */
-import { BLOCK_BYTES, roundUp, type BlockNumber, type ByteLength, type ByteOffset } from '../base/units.js';
+import type { BlockNumber, ByteLength, ByteOffset } from '../base/units.js';
 import type { BlockStatusExtent } from '../ports/block-device.js';
 import { ZERO_LOCATION } from './block-table.js';
+import { ExtentRuns } from './extent-run.js';
 import type { Image } from './image.js';
 import type { Overlay } from './overlay.js';
 import { SUM_ZERO, SUMS_PER_PAGE } from './sums.js';
@@ -21,24 +22,17 @@ export async function describeBlocks(
   lengthBytes: ByteLength,
   extentsMax: number,
 ): Promise<BlockStatusExtent[]> {
-  const first = Math.floor(offset / BLOCK_BYTES);
-  const blocksMax = overlay.isEmpty ? BLOCKS_MAX : LOOKED_UP_BLOCKS_MAX;
-  const end = Math.min(roundUp(offset + lengthBytes, BLOCK_BYTES) / BLOCK_BYTES, first + blocksMax);
-  const extents: { lengthBytes: number; state: BlockStatusExtent['state'] }[] = [];
-  for (let block = first; block < end;) {
+  const extents = new ExtentRuns<BlockStatusExtent['state']>(offset, lengthBytes, extentsMax);
+  const end = extents.endBlock(overlay.isEmpty ? BLOCKS_MAX : LOOKED_UP_BLOCKS_MAX);
+  for (let block = extents.firstBlock; block < end;) {
     const sums = image.sums.pageNow(block) ?? (await image.sums.page(block));
     const pageEnd = Math.min(end, block - (block % SUMS_PER_PAGE) + SUMS_PER_PAGE);
     for (; block < pageEnd; block++) {
       const state = pendingState(overlay, block) ?? (sums[block % SUMS_PER_PAGE] === SUM_ZERO ? 'hole' : 'data');
-      const from = Math.max(offset, block * BLOCK_BYTES);
-      const length = Math.min(offset + lengthBytes, (block + 1) * BLOCK_BYTES) - from;
-      const last = extents.at(-1);
-      if (last?.state === state) last.lengthBytes += length;
-      else if (extents.length === extentsMax) return extents;
-      else extents.push({ lengthBytes: length, state });
+      if (!extents.add(block, state)) return extents.found;
     }
   }
-  return extents;
+  return extents.found;
 }
 
 /** What the block's newest record makes of it; undefined: it is as the image has it. */

@@ -9,13 +9,12 @@ import { parsePreSharedKeys } from '../../src/platform/pre-shared-keys.js';
 import { clientFlags, CMD, NbdClient } from '../fake/nbd-client.js';
 import { writePreSharedKeys } from '../tool/certificates.js';
 import { TestGateway } from '../tool/gateway.js';
+import { processorMilliseconds } from './processor-time.js';
 
 const KIB = 1024;
 const MIB = 1024 * KIB;
 const sizeBytes = 1024 * MIB;
 const rounds = 3;
-/** USER_HZ, which Linux has fixed for everything that it shows. */
-const microsecondsPerTick = 10_000;
 
 interface Load {
   readonly name: string;
@@ -33,19 +32,13 @@ const loads: readonly Load[] = [
   { name: '1 MiB writes, depth 4', type: CMD.WRITE, lengthBytes: MIB, depth: 4, count: 600 },
 ];
 
-/** Of all threads of the process so far, in ticks. */
-async function processorTicks(pid: number): Promise<number> {
-  const fields = (await readFile(`/proc/${pid}/stat`, 'utf8')).split(' ');
-  return Number(fields[13]) + Number(fields[14]);
-}
-
 /** Microseconds of the gateway's processor time for each request. */
 async function cost(gateway: TestGateway, client: NbdClient, load: Load): Promise<number> {
   const { type, lengthBytes, depth, count } = load;
   const payload = Buffer.alloc(lengthBytes, 0x5a);
   const blocks = sizeBytes / lengthBytes;
   let begun = 0;
-  const before = await processorTicks(gateway.pid);
+  const before = await processorMilliseconds(gateway.pid);
   const one = async (): Promise<void> => {
     while (begun < count) {
       // A stride that visits the blocks in no order that read-ahead knows.
@@ -56,7 +49,7 @@ async function cost(gateway: TestGateway, client: NbdClient, load: Load): Promis
     }
   };
   await Promise.all(Array.from({ length: depth }, one));
-  return (((await processorTicks(gateway.pid)) - before) * microsecondsPerTick) / count;
+  return (((await processorMilliseconds(gateway.pid)) - before) * 1000) / count;
 }
 
 const folder = await mkdtemp(join(tmpdir(), 'keepgate-tls-cost-'));

@@ -64,12 +64,16 @@ function allocationFlags({ lengthBytes, state }: BlockStatusExtent): FlaggedExte
   return { lengthBytes, flags: state === 'hole' ? hole | zero : state === 'zero' ? zero : 0 };
 }
 
+/** By form: what stands before the extents of a status chunk, and one extent. */
+function statusBytesOf(slot: RequestSlot): { readonly head: number; readonly extent: number } {
+  return slot.form === replyForm.extended ? { head: HEAD_BYTES_MAX, extent: EXTENT_BYTES_MAX } : { head: 4, extent: 8 };
+}
+
 /** Bytes of the whole reply. */
 export function statusReplyBytes(slot: RequestSlot, answers: readonly ContextStatus[]): number {
-  const extended = slot.form === replyForm.extended;
-  const headBytes = extended ? wireBytes.extendedChunk + 8 : wireBytes.structuredChunk + 4;
-  const extentBytes = extended ? 16 : 8;
-  const chunks = answers.reduce((sum, { extents }) => sum + headBytes + extents.length * extentBytes, 0);
+  const { head, extent } = statusBytesOf(slot);
+  const chunk = slot.form === replyForm.extended ? wireBytes.extendedChunk : wireBytes.structuredChunk;
+  const chunks = answers.reduce((sum, { extents }) => sum + chunk + head + extents.length * extent, 0);
   // With nothing to tell, it is a chunk that says so.
   return answers.length > 0 ? chunks : wireBytes.extendedChunk;
 }
@@ -83,12 +87,8 @@ export function writeStatusReply(
 ): number {
   if (answers.length === 0) return writePlainReply(bytes, start, slot);
   let at = start;
-  answers.forEach(({ context, extents }, index) => {
-    const flags = index === answers.length - 1 ? chunkFlag.done : 0;
-    at =
-      slot.form === replyForm.extended
-        ? writeExtendedStatus(bytes, at, slot, flags, context.id, extents)
-        : writeStatus(bytes, at, slot, flags, context.id, extents);
+  answers.forEach((answer, index) => {
+    at = writeStatus(bytes, at, slot, index === answers.length - 1 ? chunkFlag.done : 0, answer);
   });
   return at - start;
 }
@@ -98,37 +98,25 @@ function writeStatus(
   start: number,
   slot: RequestSlot,
   flags: number,
-  context: number,
-  extents: readonly FlaggedExtent[],
+  { context, extents }: ContextStatus,
 ): number {
-  let at = writeChunkHead(bytes, start, slot, flags, chunkType.blockStatus, 4 + 8 * extents.length);
-  writeU32(bytes, at, context);
-  at += 4;
-  for (const extent of extents) {
-    // The request's length has 32 bits, so that none is longer.
-    writeU32(bytes, at, Math.min(extent.lengthBytes, U32_MAX));
-    writeU32(bytes, at + 4, extent.flags);
-    at += 8;
-  }
-  return at;
-}
-
-function writeExtendedStatus(
-  bytes: Uint8Array,
-  start: number,
-  slot: RequestSlot,
-  flags: number,
-  context: number,
-  extents: readonly FlaggedExtent[],
-): number {
-  let at = writeChunkHead(bytes, start, slot, flags, chunkType.blockStatusExt, 8 + 16 * extents.length);
-  writeU32(bytes, at, context);
-  writeU32(bytes, at + 4, extents.length);
-  at += 8;
-  for (const extent of extents) {
-    writeU64(bytes, at, extent.lengthBytes);
-    writeU64(bytes, at + 8, extent.flags);
-    at += 16;
+  const extended = slot.form === replyForm.extended;
+  const { head, extent } = statusBytesOf(slot);
+  const type = extended ? chunkType.blockStatusExt : chunkType.blockStatus;
+  let at = writeChunkHead(bytes, start, slot, flags, type, head + extent * extents.length);
+  writeU32(bytes, at, context.id);
+  if (extended) writeU32(bytes, at + 4, extents.length);
+  at += head;
+  for (const each of extents) {
+    if (extended) {
+      writeU64(bytes, at, each.lengthBytes);
+      writeU64(bytes, at + 8, each.flags);
+    } else {
+      // The request's length has 32 bits, so that none is longer.
+      writeU32(bytes, at, Math.min(each.lengthBytes, U32_MAX));
+      writeU32(bytes, at + 4, each.flags);
+    }
+    at += extent;
   }
   return at;
 }

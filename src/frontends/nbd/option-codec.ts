@@ -23,6 +23,7 @@ import {
 import type { OptionError } from './wire.js';
 
 const encoder = new TextEncoder();
+const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
 /** What an export's flags depend on besides the export (negotiated.ts). */
 export interface Agreed {
@@ -30,7 +31,6 @@ export interface Agreed {
   readonly extended: boolean;
   contextsFor(volume: string): readonly unknown[];
 }
-const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
 /** S: NBDMAGIC 8, IHAVEOPT 8, handshake flags 2. */
 export function encodeGreeting(): Uint8Array {
