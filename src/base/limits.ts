@@ -31,6 +31,8 @@ export const limits = {
   snapshotsMax: 10_000,
   /** How long a read of a block that is only in the bucket waits for it. */
   remoteReadMsMax: 25_000,
+  /** How long a question whether blocks are zero waits for the map of those that are only in the bucket. */
+  statusMapMsMax: 5000,
   readAheadBytesMax: 4 * MIB,
   // frontends
   connectionsMax: 1024,

@@ -16,7 +16,9 @@ import type { FrozenRun, FrozenVolume, HydratingVolume, HydrationProgress, Resto
 import type { Destager } from './destager.js';
 import { isDiskFull } from './disk-outcome.js';
 import type { FilledBlocks } from './filled-block.js';
+import { OwedZeroFinder, type OwedZeros } from './owed-zeros.js';
 import { ReadAhead } from './read-ahead.js';
+import { askWithin, closing } from './remote-question.js';
 import { writeRestoreRecord, type RestoreRecord } from './restore-record.js';
 
 /** Blocks that one read asks the bucket for at a time. */
@@ -53,9 +55,11 @@ export class Hydration implements HydratingVolume {
   /** Ends every fetch under way. */
   private readonly ended = new AbortController();
   private readonly running = new Set<Promise<unknown>>();
+  private readonly zeros: OwedZeroFinder;
 
   constructor(options: HydrationOptions) {
     this.options = options;
+    this.zeros = new OwedZeroFinder({ filled: options.filled, clock: options.clock, ended: this.ended.signal });
     this.record = options.record;
     this.readAhead = new ReadAhead((first, count) => void this.ahead(first, count));
   }
@@ -84,6 +88,12 @@ export class Hydration implements HydratingVolume {
     } else {
       this.frozen = frozen;
     }
+    this.zeros.connect(this.frozen);
+  }
+
+  /** Which of these blocks are zero in the bucket, and owed; it may look at the first of them only. */
+  owedZeros(first: BlockNumber, count: number): Promise<OwedZeros> {
+    return this.track(this.zeros.find(first, count));
   }
 
   /**
@@ -199,32 +209,15 @@ export class Hydration implements HydratingVolume {
   private fetch(first: BlockNumber, count: number): Promise<readonly FrozenRun[]> {
     const { clock } = this.options;
     const { frozen } = this;
-    if (this.ended.signal.aborted) return Promise.reject(closing());
+    const ended = this.ended.signal;
+    if (ended.aborted) return Promise.reject(closing());
     if (frozen === undefined) return Promise.reject(this.absence);
-    const late = new AbortController();
-    const signal = AbortSignal.any([this.ended.signal, late.signal]);
     return this.track(
-      new Promise((resolve, reject) => {
-        const timer = clock.after(limits.remoteReadMsMax, () => late.abort());
-        signal.addEventListener(
-          'abort',
-          () => {
-            timer.cancel();
-            reject(this.ended.signal.aborted ? closing() : tooSlow(first));
-          },
-          { once: true },
-        );
-        frozen.fetch(first, count, { signal }).then(
-          (runs) => {
-            timer.cancel();
-            resolve(runs);
-          },
-          (error: unknown) => {
-            timer.cancel();
-            reject(error instanceof Error ? error : new Error(String(error)));
-          },
-        );
-      }),
+      askWithin(
+        { clock, ended, msMax: limits.remoteReadMsMax },
+        (signal) => frozen.fetch(first, count, { signal }),
+        () => tooSlow(first),
+      ),
     );
   }
 
@@ -273,10 +266,6 @@ export class Hydration implements HydratingVolume {
 
 function isLost({ firstBlock, payload }: FrozenRun, block: BlockNumber): boolean {
   return payload?.sums[payload.sumsStart + block - firstBlock] === 1;
-}
-
-function closing(): GatewayError {
-  return new GatewayError('volume-closed', 'the volume is closing');
 }
 
 function tooSlow(block: BlockNumber): GatewayError {

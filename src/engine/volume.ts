@@ -441,7 +441,13 @@ export class Volume implements BlockDevice {
 
   blockStatus(offset: ByteOffset, lengthBytes: ByteLength, extentsMax: number): Promise<BlockStatusExtent[]> {
     this.check(offset, lengthBytes, 'read');
-    return describeBlocks(this.parts.overlay, this.parts.image, offset, lengthBytes, extentsMax);
+    return describeBlocks(this.parts, offset, lengthBytes, extentsMax);
+  }
+
+  /** As blockStatus, by what is here alone: what only the bucket has is data. */
+  localStatus(offset: ByteOffset, lengthBytes: ByteLength, extentsMax: number): Promise<BlockStatusExtent[]> {
+    this.check(offset, lengthBytes, 'read');
+    return describeBlocks({ ...this.parts, hydration: undefined }, offset, lengthBytes, extentsMax);
   }
 
   get marks(): readonly BlockMark[] {

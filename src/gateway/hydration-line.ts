@@ -14,12 +14,14 @@ import type { HydrationStatus } from '../ports/volume-status.js';
 import type { FromHydrator, HydrationAnswer, HydrationAsk, ToHydrator } from '../remote/hydration-messages.js';
 import type { HydratorStatus } from '../remote/hydrator.js';
 import type { MasterKey } from '../remote/key.js';
-import type { FetchFailure } from '../remote/replication-messages.js';
-import { unpackRuns, type RunParcel } from '../remote/run-parcel.js';
+import { unpackRuns } from '../remote/run-parcel.js';
+import { QuestionQueue } from './question-queue.js';
 
 const AGAIN_MS = 10_000;
 /** Reads that the hydrator is asked for at a time, of at most 1 MiB and what lies beside it in its frames. */
 const FETCHES_MAX = 16;
+/** Questions to the map at a time, of at most one shard each. */
+const MAPS_MAX = 4;
 
 /** Opens the way to a volume's hydrator. */
 export interface HydrationPort {
@@ -32,11 +34,9 @@ export interface HydrationPort {
   readonly reader: string;
 }
 
-interface Waiting {
+interface BlockRange {
   readonly first: BlockNumber;
   readonly count: number;
-  readonly resolve: (runs: readonly FrozenRun[]) => void;
-  readonly reject: (error: Error) => void;
 }
 
 export class HydrationLine implements FrozenVolume {
@@ -46,10 +46,8 @@ export class HydrationLine implements FrozenVolume {
   readonly #port: HydrationPort;
   readonly #clock: Clock;
   readonly #log: Log;
-  /** In the order of their ids. */
-  readonly #fetches = new Map<number, Waiting>();
-  /** Those of them that the hydrator was asked for. */
-  readonly #asked = new Set<number>();
+  readonly #fetches: QuestionQueue<BlockRange, readonly FrozenRun[]>;
+  readonly #maps: QuestionQueue<BlockRange, Uint8Array<ArrayBuffer>>;
   #nextId = 1;
   #send: ((message: ToHydrator) => void) | undefined;
   #status: HydratorStatus | undefined;
@@ -68,6 +66,17 @@ export class HydrationLine implements FrozenVolume {
     this.#port = options.port;
     this.#clock = options.clock;
     this.#log = options.log;
+    const abandon = (id: number): void => this.#send?.({ type: 'abandon', id });
+    this.#fetches = new QuestionQueue({
+      askedMax: FETCHES_MAX,
+      ask: (id, range) => this.#send?.({ type: 'fetch', id, ...range }),
+      abandon,
+    });
+    this.#maps = new QuestionQueue({
+      askedMax: MAPS_MAX,
+      ask: (id, range) => this.#send?.({ type: 'map', id, ...range }),
+      abandon,
+    });
   }
 
   /** undefined: everything is here. */
@@ -102,27 +111,13 @@ export class HydrationLine implements FrozenVolume {
   }
 
   fetch(first: BlockNumber, count: number, { signal }: StoreRequest): Promise<readonly FrozenRun[]> {
-    if (this.#send === undefined) return Promise.reject(new GatewayError('volume-closed', 'the volume is closing'));
-    const id = this.#nextId++;
-    return new Promise((resolve, reject) => {
-      this.#fetches.set(id, { first, count, resolve, reject });
-      signal?.addEventListener('abort', () => this.#abandon(id), { once: true });
-      this.#askNext();
-    });
+    if (this.#send === undefined) return Promise.reject(closing());
+    return this.#fetches.ask(this.#nextId++, { first, count }, signal);
   }
 
-  #askNext(): void {
-    for (const [id, { first, count }] of this.#fetches) {
-      if (this.#asked.size >= FETCHES_MAX) return;
-      if (this.#asked.has(id)) continue;
-      this.#asked.add(id);
-      this.#send?.({ type: 'fetch', id, first, count });
-    }
-  }
-
-  #settled(id: number): void {
-    this.#fetches.delete(id);
-    if (this.#asked.delete(id)) this.#askNext();
+  mapped(first: BlockNumber, count: number, { signal }: StoreRequest): Promise<Uint8Array<ArrayBuffer>> {
+    if (this.#send === undefined) return Promise.reject(closing());
+    return this.#maps.ask(this.#nextId++, { first, count }, signal);
   }
 
   /** Before the volume is closed. */
@@ -131,15 +126,8 @@ export class HydrationLine implements FrozenVolume {
     this.#timer?.cancel();
     this.#send?.({ type: 'stop' });
     this.#send = undefined;
-    for (const id of this.#fetches.keys()) this.#abandon(id);
-  }
-
-  #abandon(id: number): void {
-    const waiting = this.#fetches.get(id);
-    if (waiting === undefined) return;
-    if (this.#asked.has(id)) this.#send?.({ type: 'abandon', id });
-    this.#settled(id);
-    waiting.reject(new GatewayError('volume-closed', 'nobody waits for it any more'));
+    this.#fetches.giveUpAll();
+    this.#maps.giveUpAll();
   }
 
   #receive(message: FromHydrator): void {
@@ -153,11 +141,16 @@ export class HydrationLine implements FrozenVolume {
         return;
       }
       case 'fetched': {
-        const waiting = this.#fetches.get(message.id);
-        this.#settled(message.id);
-        const { result } = message;
-        if (isParcel(result)) waiting?.resolve(unpackRuns(result));
-        else waiting?.reject(new GatewayError(result.code, result.message));
+        const { id, result } = message;
+        this.#fetches.answered(
+          id,
+          'runs' in result ? unpackRuns(result) : new GatewayError(result.code, result.message),
+        );
+        return;
+      }
+      case 'mapped': {
+        const { id, result } = message;
+        this.#maps.answered(id, 'code' in result ? new GatewayError(result.code, result.message) : result);
         return;
       }
       case 'ask':
@@ -203,6 +196,6 @@ export class HydrationLine implements FrozenVolume {
   }
 }
 
-function isParcel(result: RunParcel | FetchFailure): result is RunParcel {
-  return 'runs' in result;
+function closing(): GatewayError {
+  return new GatewayError('volume-closed', 'the volume is closing');
 }

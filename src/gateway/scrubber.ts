@@ -237,7 +237,7 @@ async function scrubLocal(
   for (let at = 0; at < sizeBytes;) {
     if (closed()) throw new GatewayError('volume-closed', 'the gateway is stopping');
     // What reads as zero has no content to verify.
-    const [extent] = await volume.blockStatus(at, sizeBytes - at, 1);
+    const [extent] = await volume.localStatus(at, sizeBytes - at, 1);
     const extentBytes = extent?.lengthBytes ?? sizeBytes - at;
     const lengthBytes = extent?.state === 'data' ? Math.min(extentBytes, STEP_BYTES) : extentBytes;
     if (extent?.state === 'data') {

@@ -30,6 +30,11 @@ export interface FrozenVolume {
    * missing or damaged, and with the store's errors; it does not wait for ever where `signal` ends it.
    */
   fetch(first: BlockNumber, count: number, request: StoreRequest): Promise<readonly FrozenRun[]>;
+  /**
+   * 0 for each block that reads as zero, of the first of [first, first + count), at least of one; perhaps not of all: no
+   * answer takes more than one shard of the map. No content is fetched. Rejects as `fetch`.
+   */
+  mapped(first: BlockNumber, count: number, request: StoreRequest): Promise<Uint8Array<ArrayBuffer>>;
 }
 
 /** How far the filling has come; kept durably with the volume. */

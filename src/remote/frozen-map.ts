@@ -111,6 +111,17 @@ export class FrozenMap {
     return placeIn(await this.#page(Math.floor(block / MAP_PAGE_BLOCKS), request), block);
   }
 
+  /** 1 for each of these blocks that has a copy, as far as the shard of the first one tells. Rejects as `place`. */
+  async mapped(first: BlockNumber, count: number, request: StoreRequest): Promise<Uint8Array<ArrayBuffer>> {
+    const mapped = new Uint8Array(Math.min(count, SHARD_BLOCKS - (first % SHARD_BLOCKS)));
+    for (let at = 0; at < mapped.length; at++) {
+      const known = this.placeNow(first + at);
+      const place = known === 'unknown' ? await this.place(first + at, request) : known;
+      if (place !== undefined) mapped[at] = 1;
+    }
+    return mapped;
+  }
+
   /** As place, for what is in memory. */
   placeNow(block: BlockNumber): Place | undefined | 'unknown' {
     const slot = this.#delta.lookup(block);

@@ -74,6 +74,10 @@ export class BucketVolume implements FrozenVolume {
     }
   }
 
+  mapped(first: BlockNumber, count: number, request: StoreRequest): Promise<Uint8Array<ArrayBuffer>> {
+    return this.book.map.mapped(first, count, request);
+  }
+
   /** Resolves when nobody fetches on demand. */
   async idle(): Promise<void> {
     if (this.#fetching > 0) await new Promise<void>((resolve) => void this.#idle.push(resolve));

@@ -2,8 +2,10 @@
  * What a restored volume and whoever fills it from its bucket (hydrator.ts, in the replication thread) tell each other.
  * Everything here survives structured clone.
  *
- *   main -> worker   start; then fetch and abandon for reads, and an answer to each ask; stop at last
- *   worker -> main   connected, ask and status as they come; fetched once for each fetch that is not abandoned
+ *   main -> worker   start; then fetch and abandon for reads, map and abandon for what reads as zero, and an answer to
+ *                    each ask; stop at last
+ *   worker -> main   connected, ask and status as they come; fetched or mapped once for each fetch or map that is not
+ *                    abandoned
  */
 import type { BlockNumber } from '../base/units.js';
 import type { HydrationProgress, RestoreSource } from '../ports/hydration.js';
@@ -39,6 +41,8 @@ export type HydrationAnswer =
 export type ToHydrator =
   | { readonly type: 'start'; readonly config: HydrationConfig }
   | { readonly type: 'fetch'; readonly id: number; readonly first: BlockNumber; readonly count: number }
+  /** ports/hydration.ts, FrozenVolume.mapped. Shares its ids with fetch. */
+  | { readonly type: 'map'; readonly id: number; readonly first: BlockNumber; readonly count: number }
   /** Nobody waits for it any more. */
   | { readonly type: 'abandon'; readonly id: number }
   | { readonly type: 'answer'; readonly id: number; readonly answer: HydrationAnswer; readonly blockCount: number }
@@ -48,6 +52,7 @@ export type FromHydrator =
   /** From where reads get blocks; a failure: why they do not. */
   | { readonly type: 'connected'; readonly failure: FetchFailure | undefined }
   | { readonly type: 'fetched'; readonly id: number; readonly result: RunParcel | FetchFailure }
+  | { readonly type: 'mapped'; readonly id: number; readonly result: Uint8Array<ArrayBuffer> | FetchFailure }
   | { readonly type: 'ask'; readonly id: number; readonly ask: HydrationAsk }
   /** While it runs, once a second where it changed. */
   | { readonly type: 'status'; readonly status: HydratorStatus };

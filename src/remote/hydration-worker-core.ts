@@ -8,6 +8,7 @@ import { GatewayError } from '../base/errors.js';
 import type { BlockNumber } from '../base/units.js';
 import type { FrozenRun, FrozenVolume, HydratingVolume, HydrationProgress, RestoreSource } from '../ports/hydration.js';
 import type { Timer } from '../ports/clock.js';
+import type { StoreRequest } from '../ports/object-store.js';
 import type { FromHydrator, HydrationAnswer, HydrationAsk, HydrationConfig, ToHydrator } from './hydration-messages.js';
 import { Hydrator } from './hydrator.js';
 import type { HydratorOptions } from './hydrator.js';
@@ -24,7 +25,7 @@ export class HydrationWorkerCore {
   readonly #options: HydrationCoreOptions;
   #volume: DistantVolume | undefined;
   #hydrator: Hydrator | undefined;
-  readonly #fetches = new Map<number, AbortController>();
+  readonly #asked = new Map<number, AbortController>();
   #timer: Timer | undefined;
   #told = '';
   #broken: (error: Error) => void = () => undefined;
@@ -44,11 +45,20 @@ export class HydrationWorkerCore {
       case 'start':
         return this.#start(message.config);
       case 'fetch':
-        void this.#fetch(message.id, message.first, message.count);
+        void this.#answer(message.id, 'fetched', async (frozen, request) => {
+          const parcel = packRuns(await frozen.fetch(message.first, message.count, request));
+          return [{ type: 'fetched', id: message.id, result: parcel }, transfersOf(parcel)];
+        });
+        return;
+      case 'map':
+        void this.#answer(message.id, 'mapped', async (frozen, request) => {
+          const result = await frozen.mapped(message.first, message.count, request);
+          return [{ type: 'mapped', id: message.id, result }, [result.buffer]];
+        });
         return;
       case 'abandon':
-        this.#fetches.get(message.id)?.abort();
-        this.#fetches.delete(message.id);
+        this.#asked.get(message.id)?.abort();
+        this.#asked.delete(message.id);
         return;
       case 'answer':
         this.#volume?.answered(message.id, message.answer, message.blockCount);
@@ -69,8 +79,8 @@ export class HydrationWorkerCore {
   /** Ends what is under way; the pins stay for the next start. */
   async close(): Promise<void> {
     this.#timer?.cancel();
-    for (const fetch of this.#fetches.values()) fetch.abort();
-    this.#fetches.clear();
+    for (const asked of this.#asked.values()) asked.abort();
+    this.#asked.clear();
     this.#volume?.close();
     await this.#hydrator?.stop();
     this.#stop();
@@ -98,27 +108,32 @@ export class HydrationWorkerCore {
     if (status.phase !== 'complete') this.#timer = clock.after(STATUS_MS, () => this.#tell());
   }
 
-  async #fetch(id: number, first: BlockNumber, count: number): Promise<void> {
+  /** What the bucket says, unless nobody waits for it any more. */
+  async #answer(
+    id: number,
+    type: 'fetched' | 'mapped',
+    ask: (frozen: FrozenVolume, request: StoreRequest) => Promise<Parameters<HydrationCoreOptions['emit']>>,
+  ): Promise<void> {
     const { emit } = this.#options;
     const abort = new AbortController();
     // Each frame's request listens to it.
     setMaxListeners(0, abort.signal);
-    this.#fetches.set(id, abort);
+    this.#asked.set(id, abort);
     try {
       const source = this.#volume?.frozen;
       if (source === undefined) throw new GatewayError('store-unreachable', 'the bucket is not connected yet');
       if (source instanceof GatewayError) throw source;
-      const parcel = packRuns(await source.fetch(first, count, { signal: abort.signal }));
-      if (this.#fetches.has(id)) emit({ type: 'fetched', id, result: parcel }, transfersOf(parcel));
+      const answer = await ask(source, { signal: abort.signal });
+      if (this.#asked.has(id)) emit(...answer);
     } catch (error) {
-      if (!this.#fetches.has(id)) return;
+      if (!this.#asked.has(id)) return;
       if (!(error instanceof GatewayError)) {
         this.#broken(error instanceof Error ? error : new Error(String(error)));
         return;
       }
-      emit({ type: 'fetched', id, result: { code: error.code, message: error.message } });
+      emit({ type, id, result: { code: error.code, message: error.message } });
     } finally {
-      this.#fetches.delete(id);
+      this.#asked.delete(id);
     }
   }
 }

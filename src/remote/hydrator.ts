@@ -89,6 +89,10 @@ export class Hydrator implements FrozenVolume {
     return (await this.#bucket).fetch(first, count, request);
   }
 
+  async mapped(first: BlockNumber, count: number, request: StoreRequest): Promise<Uint8Array<ArrayBuffer>> {
+    return (await this.#bucket).mapped(first, count, request);
+  }
+
   /** Resolves when nothing of it runs any more. The pins stand: the next start takes them over. */
   async stop(): Promise<void> {
     this.#ended.abort();

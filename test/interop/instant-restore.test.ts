@@ -8,8 +8,10 @@ import { describe, it } from 'node:test';
 import type { VolumeReport } from '../../src/api/volume-report.js';
 import { NbdClient } from '../crash/nbd-client.js';
 import { startS3rver } from '../fake/s3rver.js';
+import { requiredTool } from '../tool/clients.js';
 import { keepgatePath, TestGateway } from '../tool/gateway.js';
-import { attempt, eventually } from '../tool/process.js';
+import { attempt, eventually, run } from '../tool/process.js';
+import { suite } from '../tool/suite.js';
 
 const MIB = 1024 * 1024;
 const disk = { name: 'disk0', size: '16MiB', buffer: { size: '64MiB' } };
@@ -112,6 +114,51 @@ describe('instant restore', () => {
       assert.ok((await read(copy, 'copy0', 0, 4 * MIB)).equals(contents));
     } finally {
       await copy?.dispose();
+      await owner.dispose();
+      await rm(folder, { recursive: true, force: true });
+    }
+  });
+});
+
+suite('what an NBD client is told of a copy whose content is in the bucket only', ['nbdinfo'], () => {
+  it('is what the map in the bucket says; with the bucket away all of it is data', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'keepgate-instant-'));
+    const owner = await TestGateway.start({ volumes: [replicating] });
+    let copy: TestGateway | undefined;
+    try {
+      await write(owner, 'disk0', 0, randomBytes(4 * MIB));
+      await write(owner, 'disk0', 12 * MIB, randomBytes(MIB));
+      await owner.drain('disk0');
+      await owner.stop();
+      const args = ['restore', 'disk0', '--from', `file://${owner.storeDirectory}`, '--as', 'copy0'];
+      const dataDir = join(folder, 'data');
+      const ended = await attempt(process.execPath, [
+        ...[keepgatePath, ...args, '--key-file', owner.keyFile, '--data-dir', dataDir],
+      ]);
+      assert.equal(ended.status, 0, ended.stderr);
+      copy = await TestGateway.start({ folder, volumes: [detached], bandwidth: { download: '100kB/s' } });
+      const uri = `nbd://127.0.0.1:${copy.nbdPort}/copy0`;
+      const map = async (): Promise<number[][]> => {
+        const text = await run(requiredTool('nbdinfo'), ['--json', '--map', uri]);
+        const extents = JSON.parse(text) as { offset: number; length: number; type: number }[];
+        return extents.map(({ offset, length, type }) => [offset / MIB, length / MIB, type]);
+      };
+      const truth = [
+        [0, 4, 0],
+        [4, 8, 3],
+        [12, 1, 0],
+        [13, 3, 3],
+      ];
+      assert.deepEqual(await map(), truth);
+      assert.equal((await stateOf(copy)).state, 'hydrating');
+      await copy.stop();
+      await rename(owner.storeDirectory, `${owner.storeDirectory}.away`);
+      await copy.startAgain();
+      assert.deepEqual(await map(), [[0, 16, 0]]);
+      await write(copy, 'copy0', 2 * MIB, randomBytes(4096));
+    } finally {
+      await copy?.dispose();
+      await rename(`${owner.storeDirectory}.away`, owner.storeDirectory).catch(() => undefined);
       await owner.dispose();
       await rm(folder, { recursive: true, force: true });
     }

@@ -46,6 +46,15 @@ export class FrozenModel {
         if (this.trouble === 'away') throw new GatewayError('store-unreachable', 'injected');
         return this.around(first, count);
       },
+      mapped: async (first, count) => {
+        const { random } = this;
+        await clock.sleep(random.fraction() * this.latencyMs);
+        if (this.trouble === 'silent') return new Promise(() => undefined);
+        if (this.trouble === 'away') throw new GatewayError('store-unreachable', 'injected');
+        // Often not of all of them.
+        const told = random.fraction() < 0.5 ? count : 1 + random.below(count);
+        return Uint8Array.from({ length: told }, (_, at) => (this.isZero(first + at) ? 0 : 1));
+      },
     };
   }
 

@@ -520,4 +520,9 @@ export const mutations: readonly Mutation[] = [
     kinds: hydrating,
     patches: [engine('volume-open', 'holes: identity.holes,', "holes: 'zero',")],
   },
+  {
+    name: 'what only the bucket has counts as zero, whatever its map says',
+    kinds: hydrating,
+    patches: [engine('owed-zeros', 'if (mapped[at] !== 0)', 'if (false)')],
+  },
 ];

@@ -192,6 +192,18 @@ export class Shadow {
     }
   }
 
+  /** The blocks of these bytes were said to be zero, in answer to a question that was asked when `appendedLsn` was `fromLsn`. */
+  judgeZero(offset: number, lengthBytes: number, fromLsn: number): void {
+    const end = Math.ceil((offset + lengthBytes) / BLOCK);
+    for (let block = Math.floor(offset / BLOCK); block < end; block++) {
+      const admissible = this.versionsFrom(block, fromLsn);
+      if (!admissible.some(({ page }) => Buffer.compare(page, zeroPage) === 0))
+        throw new Violation(
+          `block ${block} was said to be zero from LSN ${fromLsn} on; admissible: ${admissible.map(({ lsn, page }) => `LSN ${lsn} ${sample(page)}`).join(', ')}`,
+        );
+    }
+  }
+
   // The log
 
   /** A batch was written to a log file; one that `failed` may be there or not, and nobody may hear of it. */

@@ -105,7 +105,11 @@ class Client {
   private issue(device: Volume): void {
     const { random } = this;
     const choice = random.fraction();
-    if (choice < 0.2) return this.readSome(device);
+    if (choice < 0.2) {
+      this.readSome(device);
+      if (choice < 0.05) void this.describeSome(device);
+      return;
+    }
     if (choice < 0.3) return this.flush(device);
     const { offset, lengthBytes } = this.place(device);
     if (choice < 0.42) return this.makeZero(device, offset, lengthBytes);
@@ -296,6 +300,31 @@ class Client {
     } catch (error) {
       this.answered();
       this.refused(error);
+    }
+  }
+
+  /** What is said to be a hole or zero reads as zeros. */
+  private async describeSome(device: Volume): Promise<void> {
+    const { host, life } = this;
+    const { offset, lengthBytes } = this.place(device);
+    const fromLsn = host.shadow.appendedLsn;
+    this.inFlight++;
+    try {
+      const extents = await device.blockStatus(offset, lengthBytes, 1 + this.random.below(6));
+      if (life?.alive !== true) return;
+      host.guard(() => {
+        let at = offset;
+        for (const extent of extents) {
+          if (extent.state !== 'data') host.shadow.judgeZero(at, extent.lengthBytes, fromLsn);
+          at += extent.lengthBytes;
+        }
+        if (at === offset || at > offset + lengthBytes)
+          throw new Violation(`${at - offset} of ${lengthBytes} bytes were described`);
+      });
+    } catch (error) {
+      this.refused(error);
+    } finally {
+      this.answered();
     }
   }
 

@@ -194,6 +194,7 @@ describe('blocks that are in the bucket only', () => {
     assert.ok(hydration !== undefined);
     hydration.connect({
       fetch: (first, count) => Promise.resolve(Array.from({ length: count }, (_, i) => runOf(content, first + i))),
+      mapped: () => Promise.reject(new Error('nobody asks')),
     });
     const expected = new Set(Array.from({ length: 256 }, (_, block) => block));
     const check = async (what: string): Promise<void> =>

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { GatewayError } from '../../../src/base/errors.js';
+import { limits } from '../../../src/base/limits.js';
 import type { Hydration } from '../../../src/engine/hydration.js';
 import type { FrozenRun, FrozenVolume } from '../../../src/ports/hydration.js';
 import { plainChecksums } from '../../fake/checksums.js';
@@ -17,6 +18,11 @@ class Bucket implements FrozenVolume {
   failure: GatewayError | undefined;
   /** While set, nothing is answered. */
   silent = false;
+  readonly maps: { readonly first: number; readonly count: number }[] = [];
+  /** Blocks that one answer of the map is about at most. */
+  mappedMax = Infinity;
+  /** Happens while the map is looked at. */
+  meanwhile: () => Promise<void> = () => Promise.resolve();
 
   constructor(readonly content: Uint8Array) {}
 
@@ -36,6 +42,15 @@ class Bucket implements FrozenVolume {
     if (this.silent) return new Promise(() => undefined);
     if (this.failure !== undefined) return Promise.reject(this.failure);
     return Promise.resolve(Array.from({ length: count }, (_, at) => this.run(first + at)));
+  }
+
+  async mapped(first: number, count: number): Promise<Uint8Array<ArrayBuffer>> {
+    this.maps.push({ first, count });
+    if (this.silent) return new Promise(() => undefined);
+    if (this.failure !== undefined) throw this.failure;
+    await this.meanwhile();
+    const told = Math.min(count, this.mappedMax);
+    return Uint8Array.from({ length: told }, (_, at) => (this.run(first + at).payload === undefined ? 0 : 1));
   }
 }
 
@@ -86,8 +101,6 @@ describe('restored volume while it is filled', () => {
   it('serves what the recovery point has, and fetches each block once', async () => {
     const { h, bucket } = await stage(1);
     assert.equal(h.volume.status().state, 'hydrating');
-    const extents = await h.volume.blockStatus(0, MIB, 100);
-    assert.deepEqual(extents, [{ lengthBytes: MIB, state: 'data' }], 'nobody knows yet what reads as zero');
     assert.deepEqual(await h.read(0, MIB), bucket.content);
     assert.deepEqual(bucket.fetches, [{ first: 0, count: 256 }]);
     assert.deepEqual(await h.read(5000, 100_000), bucket.content.slice(5000, 105_000));
@@ -350,6 +363,127 @@ describe('restored volume while it is filled', () => {
 
   it('equals the recovery point with a prefix of the writes after every crash', async () => {
     for (let seed = 100; seed < 110; seed++) await crashes(await stage(seed));
+  });
+});
+
+/** The state of each block from the first on, as far as one answer goes. */
+async function statesOf(h: VolumeHarness, first = 0, count = 256 - first, extentsMax = 1000): Promise<string[]> {
+  const extents = await h.volume.blockStatus(first * BLOCK, count * BLOCK, extentsMax);
+  return extents.flatMap(({ lengthBytes, state }) => new Array<string>(lengthBytes / BLOCK).fill(state));
+}
+
+const everyFourth = (count: number): string[] =>
+  Array.from({ length: count }, (_, block) => (block % 4 === 3 ? 'hole' : 'data'));
+
+describe('what is said of blocks that only the bucket has', () => {
+  it('is what its map says: no content is fetched for it', async () => {
+    const { h, bucket } = await stage(20);
+    assert.deepEqual(await statesOf(h), everyFourth(256));
+    assert.deepEqual(bucket.maps, [{ first: 0, count: 256 }]);
+    assert.deepEqual(bucket.fetches, []);
+    await h.volume.close();
+  });
+
+  it('counts for what is owed alone: not for what was written, trimmed or filled since, in the log or in the image', async () => {
+    const { h, bucket } = await stage(21);
+    const expected = everyFourth(256);
+    await h.write(3 * BLOCK, h.random.bytes(BLOCK));
+    await h.zero(8 * BLOCK, 2 * BLOCK, true);
+    expected[3] = 'data';
+    expected[8] = expected[9] = 'hole';
+    assert.deepEqual(await statesOf(h), expected, 'in the log');
+    await destaged(h);
+    assert.deepEqual(await statesOf(h), expected, 'in the image');
+    for (const block of [3, 4, 7, 8]) await hydration(h).fill(bucket.run(block));
+    bucket.maps.length = 0;
+    assert.deepEqual(await statesOf(h, 3, 7), expected.slice(3, 10));
+    assert.deepEqual(bucket.maps, [{ first: 5, count: 2 }], 'what is known here is not asked about');
+    await fillAll({ h, bucket });
+    bucket.maps.length = 0;
+    assert.deepEqual(await statesOf(h), expected);
+    assert.deepEqual(bucket.maps, []);
+    await h.volume.close();
+  });
+
+  it('is told as far as the map goes, and no further than an answer has room for', async () => {
+    const { h, bucket } = await stage(22);
+    bucket.mappedMax = 10;
+    assert.deepEqual(await statesOf(h, 2), everyFourth(12).slice(2));
+    assert.deepEqual(await statesOf(h, 12, 100, 1), ['data', 'data', 'data']);
+    for (let block = 20; block < 256; block++) await hydration(h).fill(bucket.run(block));
+    assert.deepEqual(await statesOf(h, 11), everyFourth(256).slice(11), 'behind it nothing is owed');
+    await h.volume.close();
+  });
+
+  it('is data where the map does not come, which nobody waits for long, nor again and again', async () => {
+    const { h, bucket } = await stage(23);
+    const allData = new Array<string>(256).fill('data');
+    bucket.silent = true;
+    const late = statesOf(h);
+    await settle();
+    h.clock.advance(limits.statusMapMsMax);
+    assert.deepEqual(await late, allData);
+    assert.equal(bucket.maps.length, 1);
+    assert.deepEqual(await statesOf(h), allData);
+    assert.equal(bucket.maps.length, 1, 'not asked again at once');
+    bucket.silent = false;
+    h.clock.advance(10_000);
+    assert.deepEqual(await statesOf(h), everyFourth(256));
+    bucket.failure = new GatewayError('object-damaged', 'shards/1-7 was changed');
+    assert.deepEqual(await statesOf(h), allData);
+    bucket.failure = undefined;
+    assert.deepEqual(await statesOf(h), everyFourth(256), 'one damaged object says nothing about the others');
+    hydration(h).connect(new GatewayError('store-unreachable', 'no key for it'));
+    assert.deepEqual(await statesOf(h), allData);
+    hydration(h).connect(bucket);
+    assert.deepEqual(await statesOf(h), everyFourth(256));
+    await h.volume.close();
+  });
+
+  it('is data where a write or a checksum of a write has rotted, whatever the bucket has', async () => {
+    const { h, bucket } = await stage(24);
+    await h.write(3 * BLOCK, h.random.bytes(BLOCK));
+    await destaged(h);
+    await h.volume.close();
+    h.disk.bytesOf('sums')[40]! ^= 1;
+    h.disk.bytesOf('sums.redo')[0]! ^= 1;
+    await h.open();
+    hydration(h).connect(bucket);
+    const expected = everyFourth(256);
+    expected[3] = 'data';
+    assert.deepEqual(await statesOf(h), expected);
+    await h.volume.close();
+  });
+
+  it('is no older than the question, whatever happens while the map is looked at', async () => {
+    const { h, bucket } = await stage(25);
+    bucket.meanwhile = async () => {
+      await h.write(7 * BLOCK, h.random.bytes(BLOCK));
+      await h.zero(BLOCK, BLOCK, true);
+      await hydration(h).fill(bucket.run(3));
+      await hydration(h).fill(bucket.run(4));
+    };
+    const expected = everyFourth(256);
+    expected[7] = 'data';
+    expected[1] = 'hole';
+    assert.deepEqual(await statesOf(h), expected);
+    await h.volume.close();
+  });
+
+  it('is not asked for by those who want to know what is here', async () => {
+    const { h, bucket } = await stage(26);
+    assert.deepEqual(await h.volume.localStatus(0, MIB, 9), [{ lengthBytes: MIB, state: 'data' }]);
+    assert.deepEqual(bucket.maps, []);
+    await h.volume.close();
+  });
+
+  it('ends with the volume', async () => {
+    const { h, bucket } = await stage(27);
+    bucket.silent = true;
+    const waiting = assert.rejects(statesOf(h), code('volume-closed'));
+    await settle();
+    await h.volume.close();
+    await waiting;
   });
 });
 

@@ -142,6 +142,33 @@ describe('the way of a restored volume to its bucket', () => {
     await Promise.all(reads);
   });
 
+  it('asks a bounded number of questions to the map at a time, whatever reads wait', async () => {
+    const { line, sent, hear } = stage();
+    await line.start();
+    const reads = Array.from({ length: 20 }, (_, at) => line.fetch(at, 1, {}));
+    const asked = (): ToHydrator[] => sent.filter(({ type }) => type === 'map');
+    const abort = new AbortController();
+    const maps = [0, 1, 2, 3, 4, 5].map((at) => line.mapped(at, 7, at === 1 ? { signal: abort.signal } : {}));
+    assert.deepEqual(asked().at(-1), { type: 'map', id: 24, first: 3, count: 7 });
+    hear({ type: 'mapped', id: 21, result: Uint8Array.of(1, 0) });
+    assert.deepEqual(await maps[0], Uint8Array.of(1, 0));
+    assert.equal(asked().length, 5);
+    const given = assert.rejects(maps[1]!, { code: 'volume-closed' });
+    abort.abort();
+    await given;
+    assert.deepEqual(sent.at(-2), { type: 'abandon', id: 22 });
+    assert.deepEqual(asked().at(-1), { type: 'map', id: 26, first: 5, count: 7 });
+    const failing = assert.rejects(maps[2]!, { code: 'object-missing', message: 'shards/1-7' });
+    hear({ type: 'mapped', id: 23, result: { code: 'object-missing', message: 'shards/1-7' } });
+    await failing;
+    // It was given up.
+    hear({ type: 'mapped', id: 22, result: Uint8Array.of(1) });
+    const ended = [...maps.slice(3), ...reads].map((each) => assert.rejects(each, { code: 'volume-closed' }));
+    line.close();
+    await Promise.all(ended);
+    await assert.rejects(line.mapped(0, 1, {}), { code: 'volume-closed' });
+  });
+
   it('answers what is asked of the volume, and says how far it is until everything is here', async () => {
     const { volume, line, sent, hear } = stage();
     await line.start();

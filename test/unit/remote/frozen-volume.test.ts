@@ -97,6 +97,45 @@ describe('frozen volume', () => {
     }
   });
 
+  it('knows from its map alone which blocks read as zero', async () => {
+    for (const seed of [1, 2, 3]) {
+      const rig = await writtenRig(seed);
+      await rig.kill();
+      const expected = rig.log.imageAt(rig.log.lastLsn);
+      const blocks = expected.length / BLOCK;
+      const { map } = await checkpointWithShards(rig);
+      const { bucket } = await open(rig);
+      const before = gets(rig, '/segments/');
+      const mapped = await bucket.mapped(0, blocks, {});
+      assert.equal(mapped.length, blocks);
+      for (let block = 0; block < blocks; block++) {
+        const isZero = plainChecksums.isZero(expected, block * BLOCK, (block + 1) * BLOCK);
+        // A block of zeros may have a copy; none has all else.
+        if (mapped[block] === 0) assert.ok(isZero, `block ${block}`);
+      }
+      assert.ok(mapped.includes(0) && mapped.includes(1));
+      const part = await bucket.mapped(5, 20, {});
+      assert.deepEqual(part, mapped.slice(5, 25));
+      assert.equal(gets(rig, map), 1, 'the shard came once');
+      assert.equal(gets(rig, '/segments/'), before);
+    }
+  });
+
+  it('says no more of its map at a time than one shard of it tells', async () => {
+    const rig = new Rig({ seed: 8 });
+    rig.start();
+    rig.write([{ kind: 'resize', sizeBytes: 80_000 * BLOCK }]);
+    rig.write([{ kind: 'write', firstBlock: 32_767, data: new Uint8Array(2 * BLOCK).fill(3) }]);
+    await rig.drain();
+    await rig.kill();
+    const { bucket } = await open(rig);
+    const first = await bucket.mapped(32_760, 50_000, {});
+    assert.deepEqual([...first], [0, 0, 0, 0, 0, 0, 0, 1]);
+    const second = await bucket.mapped(32_768, 50_000, {});
+    assert.equal(second.length, 32_768);
+    assert.deepEqual([second[0], second.indexOf(1, 1)], [1, -1]);
+  });
+
   it('reads as a snapshot, with its root and without', async () => {
     const rig = new Rig({ seed: 6 });
     const random = new SeededRandom(6);
