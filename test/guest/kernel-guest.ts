@@ -6,7 +6,8 @@
  * The script's output comes through a virtio port into a file: the serial console, which the kernel's messages use, loses
  * characters when it is fast.
  *
- * Inside the guest the host's loopback is 10.0.2.2. The guest is gone when `runGuest` returns, whatever happened.
+ * Inside the guest the host's loopback is 10.0.2.2. The guest is gone when `runGuest` returns, whatever happened. One whose
+ * script failed is ended at once: it might wait for ever to write to a disk that nobody serves.
  */
 import { readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -42,16 +43,20 @@ export interface GuestResult {
 
 export async function runGuest(image: GuestImage, options: GuestRun): Promise<GuestResult> {
   const { folder, outputFile, args } = await prepareGuest(image, options);
-  const stopWatching = options.onLine === undefined ? undefined : watchLines(outputFile, options.onLine);
+  const failed = new AbortController();
+  const stopWatching = watchLines(outputFile, (line) => {
+    options.onLine?.(line);
+    if (/^GUEST-STATUS [1-9]/.test(line)) failed.abort();
+  });
   try {
     const qemu = requiredTool('qemu-system-x86_64');
-    const ended = await attempt(qemu, args, { timeoutMs: options.timeoutMs ?? 180_000 });
+    const ended = await attempt(qemu, args, { timeoutMs: options.timeoutMs ?? 180_000, killWhen: failed.signal });
     const output = await readFile(outputFile, 'utf8').catch(() => '');
     const status = /^GUEST-STATUS (\d+)$/m.exec(output)?.[1];
     if (status !== undefined) return { status: Number(status), output };
     return { status: 125, output: `${output}${ended.stdout}${ended.stderr}` };
   } finally {
-    stopWatching?.();
+    stopWatching();
     await rm(folder, { recursive: true, force: true });
   }
 }
@@ -116,7 +121,7 @@ async function prepareGuest(image: GuestImage, options: GuestRun): Promise<Prepa
     ...['-kernel', image.kernelPath, '-initrd', initrd],
     ...[
       '-append',
-      'console=ttyS0 panic=-1 quiet no_timer_check',
+      'console=ttyS0 panic=-1 quiet no_timer_check log_buf_len=1M',
       '-display',
       'none',
       '-serial',

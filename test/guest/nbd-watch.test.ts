@@ -28,6 +28,8 @@ const fileNames = 3;
 /** Within which writing the files mostly takes place. */
 const endDelayMsMax = 600;
 const MIB = 1024 * 1024;
+/** Behind the key slots, before the data. */
+const unusedByte = 12 * MIB;
 const volumeMiB = 96;
 const grownMiB = 128;
 
@@ -36,6 +38,7 @@ function script(nbdPort: number): string {
   return `set -e
 report() { [ $? = 0 ] || { cat /tmp/watch*; dmesg | grep nbd | tail -n 60; }; }
 trap report EXIT
+said() { dmesg | grep "$1" | grep -c "$2"; }
 until_true() { tries=0; until eval "$1"; do tries=$((tries+1)); [ $tries -lt 600 ] || { echo "never: $1"; exit 91; }; sleep 0.1; done; }
 mkdir -p /app /mnt/0 /mnt/1 /tmp/sums0 /tmp/sums1
 mount -o ro /dev/vda /app
@@ -58,27 +61,31 @@ write() { dd if=/tmp/new of=/mnt/$1/$name bs=64k conv=fsync 2>/dev/null; sha256s
 i=0; while [ $i -lt ${ends} ]; do
   name=file$((i % ${fileNames}))
   dd if=/dev/urandom of=/tmp/new bs=1M count=${fileMiB} 2>/dev/null
-  if [ $i = 1 ]; then kill -9 $watcher0; fi
+  if [ $i = 1 ]; then kill -9 $watcher0; lost=$(said nbd0 'Receive control failed') || :; fi
   echo "WRITING $i"
   write 0 & writer0=$!
   write 1 & writer1=$!
-  if [ $i = 1 ]; then until_true "dmesg | grep nbd0 | grep -q 'Receive control failed'"; watch0; fi
+  if [ $i = 1 ]; then until_true '[ $(said nbd0 "Receive control failed") -gt $lost ]'; watch0; fi
   wait $writer0; wait $writer1
   echo "WRITTEN $i after $(cut -d. -f1 /proc/uptime) s"
   i=$((i+1))
 done
 # A gateway that stands still is not dead: with one connection nothing happens, with several it is asked anew on another.
-said() { dmesg | grep $1 | grep -c "$2"; }
-name=stalled; lost=$(said nbd0 'Receive control failed') || :
-stuck=$(said nbd0 'Possible stuck request') || :; retried=$(said nbd1 'timed out, retrying') || :
+# Until the kernel has said so, the only requests are reads of a place that LUKS leaves empty: while one that writes waits
+# for room in its connection, the kernel looks after none of them.
+ask() { until [ -e /tmp/noticed ]; do dd if=/dev/nbd$1 of=/dev/null bs=4k skip=${unusedByte / 4096} count=1 iflag=direct 2>/dev/null; done; }
+lost0=$(said nbd0 'Receive control failed') || :; lost1=$(said nbd1 'Receive control failed') || :
 echo STALL
-for n in 0 1; do (until [ -e /tmp/over ]; do write $n; done) & done
-until_true '[ $(said nbd0 "Possible stuck request") -gt $stuck ]'
-until_true '[ $(said nbd1 "timed out, retrying") -gt $retried ]'
+ask 0 & asker0=$!
+ask 1 & asker1=$!
+until_true 'dmesg | grep nbd0 | grep -q "Possible stuck request .*(read@${unusedByte},4096B)"'
+until_true '[ $(said nbd1 "Receive control failed") -gt $lost1 ]'
+touch /tmp/noticed; name=stalled
+write 0 & writer0=$!
+until_true 'read -r reads writes </sys/block/nbd0/inflight && [ $writes -gt 0 ]'
 echo STALLED
-touch /tmp/over; until_true '[ -e /tmp/sums0/stalled ] && [ -e /tmp/sums1/stalled ]'
-until_true '! pidof dd >/dev/null'
-[ "$(said nbd0 'Receive control failed')" = "$lost" ] || exit 95
+wait $asker0; wait $asker1; wait $writer0
+[ "$(said nbd0 'Receive control failed')" = "$lost0" ] || exit 95
 echo "STALL is over after $(cut -d. -f1 /proc/uptime) s"
 echo RESIZE
 until_true '[ $(blockdev --getsize64 /dev/nbd0) = ${grownMiB * MIB} ] || { kill -HUP $watcher0; sleep 0.4; false; }'

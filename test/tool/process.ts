@@ -16,6 +16,8 @@ export interface Program {
 export interface RunOptions {
   /** The child is killed, and the run fails, when it takes longer. */
   readonly timeoutMs?: number;
+  /** The child is killed when this aborts, which is an end like any other. */
+  readonly killWhen?: AbortSignal;
   readonly input?: string;
   readonly env?: Readonly<Record<string, string>>;
   readonly cwd?: string;
@@ -50,12 +52,15 @@ export async function attempt(
   child.stdin.on('error', () => undefined); // A child may end without reading what it was given.
   child.stdin.end(options.input ?? '');
   const timeoutMs = options.timeoutMs ?? 60_000;
-  const timer = setTimeout(() => child.kill('SIGKILL'), timeoutMs);
+  const kill = (): void => void child.kill('SIGKILL');
+  const timer = setTimeout(kill, timeoutMs);
+  options.killWhen?.addEventListener('abort', kill);
   try {
     const [status, signal] = (await once(child, 'close')) as [number | null, NodeJS.Signals | null];
     return { status: status ?? -1, signal, stdout: stdout(), stderr: stderr() };
   } finally {
     clearTimeout(timer);
+    options.killWhen?.removeEventListener('abort', kill);
   }
 }
 
