@@ -379,6 +379,8 @@ bool DefineFiles(napi_env env, napi_value exports, Instance* instance) {
       {"sync", Sync},
       {"startWriteOut", BeginWriteOut},
       {"allocate", OnRange<Allocate>},
+      {"reserve", OnRange<Reserve>},
+      {"zeroRange", OnRange<ZeroRange>},
       {"punch", OnRange<PunchHole>},
       {"truncate", TruncateFile},
       {"fileSize", Size},

@@ -41,6 +41,12 @@ int64_t WriteZeros(int fd, int64_t position, int64_t length) {
   return 0;
 }
 
+int64_t ZerosWithinSize(int fd, int64_t position, int64_t length) {
+  const int64_t size = FileSize(fd);
+  if (size < 0) return size;
+  return position < size ? WriteZeros(fd, position, std::min(length, size - position)) : 0;
+}
+
 // Takes whole parts off the front, and the beginning of the next, that `count` bytes fill.
 void Advance(iovec** parts, size_t* left, size_t count) {
   while (*left > 0 && count >= (*parts)->iov_len) {
@@ -181,13 +187,27 @@ void StartWriteOut(int fd, int64_t position, int64_t length) {
   if (length > 0) static_cast<void>(sync_file_range(fd, position, length, SYNC_FILE_RANGE_WRITE));
 }
 
-int64_t Allocate(int fd, int64_t position, int64_t length) {
+int64_t Reserve(int fd, int64_t position, int64_t length) {
   if (length == 0) return 0;
   for (;;) {
     if (fallocate(fd, FALLOC_FL_KEEP_SIZE, position, length) == 0) return 0;
-    if (errno == EOPNOTSUPP || errno == ENOSYS) return 0;
+    if (errno != EINTR) return errno == ENOSYS ? -EOPNOTSUPP : -errno;
+  }
+}
+
+int64_t Allocate(int fd, int64_t position, int64_t length) {
+  const int64_t result = Reserve(fd, position, length);
+  return result == -EOPNOTSUPP ? 0 : result;
+}
+
+int64_t ZeroRange(int fd, int64_t position, int64_t length) {
+  if (length == 0) return 0;
+  for (;;) {
+    if (fallocate(fd, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, position, length) == 0) return 0;
+    if (errno == EOPNOTSUPP || errno == ENOSYS) break;
     if (errno != EINTR) return -errno;
   }
+  return ZerosWithinSize(fd, position, length);
 }
 
 int64_t PunchHole(int fd, int64_t position, int64_t length) {
@@ -197,9 +217,7 @@ int64_t PunchHole(int fd, int64_t position, int64_t length) {
     if (errno == EOPNOTSUPP || errno == ENOSYS) break;
     if (errno != EINTR) return -errno;
   }
-  const int64_t size = FileSize(fd);
-  if (size < 0) return size;
-  return position < size ? WriteZeros(fd, position, std::min(length, size - position)) : 0;
+  return ZerosWithinSize(fd, position, length);
 }
 
 int64_t Truncate(int fd, int64_t length) {

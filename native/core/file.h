@@ -46,6 +46,10 @@ void StartWriteOut(int fd, int64_t position, int64_t length);
 
 // Reserves space without changing size or contents; 0 as well where the file system cannot reserve.
 int64_t Allocate(int fd, int64_t position, int64_t length);
+// As Allocate; -EOPNOTSUPP where the file system cannot reserve.
+int64_t Reserve(int fd, int64_t position, int64_t length);
+// Makes a range read as zero and keeps its space, wherever the file system can reserve any. The size stays.
+int64_t ZeroRange(int fd, int64_t position, int64_t length);
 // Makes a range read as zero, freeing its space where the file system can. The size stays.
 int64_t PunchHole(int fd, int64_t position, int64_t length);
 int64_t Truncate(int fd, int64_t length);

@@ -24,6 +24,7 @@ export const volumeSchema = group({
   reservation: {
     anyOf: [{ type: 'null' }, group({ type: string, holder: nullable('string'), registrations: number })],
   },
+  provision: group({ mode: string, problem: nullable('string') }),
   overlayBlocks: number,
   trackedDirtyBlocks: number,
   checksumErrors: number,
@@ -75,6 +76,8 @@ export interface VolumeReport {
     readonly holder: string | null;
     readonly registrations: number;
   } | null;
+  /** Of mode "full", with a problem: not all of its space is reserved. */
+  readonly provision: { readonly mode: string; readonly problem: string | null };
   readonly overlayBlocks: number;
   readonly trackedDirtyBlocks: number;
   readonly checksumErrors: number;
@@ -119,6 +122,7 @@ export function reportVolume({ status, timeToFullSeconds, lagSeconds }: MeteredV
         ? null
         : { remainingBlocks: hydration.remainingBlocks ?? null, problem: hydration.problem ?? null },
     reservation: reservation === undefined ? null : { ...reservation, holder: reservation.holder ?? null },
+    provision: { mode: status.provision.mode, problem: status.provision.problem ?? null },
     overlayBlocks: status.overlayBlocks,
     trackedDirtyBlocks: status.trackedDirtyBlocks,
     checksumErrors: status.checksumErrors,

@@ -50,7 +50,7 @@ volumes:
   - name: disk0                     # a-z, 0-9 and -
     size: 100GiB                    # a multiple of 4 KiB; a larger recorded size stands
     #buffer: { size: 1GiB, whenFull: track }      # throttle: clients wait; fail: errors
-    #provision: thin                # full reserves the space at once
+    #provision: thin                # full reserves the space at once, and trims do not give it back
     #fullTimeout: 30s               # how long a write waits for disk space before it fails
     #access: exclusive              # shared: clients that coordinate among themselves (cluster file systems)
     #readOnly: false

@@ -58,7 +58,7 @@ export function table(volumes: readonly VolumeReport[]): string {
       reasons.push(`${volume.name}: ${howMuch} still to come from the bucket that it was restored from`);
     }
     if (volume.reservation !== null) reasons.push(`${volume.name}: ${reserved(volume.reservation)}`);
-    for (const reason of [volume.reason, replication.reason]) {
+    for (const reason of [volume.reason, replication.reason, volume.provision.problem]) {
       if (reason !== null) reasons.push(`${volume.name}: ${reason}`);
     }
   }

@@ -23,6 +23,15 @@ export function logFileBytes(bufferBytes: number): number {
   return Math.min(limits.logFileBytesMax, Math.max(limits.logFileBytesMin, even));
 }
 
+/** Of all the files that a ring may have. */
+export function logRingBytes(bufferBytes: number): number {
+  return ringFiles(bufferBytes) * logFileBytes(bufferBytes);
+}
+
+function ringFiles(bufferBytes: number): number {
+  return Math.max(limits.logFilesMin, Math.floor(bufferBytes / logFileBytes(bufferBytes)));
+}
+
 /** Payload blocks of the longest batch, and so of the longest record: a file holds several batches, however small it is. */
 function batchBlocks(fileBytes: number): number {
   return Math.min(limits.batchPayloadBytesMax, fileBytes / 4) / BLOCK_BYTES;
@@ -51,7 +60,7 @@ export class LogFiles {
     this.disk = disk;
     this.fileBytes = logFileBytes(bufferBytes);
     this.batchBlocksMax = Math.floor(batchBlocks(this.fileBytes));
-    this.countMax = Math.max(limits.logFilesMin, Math.floor(bufferBytes / this.fileBytes));
+    this.countMax = ringFiles(bufferBytes);
     this.oldest = oldest;
     this.newest = newest;
     this.strays = strays;
@@ -132,6 +141,12 @@ export class LogFiles {
       this.preparing = undefined;
     });
     return this.preparing;
+  }
+
+  /** Makes all files that the ring may ever have, so that none is missing later for want of space. */
+  async fillRing(): Promise<void> {
+    await this.preparing;
+    while (this.files.size < this.countMax) await this.make();
   }
 
   async closeAll(): Promise<void> {

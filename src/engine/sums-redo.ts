@@ -18,11 +18,12 @@ import type { Disk, DiskFile } from '../ports/disk.js';
 import { synced, written } from './disk-outcome.js';
 import { getU64, putU64 } from './log-format.js';
 
-const REDO_FILE = 'sums.redo';
+export const REDO_FILE = 'sums.redo';
 const MAGIC = 'KGSREDO1';
 const TABLE_AT = 16;
 const HEADER_BYTES = 65536;
 export const REDO_SECTORS_MAX = (HEADER_BYTES - TABLE_AT) / 8;
+export const REDO_FILE_BYTES = HEADER_BYTES + REDO_SECTORS_MAX * SECTOR_BYTES;
 
 const seed = new Uint8Array(8);
 const seedView = new DataView(seed.buffer);

@@ -14,7 +14,7 @@
 import { assert } from '../base/assert.js';
 import { GatewayError } from '../base/errors.js';
 import { limits } from '../base/limits.js';
-import { SECTOR_BYTES, type BlockNumber } from '../base/units.js';
+import { BLOCK_BYTES, SECTOR_BYTES, type BlockNumber } from '../base/units.js';
 import type { Checksums } from '../ports/checksum.js';
 import type { DiskFile } from '../ports/disk.js';
 import { synced, written } from './disk-outcome.js';
@@ -27,6 +27,11 @@ const SECTORS_PER_PAGE = 64;
 export const SUMS_PER_PAGE = SUMS_PER_SECTOR * SECTORS_PER_PAGE;
 const PAGE_FILE_BYTES = SECTORS_PER_PAGE * SECTOR_BYTES;
 const PAGES_MAX = Math.floor(limits.sumsCacheBytesMax / (SUMS_PER_PAGE * 4));
+
+/** Of the file, for a volume of this size. */
+export function sumsFileBytes(volumeBytes: number): number {
+  return Math.ceil(volumeBytes / BLOCK_BYTES / SUMS_PER_PAGE) * PAGE_FILE_BYTES;
+}
 
 interface Page {
   readonly sums: Uint32Array;
@@ -47,7 +52,7 @@ interface DirtySector {
 }
 
 export class Sums {
-  private readonly file: DiskFile;
+  readonly file: DiskFile;
   private readonly redo: SumsRedo | undefined;
   private readonly checksums: Checksums;
   private readonly holeSum: number;

@@ -100,6 +100,8 @@ export interface NewVolume {
   readonly sizeBytes: number;
   /** Default: a random one. */
   readonly uuid?: string;
+  /** Takes the space of a volume that is to have all of it from the beginning. */
+  readonly reserve?: () => Promise<void>;
 }
 
 /** Makes an empty volume in an empty directory: everything reads as zero. */
@@ -115,17 +117,21 @@ export async function createVolume(options: NewVolume): Promise<VolumeIdentity> 
   await requireEmpty(options, identity);
   try {
     await makeFiles(options);
+    await options.reserve?.();
     await sealDirectory(options, identity, { lsn: 0 });
   } catch (error) {
     // Nothing was promised yet. What is left would be refused as incomplete at the next try, when there is space again.
-    for (const name of DRAFT_FILES) await options.disk.remove(name).catch(() => undefined);
+    const { disk } = options;
+    const logFiles = await disk.list(LOG_DIRECTORY).catch(() => []);
+    for (const name of [...DRAFT_FILES, ...logFiles.map((file) => `${LOG_DIRECTORY}/${file}`)])
+      await disk.remove(name).catch(() => undefined);
     throw error;
   }
   return identity;
 }
 
 /** Everything that a new volume's directory holds, in an order in which a crash between two leaves no volume behind. */
-const DRAFT_FILES = ['volume.json', 'volume.json.tmp', 'super.0', 'super.1', 'sums', 'image'] as const;
+const DRAFT_FILES = ['volume.json', 'volume.json.tmp', 'super.0', 'super.1', 'sums.redo', 'sums', 'image'] as const;
 
 /** Names in the directory, but for the lock and a log that never had a file. */
 async function contents(disk: Disk): Promise<string[]> {

@@ -25,6 +25,7 @@ import { LogReader } from './log-reader.js';
 import { Overlay } from './overlay.js';
 import { Reclaimer, type LogFollower } from './reclaimer.js';
 import { recover } from './recovery.js';
+import { ReservedSpace } from './reserved-space.js';
 import type { RestoreRecord } from './restore-record.js';
 import { Rounds } from './rounds.js';
 import { SnapshotRecords } from './snapshot-records.js';
@@ -78,6 +79,8 @@ export interface VolumeParts {
   /** When the oldest record that was found and is not replicated was acknowledged, 0: none. */
   readonly oldestPendingMs: number;
   readonly snapshots: SnapshotRecords;
+  /** undefined: it takes space as it needs it. */
+  readonly space: ReservedSpace | undefined;
   /** Filled in by the volume. */
   readonly events: VolumeEvents;
   close(): Promise<void>;
@@ -298,6 +301,10 @@ async function openLocked(
       `volume ${options.name} recovered ${recovered.batches} batches, ${recovered.rewrittenBytes} bytes made durable again`,
     );
   }
+  const space =
+    options.provision === 'full' ? new ReservedSpace({ disk, image: image.file, sums: image.sums.file }) : undefined;
+  await space?.complete(size.bytes, files);
+  if (space?.problem !== undefined) options.log.warn(`volume ${options.name}: ${space.problem}`);
   const close = async (): Promise<void> => {
     for (const part of [...opened].reverse()) await part.close();
     await lock.release();
@@ -317,6 +324,7 @@ async function openLocked(
     hydration,
     oldestPendingMs: recovered.oldestMs,
     snapshots,
+    space,
     events,
     close,
   };
@@ -333,8 +341,9 @@ async function openImage(
   record: RestoreRecord | undefined,
 ): Promise<Image> {
   const { disk, checksums } = options;
-  const file = await disk.open('image', { mode: 'write', lane: 'image' });
-  const sumsFile = await disk.open('sums', { mode: 'write', lane: 'sums' });
+  const keepsSpace = options.provision === 'full';
+  const file = await disk.open('image', { mode: 'write', lane: 'image', keepsSpace });
+  const sumsFile = await disk.open('sums', { mode: 'write', lane: 'sums', keepsSpace });
   const redo = await SumsRedo.open(disk, checksums);
   const repaired = await redo.repair(sumsFile);
   if (repaired > 0)

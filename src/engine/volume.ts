@@ -489,6 +489,7 @@ export class Volume implements BlockDevice {
       );
     }
     if (sizeBytes === this.sizeBytes) return;
+    await this.parts.space?.grow(this.sizeBytes, sizeBytes);
     await this.parts.image.file.truncate(sizeBytes);
     this.parts.log.stageRecord('resize', 0, sizeBytes, false, false, undefined);
     this.commit();
@@ -536,6 +537,7 @@ export class Volume implements BlockDevice {
       flushes: log.syncs.stats,
       checksumErrors: this.checksumErrors,
       healedBlocks: this.healedBlocks,
+      provision: { mode: this.options.provision, problem: this.parts.space?.problem },
     };
   }
 

@@ -12,8 +12,10 @@ import type { ErrorCode } from '../base/errors.js';
 import { IoStats } from '../base/io-stats.js';
 import { BLOCK_BYTES, type ByteLength, type Lsn } from '../base/units.js';
 import type { VolumeConfiguration } from '../config/configuration.js';
+import { reserveDraft } from '../engine/reserved-space.js';
 import { createVolume, readIdentity } from '../engine/volume-directory-format.js';
 import type { VolumeIdentity } from '../engine/volume-directory-format.js';
+
 import type { RevertRecord } from '../engine/revert-record.js';
 import type { SnapshotRecorder } from '../engine/snapshot-recorder.js';
 import { Volume } from '../engine/volume.js';
@@ -195,7 +197,7 @@ export class GatewayVolume implements Drainable {
   async #openEngine(): Promise<Volume> {
     const { configuration, disk, checksums, clock, random, log, bootId } = this.#options;
     const { name, sizeBytes } = configuration;
-    const identity = (await readIdentity(disk)) ?? (await createVolume({ disk, checksums, random, name, sizeBytes }));
+    const identity = (await readIdentity(disk)) ?? (await this.#create());
     if (identity.name !== name) {
       throw new GatewayError(
         'volume-exists',
@@ -238,6 +240,24 @@ export class GatewayVolume implements Drainable {
     }
     if (volume.replicationState().fenced) this.#stopWrites();
     return volume;
+  }
+
+  /** In a directory that is empty. */
+  async #create(): Promise<VolumeIdentity> {
+    const { configuration, disk, checksums, random, discard } = this.#options;
+    const { name, sizeBytes, bufferBytes, provision } = configuration;
+    const volume = { disk, checksums, random, name, sizeBytes };
+    if (provision === 'thin') return createVolume(volume);
+    try {
+      return await createVolume({
+        ...volume,
+        reserve: () => reserveDraft(disk, { volumeBytes: sizeBytes, bufferBytes }),
+      });
+    } catch (error) {
+      const code = error instanceof GatewayError ? error.code : undefined;
+      if (code === 'disk-full' || code === 'not-supported') await discard().catch(() => undefined);
+      throw error;
+    }
   }
 
   #replicate(volume: Volume, line: ReplicatorLine): void {

@@ -20,6 +20,7 @@ export function openingStatus(configuration: VolumeConfiguration): EngineStatus 
     flushes: { count: 0, sumUs: 0, buckets: new Array<number>(durationBoundsUs.length + 1).fill(0) },
     checksumErrors: 0,
     healedBlocks: 0,
+    provision: { mode: configuration.provision, problem: undefined },
   };
 }
 

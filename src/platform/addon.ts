@@ -55,6 +55,9 @@ export interface Addon extends Checksums, Partial<FrameCipher> {
   sync(file: FileHandle): Promise<Result> | Result;
   startWriteOut(file: FileHandle, position: number, lengthBytes: number): void;
   allocate(file: FileHandle, position: number, lengthBytes: number): Promise<Result> | Result;
+  /** -EOPNOTSUPP where the file system cannot reserve. */
+  reserve(file: FileHandle, position: number, lengthBytes: number): Promise<Result> | Result;
+  zeroRange(file: FileHandle, position: number, lengthBytes: number): Promise<Result> | Result;
   punch(file: FileHandle, position: number, lengthBytes: number): Promise<Result> | Result;
   truncate(file: FileHandle, lengthBytes: number): Promise<Result> | Result;
   fileSize(file: FileHandle): Promise<Result> | Result;

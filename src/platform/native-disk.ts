@@ -52,7 +52,7 @@ export class NativeDisk implements Disk {
       this.#lane(lane, 1),
       this.#lane(`${lane}-sync`, 1),
     );
-    return new NativeFile(this.#addon, checked('open', path, result), path);
+    return new NativeFile(this.#addon, checked('open', path, result), path, options.keepsSpace);
   }
 
   async exists(path: string): Promise<boolean> {

@@ -8,6 +8,7 @@
  * readNow and writeNow are the hot path: one call into the addon, nothing allocated. All else costs two changes of
  * thread, against which promises do not count.
  */
+import { constants } from 'node:os';
 import type { DiskFile } from '../ports/disk.js';
 import type { Addon, FileHandle } from './addon.js';
 import { diskError } from './disk-error.js';
@@ -16,12 +17,14 @@ export class NativeFile implements DiskFile {
   readonly path: string;
   readonly #addon: Addon;
   readonly #handle: FileHandle;
+  readonly #keepsSpace: boolean;
   #closed: Promise<void> | undefined;
 
-  constructor(addon: Addon, handle: FileHandle, path: string) {
+  constructor(addon: Addon, handle: FileHandle, path: string, keepsSpace = false) {
     this.#addon = addon;
     this.#handle = handle;
     this.path = path;
+    this.#keepsSpace = keepsSpace;
   }
 
   async sizeBytes(): Promise<number> {
@@ -66,8 +69,19 @@ export class NativeFile implements DiskFile {
     this.#checked('fallocate', position, await this.#addon.allocate(this.#handle, position, lengthBytes));
   }
 
+  async reserve(position: number, lengthBytes: number): Promise<boolean> {
+    const result = await this.#addon.reserve(this.#handle, position, lengthBytes);
+    if (result === -constants.errno.EOPNOTSUPP) return false;
+    this.#checked('fallocate', position, result);
+    return true;
+  }
+
   async punch(position: number, lengthBytes: number): Promise<void> {
-    this.#checked('fallocate', position, await this.#addon.punch(this.#handle, position, lengthBytes));
+    const handle = this.#handle;
+    const result = this.#keepsSpace
+      ? await this.#addon.zeroRange(handle, position, lengthBytes)
+      : await this.#addon.punch(handle, position, lengthBytes);
+    this.#checked('fallocate', position, result);
   }
 
   async truncate(lengthBytes: number): Promise<void> {

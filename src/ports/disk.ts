@@ -33,7 +33,9 @@ export interface DiskFile {
   startWriteOut(position: ByteOffset, lengthBytes: ByteLength): void;
   /** Reserves space without changing what is read; disk-full when there is none. */
   allocate(position: ByteOffset, lengthBytes: ByteLength): Promise<void>;
-  /** Frees a range, which then reads as zero (fallocate PUNCH_HOLE | KEEP_SIZE). */
+  /** As allocate; false where the file system cannot reserve. Reserved space is given back by `punch` and `truncate` only. */
+  reserve(position: ByteOffset, lengthBytes: ByteLength): Promise<boolean>;
+  /** Frees a range, which then reads as zero (fallocate PUNCH_HOLE | KEEP_SIZE). See OpenOptions.keepsSpace. */
   punch(position: ByteOffset, lengthBytes: ByteLength): Promise<void>;
   truncate(lengthBytes: ByteLength): Promise<void>;
   /** The next range that is not a hole, at or after position (SEEK_DATA, SEEK_HOLE); undefined: only holes follow. */
@@ -54,6 +56,8 @@ export interface OpenOptions {
    * beside both. Default 'io'.
    */
   readonly lane?: string;
+  /** What is punched out reads as zero, and its space stays reserved. */
+  readonly keepsSpace?: boolean;
 }
 
 export interface Disk {

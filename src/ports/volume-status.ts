@@ -26,6 +26,8 @@ export interface EngineStatus {
   /** Blocks that did not have their checksum, and how many of the image's were healed. */
   readonly checksumErrors: number;
   readonly healedBlocks: number;
+  /** full: its space is reserved; `problem`: why not all of it is, as one line. */
+  readonly provision: { readonly mode: 'thin' | 'full'; readonly problem: string | undefined };
 }
 
 /** Of a restored volume whose content still comes from its bucket. */

@@ -52,7 +52,7 @@ function describe(lba: number, extents: readonly BlockStatusExtent[]): Uint8Arra
     const blocks = lengthBytes / LOGICAL_BLOCK_BYTES;
     writeU64(bytes, at, first);
     writeU32(bytes, at + 8, blocks);
-    bytes[at + 12] = state === 'data' ? MAPPED : DEALLOCATED;
+    bytes[at + 12] = state === 'hole' ? DEALLOCATED : MAPPED;
     first += blocks;
   });
   return bytes;

@@ -40,6 +40,10 @@ export class MemoryDisk implements Disk {
   private readonly locks = new Set<string>();
   private generation = 0;
   hook: DiskHook = () => undefined;
+  free = 2 ** 40;
+  canReserve = true;
+  /** Bytes of each file that have their space, from its beginning on. */
+  readonly reserved = new Map<string, number>();
 
   /** Power loss. Handles of before are dead for good. */
   crash(random: SeededRandom): void {
@@ -75,10 +79,10 @@ export class MemoryDisk implements Disk {
       this.entries.set(path, inode);
     }
     if (inode === undefined) throw new GatewayError('not-found', `${path}: no such file`);
-    return Promise.resolve(this.file(path, inode));
+    return Promise.resolve(this.file(path, inode, options.keepsSpace === true));
   }
 
-  private file(path: string, inode: Inode): DiskFile {
+  private file(path: string, inode: Inode, keepsSpace: boolean): DiskFile {
     const born = this.generation;
     const act = <T>(operation: string, run: () => T): T => {
       if (born !== this.generation)
@@ -142,12 +146,22 @@ export class MemoryDisk implements Disk {
         later('allocate', () => {
           if (position + length > inode.data.length) inode.resize(position + length);
         }),
+      reserve: (position, length) =>
+        later('reserve', () => {
+          if (this.canReserve) this.reserved.set(path, Math.max(this.reserved.get(path) ?? 0, position + length));
+          return this.canReserve;
+        }),
       punch: (position, length) =>
         later('punch', () => {
+          if (!keepsSpace && position < (this.reserved.get(path) ?? 0)) this.reserved.set(path, position);
           const end = Math.min(inode.data.length, position + length);
           if (end > position) inode.write(new Uint8Array(end - position), position);
         }),
-      truncate: (length) => later('truncate', () => inode.resize(length)),
+      truncate: (length) =>
+        later('truncate', () => {
+          if (length < (this.reserved.get(path) ?? 0)) this.reserved.set(path, length);
+          inode.resize(length);
+        }),
       nextData: (position) =>
         later('seek', () => (position < inode.data.length ? { start: position, end: inode.data.length } : undefined)),
       close: () => Promise.resolve(),
@@ -225,7 +239,7 @@ export class MemoryDisk implements Disk {
   }
 
   freeBytes(): Promise<number> {
-    return Promise.resolve(2 ** 40);
+    return Promise.resolve(this.free);
   }
 
   /** Every file as it is now, durable or not. */

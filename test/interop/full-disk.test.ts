@@ -4,10 +4,11 @@
  * may be mounted, and calls that are made to fail.
  */
 import assert from 'node:assert/strict';
-import { mkdir, mkdtemp, open, rm, stat, truncate } from 'node:fs/promises';
+import { mkdir, mkdtemp, open, readdir, rm, stat, truncate } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { it } from 'node:test';
+import type { VolumeReport } from '../../src/api/volume-report.js';
 import { IscsiClient, ScsiStatusError } from '../crash/iscsi-client.js';
 import { NbdClient, NbdRequestError } from '../crash/nbd-client.js';
 import { FaultyDisk, type FaultRule } from '../tool/disk-fault.js';
@@ -65,6 +66,61 @@ suite('a full disk', ['cc'], () => {
         await fillAndFree(gateway, ballast(join(folder, 'ballast')));
       } finally {
         await gateway.dispose();
+      }
+    } finally {
+      if (mounted.status === 0) await attempt('umount', [folder]);
+      await rm(folder, { recursive: true, force: true });
+    }
+  });
+
+  it('is nothing to a volume whose space is reserved; one that it has no room for is not made', async (t) => {
+    const folder = await mkdtemp(join(tmpdir(), 'keepgate-full-'));
+    const mounted = await attempt('mount', ['-t', 'tmpfs', '-o', 'size=192m', 'keepgate-test', folder]);
+    try {
+      if (mounted.status !== 0) return t.skip(`this user may not mount: ${mounted.stderr.trim()}`);
+      const reserved = { ...volume, provision: 'full' };
+      const gateway = await TestGateway.start({ volumes: [reserved], folder });
+      const space = ballast(join(folder, 'ballast'));
+      let starting: Promise<void> | undefined;
+      try {
+        await space.fill();
+        const client = await NbdClient.connect(gateway.nbdPort, name);
+        const round = async (from: number): Promise<void> => {
+          for (let n = 0; n < 96; n += 1) await client.write(n * mib, megabyte(from + n));
+          await client.flush();
+          for (let n = 0; n < 96; n += 1) assert.deepEqual(await client.read(n * mib, mib), megabyte(from + n));
+        };
+        await round(0);
+        await client.trim(0, 96 * mib);
+        assert.deepEqual(await client.read(50 * mib, mib), Buffer.alloc(mib));
+        await client.flush();
+        // What a trim gave back would be gone now.
+        await space.fill();
+        await round(1000);
+        assert.equal(await stateOf(gateway), 'online');
+        assert.doesNotMatch(gateway.log(), /stalled|no space/i);
+        const report = (await gateway.api(`/v1/volumes/${name}`)) as VolumeReport;
+        assert.deepEqual(report.provision, { mode: 'full', problem: null });
+        client.destroy();
+        await space.free();
+        await gateway.stop();
+
+        // With a volume that failed it is never ready.
+        starting = gateway.startAgain({ volumes: [reserved, { ...reserved, name: 'disk1' }] }).catch(() => undefined);
+        let refused: VolumeReport | undefined;
+        await eventually('disk1 is refused', async () => {
+          refused = (await gateway.api('/v1/volumes/disk1').catch(() => undefined)) as VolumeReport | undefined;
+          return refused?.state === 'failed';
+        });
+        assert.match(
+          refused?.reason ?? '',
+          /^volume disk1: provision: full takes 16\d MiB now, and the disk has \d+ MiB left: /,
+        );
+        assert.deepEqual(await readdir(join(folder, 'data', 'volumes')), [name]);
+        await eventually('the other one is served', async () => (await stateOf(gateway)) === 'online');
+      } finally {
+        await gateway.dispose();
+        await starting;
       }
     } finally {
       if (mounted.status === 0) await attempt('umount', [folder]);

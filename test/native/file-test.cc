@@ -178,6 +178,38 @@ TEST(HolesArePunchedFoundAndReserved) {
   StartWriteOut(-1, 0, kSize);
 }
 
+TEST(ReservedSpaceStaysWhenARangeIsMadeZero) {
+  const test::TemporaryDirectory directory;
+  const File file(directory / "reserved", OpenMode::kCreate);
+  constexpr int64_t kSize = 1 << 20;
+  const auto blocks = [&file] {
+    struct stat status = {};
+    CHECK(fstat(file.fd(), &status) == 0);
+    return status.st_blocks;
+  };
+  CHECK(Truncate(file.fd(), kSize) == 0);
+  if (Reserve(file.fd(), 0, 2 * kSize) == -EOPNOTSUPP) return;
+  CHECK(FileSize(file.fd()) == kSize);
+  const auto reserved = blocks();
+  CHECK(reserved >= 2 * kSize / 512);
+  Bytes bytes(kSize, 9);
+  iovec part = {bytes.data(), bytes.size()};
+  CHECK(WriteFully(file.fd(), &part, 1, 0) == 0);
+  CHECK(ZeroRange(file.fd(), 65536, 65536) == 0);
+  CHECK(ZeroRange(file.fd(), 0, 0) == 0);
+  CHECK(ZeroRange(file.fd(), kSize - 65536, 65536) == 0);
+  CHECK(blocks() >= reserved);
+  CHECK(FileSize(file.fd()) == kSize);
+  const Bytes after = ReadAll(file.fd());
+  for (size_t at = 0; at < after.size(); at += 4096) {
+    const bool zero = (at >= 65536 && at < 131072) || at >= kSize - 65536;
+    CHECK(after[at] == (zero ? 0 : 9) && after[at + 4095] == after[at]);
+  }
+  CHECK(Truncate(file.fd(), kSize) == 0);
+  CHECK(Reserve(-1, 0, 1) == -EBADF);
+  CHECK(ZeroRange(-1, 0, 1) == -EBADF);
+}
+
 TEST(OnlyRegularFilesAreOpenedAndLinksAreNotFollowed) {
   const test::TemporaryDirectory directory;
   { const File file(directory / "real", OpenMode::kCreate); }

@@ -477,6 +477,10 @@ class FileOfLife implements DiskFile {
     });
   }
 
+  reserve(): Promise<boolean> {
+    return this.disk.perform('allocate', this.path, this.lane, () => true);
+  }
+
   punch(position: number, lengthBytes: number): Promise<void> {
     return this.disk.perform('punch', this.path, this.lane, () => this.inode.zero(position, lengthBytes));
   }

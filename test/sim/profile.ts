@@ -84,6 +84,7 @@ export function drawProfile(seed: number, random: SeededRandom, scheduler: Sched
     keeps: trouble === 'failing' ? 'flushed' : trouble === 'rotting' ? 'claimed' : 'all',
     configuration: {
       whenFull: tracks ? 'track' : 'throttle',
+      provision: seed % 6 === 2 ? 'full' : 'thin',
       intervalMs: 300 + random.below(3000),
       segmentBytes: 4096 * (tracks ? 1 + random.below(4) : 2 + random.below(22)),
       snapshots: {

@@ -41,6 +41,7 @@ function volume(state: VolumeState): MeteredVolume {
       flushes: { count: 0, sumUs: 0, buckets: new Array<number>(durationBoundsUs.length + 1).fill(0) },
       checksumErrors: 0,
       healedBlocks: 0,
+      provision: { mode: 'thin', problem: undefined },
       clients: [{ frontend: 'nbd', description: 'nbd 127.0.0.1', connections: 2 }],
       hydration: undefined,
       reservation: undefined,
@@ -224,6 +225,7 @@ describe('the API on loopback', () => {
       trackedDirtyBlocks: 0,
       checksumErrors: 0,
       healedBlocks: 0,
+      provision: { mode: 'thin', problem: null },
       replication: {
         mode: 'draining',
         reason: null,

@@ -21,6 +21,7 @@ function report(changes: Partial<VolumeReport>): VolumeReport {
     trackedDirtyBlocks: 0,
     checksumErrors: 0,
     healedBlocks: 0,
+    provision: { mode: 'thin', problem: null },
     replication: {
       mode: 'off',
       reason: null,

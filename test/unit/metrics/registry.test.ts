@@ -36,6 +36,7 @@ function volume(): MeteredVolume {
       flushes: { count: 2, sumUs: 30, buckets },
       checksumErrors: 0,
       healedBlocks: 0,
+      provision: { mode: 'thin', problem: undefined },
       clients: [{ frontend: 'nbd', description: 'nbd 127.0.0.1', connections: 4 }],
       hydration: undefined,
       reservation: undefined,

@@ -137,6 +137,24 @@ describe('files', () => {
       assert.ok(target.every((byte, index) => byte === (index < 65536 ? 0 : 1)));
     }));
 
+  it('keep their space where they are to, whatever is punched out', async () => {
+    const path = 'keeps';
+    const thin = await disk.open(path, { mode: 'write', create: true });
+    await thin.truncate(1 << 20);
+    const allocated = (): number => statSync(join(disk.root, path)).blocks * 512;
+    if (!(await thin.reserve(0, 1 << 20))) return;
+    const file = await disk.open(path, { mode: 'write', keepsSpace: true });
+    file.writeNow([new Uint8Array(131072).fill(1)], 0);
+    await file.punch(0, 65536);
+    const target = new Uint8Array(131072).fill(9);
+    await file.read(target, 0, 131072, 0);
+    assert.ok(target.every((byte, index) => byte === (index < 65536 ? 0 : 1)));
+    assert.ok(allocated() >= 1 << 20);
+    await thin.punch(0, 1 << 20);
+    assert.ok(allocated() < 1 << 19);
+    await Promise.all([file.close(), thin.close()]);
+  });
+
   it('answer many operations at once', () =>
     withFile('many', async (file) => {
       await Promise.all(Array.from({ length: 500 }, (_, k) => file.write([new Uint8Array(64).fill(k)], k * 64)));
