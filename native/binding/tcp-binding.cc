@@ -1,4 +1,4 @@
-// What the kernel knows of a connection (src/platform/connection-delay.ts, socket-listener.ts).
+// What the kernel knows of a connection (src/platform/connection-delay.ts, socket.ts, socket-listener.ts).
 #include "../core/socket-peer.h"
 #include "../core/tcp-delay.h"
 #include "arguments.h"
@@ -24,6 +24,8 @@ bool DefineTcp(napi_env env, napi_value exports, Instance* instance) {
       {"tcpRoundTripUs", Ask<TcpRoundTripUs>},
       {"peerUserId", Ask<PeerUserId>},
       {"tcpOutstandingBytes", Ask<TcpOutstandingBytes>},
+      {"tcpUnanswered", Ask<TcpUnanswered>},
+      {"tcpSilentMs", Ask<TcpSilentMs>},
   };
   return Define(env, exports, instance, kBindings, sizeof kBindings / sizeof *kBindings);
 }

@@ -12,6 +12,13 @@ int64_t TcpRoundTripUs(int socket);
 // Bytes that were written and that the other side has not acknowledged, sent or not; or a negative errno.
 int64_t TcpOutstandingBytes(int socket);
 
+// How often in a row the other side has left unanswered what was sent to it again, or asked whether it is
+// there; 0 while it owes nothing. Or a negative errno.
+int64_t TcpUnanswered(int socket);
+
+// Milliseconds since it acknowledged anything, new or not; or a negative errno.
+int64_t TcpSilentMs(int socket);
+
 }  // namespace keepgate
 
 #endif  // KEEPGATE_CORE_TCP_DELAY_H_

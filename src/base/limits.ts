@@ -97,6 +97,8 @@ export const limits = {
   /** TransportIDs that a command may name, and what else a PERSISTENT RESERVE OUT brings. */
   reserveOutBytesMax: 64 * KIB,
   holderProbeMsMax: 5000,
+  /** How long a peer is looked at that owes an answer; within holderProbeMsMax. */
+  nbdPeerWatchMs: 4000,
   holderEvictMsMax: 15_000,
   // remote
   segmentBytesDefault: 8 * MIB,

@@ -91,6 +91,10 @@ export interface Addon extends Checksums, Partial<FrameCipher> {
   tcpRoundTripUs(fd: number): Result;
   /** Written and not acknowledged, sent or not. */
   tcpOutstandingBytes(fd: number): Result;
+  /** How often in a row the other side left unanswered what was sent again; 0 while it owes nothing. */
+  tcpUnanswered(fd: number): Result;
+  /** Since it acknowledged anything. */
+  tcpSilentMs(fd: number): Result;
   /** With the kernel's family of that name, and its multicast group; -ENOENT where it has none. */
   openNetlink(family: string, group: string): NetlinkLink | Result;
   /** The attributes of the answer, which may be none. One after the other. */

@@ -13,15 +13,21 @@
 import { Socket } from 'node:net';
 import { assert } from '../base/assert.js';
 import { limits } from '../base/limits.js';
-import type { Stream, StreamHandler, StreamPeer } from '../ports/stream.js';
+import type { PeerSilence, Stream, StreamHandler, StreamPeer } from '../ports/stream.js';
+import { loadAddon } from './addon.js';
 
 /** What Node keeps inside a socket; private, hence only here. */
 interface SocketInside {
-  _handle: object | null;
+  _handle: SocketHandle | null;
+}
+
+interface SocketHandle {
+  /** -1 once it is closed. */
+  readonly fd?: number;
 }
 
 interface OnReadOptions {
-  readonly handle: object;
+  readonly handle: SocketHandle;
   readonly allowHalfOpen: boolean;
   readonly pauseOnCreate: boolean;
   readonly onread: { readonly buffer: Uint8Array; readonly callback: (count: number) => boolean };
@@ -38,6 +44,7 @@ export class NetStream implements Stream {
   writtenBytes = 0;
 
   #socket: Socket;
+  readonly #handle: SocketHandle;
   readonly #buffer: Buffer;
   #handler: StreamHandler | undefined;
   /** What the handler left over: remainder[remainderStart…]. */
@@ -64,6 +71,7 @@ export class NetStream implements Stream {
     inside._handle = null;
     accepted.destroy();
     this.peer = peer;
+    this.#handle = handle;
     this.#buffer = buffer;
     this.#socket = new SocketWithHandle({
       handle,
@@ -151,6 +159,15 @@ export class NetStream implements Stream {
     this.#held = false;
     this.#resumed = true;
     if (!this.#delivering) this.#schedule();
+  }
+
+  silence(): PeerSilence | undefined {
+    const { fd = -1 } = this.#handle;
+    if (this.peer.kind !== 'tcp' || fd < 0) return undefined;
+    const addon = loadAddon();
+    const unanswered = addon.tcpUnanswered(fd);
+    const silentMs = addon.tcpSilentMs(fd);
+    return unanswered < 0 || silentMs < 0 ? undefined : { unanswered, silentMs };
   }
 
   end(): void {

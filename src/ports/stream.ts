@@ -42,6 +42,14 @@ export type StreamPeer =
       readonly userId?: number | undefined;
     };
 
+/** How the peer's machine answers, whatever its programs do. */
+export interface PeerSilence {
+  /** How often in a row it left unanswered what was sent to it again, or asked whether it is there; 0: it owes nothing. */
+  readonly unanswered: number;
+  /** Since it last acknowledged anything. */
+  readonly silentMs: number;
+}
+
 export interface Stream {
   readonly peer: StreamPeer;
   /** Bytes handed to `write` that the kernel has not taken yet: a peer that stops reading makes this grow. */
@@ -62,6 +70,8 @@ export interface Stream {
   pause(): void;
   /** Goes on after `pause`, or after a handler that left bytes over; never calls the handler from inside itself. */
   resume(): void;
+  /** undefined: nobody knows, or it needs no network. */
+  silence(): PeerSilence | undefined;
   /** Sends what was written, then closes in both directions. Nothing is received any more. */
   end(): void;
   /** Closes at once; what the kernel has not taken is lost. `closed` follows later. */

@@ -8,6 +8,7 @@ import type {
   ListenAddress,
   Listener,
   ListenOptions,
+  PeerSilence,
   Stream,
   StreamFactory,
   StreamHandler,
@@ -40,6 +41,8 @@ export class MemoryStream implements Stream {
   writes = 0;
   /** The peer does not read: writes are lent until `take`. */
   stalled = false;
+  /** What the peer's machine owes. */
+  owes: PeerSilence | undefined;
 
   #handler: StreamHandler | undefined;
   #taken: Uint8Array[] = [];
@@ -64,6 +67,10 @@ export class MemoryStream implements Stream {
   /** Whether the front end reads on: it left nothing over and did not pause. */
   get reading(): boolean {
     return !this.#held && !this.#paused && this.#remainder.length === 0;
+  }
+
+  silence(): PeerSilence | undefined {
+    return this.owes;
   }
 
   start(handler: StreamHandler): void {

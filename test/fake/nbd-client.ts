@@ -125,7 +125,8 @@ export function parseReplies(
   return { replies, rest: Buffer.from(rest) };
 }
 
-export type Address = { readonly host: string; readonly port: number } | { readonly path: string };
+export type Address =
+  { readonly host: string; readonly port: number; readonly localAddress?: string } | { readonly path: string };
 
 /** A connection over a real socket. Requests may be in flight together; each promise is settled by its reply. */
 export class NbdClient {
@@ -248,6 +249,12 @@ export class NbdClient {
   /** Closes at once, unread replies and all. */
   destroy(): void {
     this.#socket.destroy();
+  }
+
+  /** Of the socket, as a child process may get it. */
+  get descriptor(): number {
+    const { _handle: handle } = this.#socket as unknown as { readonly _handle: { readonly fd: number } };
+    return handle.fd;
   }
 
   /** Stops reading replies; `resume` goes on. */

@@ -9,7 +9,11 @@ import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { CMD, NbdClient } from '../fake/nbd-client.js';
 import type { Address } from '../fake/nbd-client.js';
+import { requiredTool } from '../tool/clients.js';
+import { freePorts } from '../tool/free-port.js';
 import { TestGateway } from '../tool/gateway.js';
+import { eventually } from '../tool/process.js';
+import { suite } from '../tool/suite.js';
 
 const volumes = [{ name: 'disk', size: '16MiB', buffer: { size: '64MiB' }, replicate: { enabled: false } }];
 /** As systemd does it: LISTEN_PID is the program's own. */
@@ -94,6 +98,37 @@ describe('systemd socket activation', { timeout: 120_000 }, () => {
   it('says what is missing where nothing was handed over', async () => {
     const starting = TestGateway.start({ volumes, nbd: { listen: ['systemd:nbd'] } });
     await assert.rejects(starting, /systemd handed over no socket named nbd \(nbd.listen\): there is no LISTEN_FDS/);
+  });
+});
+
+suite('systemd-socket-activate', ['systemd-socket-activate'], () => {
+  it('starts a gateway for the first client, which is served, and so are those that come by its other socket', async () => {
+    const [port = 0] = await freePorts(1);
+    const path = join(folder, 'activated.sock');
+    const activator = requiredTool('systemd-socket-activate');
+    const starting = TestGateway.start({
+      volumes,
+      env: activator.env,
+      launcher: [activator.path, ...['-l', `127.0.0.1:${port}`, '-l', path, '--fdname=nbd:nbd']],
+      nbd: { listen: ['systemd:nbd'] },
+    });
+    let first: NbdClient | undefined;
+    const connected = eventually('somebody listens', async () => {
+      first = await NbdClient.attach({ host: '127.0.0.1', port }, 'disk').catch(() => undefined);
+      return first !== undefined;
+    });
+    // Whichever fails first is why the other one waits.
+    const [gateway] = await Promise.all([starting, connected]);
+    try {
+      assert.deepEqual(gateway.nbdAddresses, [`127.0.0.1:${port}`, `unix:${path}`]);
+      assert.equal((await first?.request({ type: CMD.READ, length: 4096 }))?.error, 0);
+      await first?.disconnect();
+      assert.equal(await reads({ path }), true);
+    } finally {
+      await gateway.stop();
+      await gateway.dispose();
+    }
+    assert.equal((await stat(path)).isSocket(), true);
   });
 });
 

@@ -31,6 +31,8 @@ TEST(AConnectionTellsItsRoundTripAndWhatIsOutstanding) {
   while (send(client, bytes, sizeof bytes, MSG_DONTWAIT) > 0) {
   }
   CHECK(TcpOutstandingBytes(client) > 0);
+  CHECK(TcpUnanswered(server) == 0);
+  CHECK(TcpSilentMs(server) >= 0 && TcpSilentMs(server) < 60'000);
   close(server);
   close(client);
   close(listener);
@@ -39,6 +41,8 @@ TEST(AConnectionTellsItsRoundTripAndWhatIsOutstanding) {
 TEST(WhatIsNoConnectionIsAnError) {
   CHECK(TcpRoundTripUs(-1) == -EBADF);
   CHECK(TcpOutstandingBytes(-1) == -EBADF);
+  CHECK(TcpUnanswered(-1) == -EBADF);
+  CHECK(TcpSilentMs(-1) == -EBADF);
 }
 
 }  // namespace

@@ -50,6 +50,7 @@ const packageOf = {
   'clang-format': 'clang-format',
   cc: 'gcc',
   openssl: 'openssl',
+  'systemd-socket-activate': 'systemd',
 } as const;
 
 export type ToolName = keyof typeof packageOf;
@@ -70,6 +71,7 @@ const unpackOnly = process.env['KEEPGATE_TEST_UNPACK'] === '1';
 const programFolders = ['usr/bin', 'usr/sbin', 'bin', 'sbin'] as const;
 const libraryFolders = [
   'usr/lib/x86_64-linux-gnu',
+  'usr/lib/x86_64-linux-gnu/systemd',
   'lib/x86_64-linux-gnu',
   'usr/lib/x86_64-linux-gnu/ceph',
   'usr/lib/ceph',

@@ -23,6 +23,7 @@ import { Handshake } from './handshake.js';
 import type { HandshakeHost } from './handshake.js';
 import type { Negotiated } from './negotiated.js';
 import type { ReplyBufferPool } from './reply-buffer.js';
+import { isPeerThere } from './peer-watch.js';
 import { Transmission } from './transmission.js';
 
 /** What a connection needs of its server. */
@@ -207,12 +208,12 @@ export class NbdConnection implements StreamHandler, HandshakeHost, SessionContr
     this.#log.warn('a client was refused', { code: error.code, reason: error.message });
   }
 
-  /**
-   * An idle NBD client cannot be asked anything. What there is: the kernel's keepalive, which ends the stream of a
-   * peer that is gone some 15 s after it was last heard of. So a stream that still stands counts as alive.
-   */
-  probe(): Promise<boolean> {
-    return Promise.resolve(!this.#closed && !this.#stream.destroyed);
+  async probe(): Promise<boolean> {
+    return !this.#closed && (await isPeerThere(this.#stream, this.#host.clock)) && !this.isClosed;
+  }
+
+  private get isClosed(): boolean {
+    return this.#closed;
   }
 
   evict(reason: string): void {

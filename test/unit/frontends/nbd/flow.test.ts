@@ -328,6 +328,38 @@ describe('NBD flow: the end of a connection', () => {
     assert.equal(await control.probe(), false);
   });
 
+  it('probe: a peer that owes an answer is looked at, and gone when it gives none', async () => {
+    const bench = await Bench.start();
+    const stream = await bench.attach();
+    const control = bench.volume.holders[0]?.control;
+    assert(control !== undefined);
+    const probe = async (looks: readonly { unanswered: number; silentMs: number }[]): Promise<boolean | 'waiting'> => {
+      let answer: boolean | 'waiting' = 'waiting';
+      stream.owes = looks[0];
+      void control.probe().then((alive) => (answer = alive));
+      await settled();
+      for (const look of looks.slice(1)) {
+        stream.owes = look;
+        bench.clock.advance(250);
+        await settled();
+      }
+      return answer;
+    };
+    const gone = (silentMs: number, unanswered = 3) =>
+      Array.from({ length: 17 }, (_, n) => ({ unanswered, silentMs: silentMs + 250 * n }));
+    assert.equal(await probe([{ unanswered: 0, silentMs: 3_600_000 }]), true, 'it owes nothing');
+    assert.equal(await probe(gone(10_000).slice(0, -1)), 'waiting');
+    bench.clock.advance(250);
+    await settled();
+    assert.equal(await probe([...gone(10_000).slice(0, 8), { unanswered: 0, silentMs: 10 }]), true, 'it took it');
+    assert.equal(await probe([...gone(10_000).slice(0, 8), { unanswered: 4, silentMs: 90 }]), true, 'it answers');
+    assert.equal(await probe(gone(10_000, 2)), true, 'a packet or two were lost');
+    assert.equal(await probe(gone(0)), false);
+    assert.equal(await probe(gone(900_000, 9)), false);
+    stream.owes = undefined;
+    assert.equal(await control.probe(), true);
+  });
+
   it('a dead connection that was waiting for the device does not write when that is writable again', async () => {
     const bench = await Bench.start();
     const stream = await bench.attach();
