@@ -1,5 +1,7 @@
-// What the kernel knows of a connection (src/platform/connection-delay.ts, socket.ts, socket-listener.ts).
+// What the kernel knows of a connection (src/platform/connection-delay.ts, socket.ts, socket-listener.ts),
+// and sending (socket.ts).
 #include "../core/socket-peer.h"
+#include "../core/socket-send.h"
 #include "../core/tcp-delay.h"
 #include "arguments.h"
 #include "bindings.h"
@@ -17,6 +19,20 @@ napi_value Ask(napi_env env, napi_callback_info info) {
   return arguments.Number(static_cast<double>(kAsk(static_cast<int>(descriptor))));
 }
 
+// sendNow(fd, bytes, start, end): the bytes taken, or a negative errno
+napi_value Send(napi_env env, napi_callback_info info) {
+  const Arguments arguments(env, info);
+  int64_t descriptor;
+  ByteView view;
+  size_t start, end;
+  if (!arguments.Integer(0, "fd", kDescriptorMax, &descriptor) || !arguments.Bytes(1, "bytes", &view) ||
+      !arguments.Index(2, "start", &start) || !arguments.Index(3, "end", &end) ||
+      !arguments.Inside("start", end, 0, view.length) || !arguments.Inside("start", start, 0, end))
+    return nullptr;
+  return arguments.Number(
+      static_cast<double>(SendNow(static_cast<int>(descriptor), view.bytes + start, end - start)));
+}
+
 }  // namespace
 
 bool DefineTcp(napi_env env, napi_value exports, Instance* instance) {
@@ -26,6 +42,7 @@ bool DefineTcp(napi_env env, napi_value exports, Instance* instance) {
       {"tcpOutstandingBytes", Ask<TcpOutstandingBytes>},
       {"tcpUnanswered", Ask<TcpUnanswered>},
       {"tcpSilentMs", Ask<TcpSilentMs>},
+      {"sendNow", Send},
   };
   return Define(env, exports, instance, kBindings, sizeof kBindings / sizeof *kBindings);
 }

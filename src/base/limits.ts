@@ -59,6 +59,8 @@ export const limits = {
   nbdReplyBytesPerConnectionMax: 8 * MIB,
   inflightPayloadBytesPerConnectionMax: 64 * MIB,
   receiveBufferBytes: 256 * KIB,
+  /** How long the event loop stays awake for the next request, in microseconds, where requests follow each other as closely. */
+  busyPollUs: 100,
   lingerMsMax: 2000,
   scsiTransferBytesMax: 32 * MIB,
   /** Data-Out that commands of one unit gather before they begin. */

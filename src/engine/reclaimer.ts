@@ -19,8 +19,8 @@ import type { Overlay } from './overlay.js';
 import type { Rounds } from './rounds.js';
 import type { Superblock, SuperblockWriter } from './superblock.js';
 
-/** Undestaged log bytes that start a cycle by themselves: a quarter of the buffer, at most this. */
-const LAZY_BYTES_MAX = GIB;
+/** Undestaged log bytes that start a cycle by themselves: half of the buffer, at most this. */
+const LAZY_BYTES_MAX = 2 * GIB;
 /** Age of the oldest undestaged record that starts a cycle. */
 const LAZY_AGE_MS = 5000;
 /** Bytes destaged before the image is synced in the middle of a long cycle. */
@@ -99,7 +99,7 @@ export class Reclaimer {
     };
     const { moment } = options.rounds;
     if (moment !== undefined && options.tail.lsn <= moment.cursor.lsn) this.held = moment.cursor;
-    this.lazyBytes = Math.min(LAZY_BYTES_MAX, options.log.files.capacityBytes / 4);
+    this.lazyBytes = Math.min(LAZY_BYTES_MAX, options.log.files.capacityBytes / 2);
   }
 
   get destagedLsn(): Lsn {

@@ -24,6 +24,7 @@ import type {
 } from '../ports/stream.js';
 import { findOwner } from './account.js';
 import { loadAddon } from './addon.js';
+import { BusyPoll } from './busy-poll.js';
 import { unixPathOf } from './inherited-sockets.js';
 import { NetStream } from './socket.js';
 
@@ -33,6 +34,7 @@ const OWNER_ONLY_UMASK = 0o177;
 export class NetStreamFactory implements StreamFactory {
   readonly #log: Log;
   /** Shared by all streams, see socket.ts. */
+  readonly #poll = new BusyPoll(() => performance.now() * 1000);
   readonly #receiveBuffer = Buffer.allocUnsafeSlow(limits.receiveBufferBytes);
 
   constructor(options: { readonly log: Log }) {
@@ -78,7 +80,7 @@ export class NetStreamFactory implements StreamFactory {
       accepted.destroy();
       return;
     }
-    const stream = new NetStream(accepted, peer, this.#receiveBuffer);
+    const stream = new NetStream(accepted, peer, this.#receiveBuffer, this.#poll);
     const handler = options.accept(stream);
     if (handler === undefined) stream.destroy();
     else stream.start(handler);

@@ -15,6 +15,7 @@ import { assert } from '../base/assert.js';
 import { limits } from '../base/limits.js';
 import type { PeerSilence, Stream, StreamHandler, StreamPeer } from '../ports/stream.js';
 import { loadAddon } from './addon.js';
+import type { BusyPoll } from './busy-poll.js';
 
 /** What Node keeps inside a socket; private, hence only here. */
 interface SocketInside {
@@ -45,7 +46,11 @@ export class NetStream implements Stream {
 
   #socket: Socket;
   readonly #handle: SocketHandle;
+  readonly #addon = loadAddon();
+  /** Of the kernel's socket while bytes may be sent past Node's; else -1. */
+  #descriptor: number;
   readonly #buffer: Buffer;
+  readonly #poll: BusyPoll;
   #handler: StreamHandler | undefined;
   /** What the handler left over: remainder[remainderStart…]. */
   #remainder: Uint8Array | undefined;
@@ -64,11 +69,13 @@ export class NetStream implements Stream {
   readonly #writes: ((() => void) | undefined)[] = [];
 
   /** Takes the connection out of `accepted`, as Node's server made it with pauseOnConnect. */
-  constructor(accepted: Socket, peer: StreamPeer, buffer: Buffer) {
+  constructor(accepted: Socket, peer: StreamPeer, buffer: Buffer, poll: BusyPoll) {
+    this.#poll = poll;
     const inside = accepted as unknown as SocketInside;
     const handle = inside._handle;
     assert(typeof handle === 'object' && handle !== null, 'Node hands over an accepted socket with its handle');
     inside._handle = null;
+    this.#descriptor = handle.fd ?? -1;
     accepted.destroy();
     this.peer = peer;
     this.#handle = handle;
@@ -123,6 +130,7 @@ export class NetStream implements Stream {
 
   /** Goes on with a socket that was laid over the one of `takeSocket`. It is read by way of `data`, with copies. */
   replaceSocket(socket: Socket): void {
+    this.#descriptor = -1;
     this.#socket = socket;
     this.#watch(socket);
     this.#paused = false;
@@ -142,11 +150,19 @@ export class NetStream implements Stream {
   write(bytes: Uint8Array, start: number, end: number, released: () => void): boolean {
     if (this.#socket.destroyed || this.#ending) return true;
     this.writtenBytes += end - start;
-    const chunk = Buffer.from(bytes.buffer, bytes.byteOffset + start, end - start);
+    const rest = start + this.#sendNow(bytes, start, end);
+    if (rest === end) return true;
+    const chunk = Buffer.from(bytes.buffer, bytes.byteOffset + rest, end - rest);
     this.#socket.write(chunk, this.#onWritten);
     const taken = this.#socket.writableLength === 0;
     this.#writes.push(taken ? undefined : released);
     return taken;
+  }
+
+  /** What the kernel takes at once need not go through Node's queues. Whatever is wrong comes out when Node writes the rest. */
+  #sendNow(bytes: Uint8Array, start: number, end: number): number {
+    if (this.#descriptor < 0 || this.#socket.writableLength > 0) return 0;
+    return Math.max(0, this.#addon.sendNow(this.#descriptor, bytes, start, end));
   }
 
   pause(): void {
@@ -164,9 +180,8 @@ export class NetStream implements Stream {
   silence(): PeerSilence | undefined {
     const { fd = -1 } = this.#handle;
     if (this.peer.kind !== 'tcp' || fd < 0) return undefined;
-    const addon = loadAddon();
-    const unanswered = addon.tcpUnanswered(fd);
-    const silentMs = addon.tcpSilentMs(fd);
+    const unanswered = this.#addon.tcpUnanswered(fd);
+    const silentMs = this.#addon.tcpSilentMs(fd);
     return unanswered < 0 || silentMs < 0 ? undefined : { unanswered, silentMs };
   }
 
@@ -195,7 +210,9 @@ export class NetStream implements Stream {
 
   /** Node's callback for buffer[0, count); false stops reading until socket.resume. */
   #onRead(count: number): boolean {
-    return this.#take(this.#buffer, count);
+    const goesOn = this.#take(this.#buffer, count);
+    this.#poll.arrived();
+    return goesOn;
   }
 
   /** bytes[0, count) has arrived; false: read no further until socket.resume. */

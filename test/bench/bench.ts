@@ -58,7 +58,7 @@ function median(numbers: readonly number[]): number {
 
 function medians(runs: readonly Measured[]): Measured {
   const of = (figure: keyof Measured): number => median(runs.map((one) => one[figure]));
-  return { iops: of('iops'), p99Us: of('p99Us'), processorUs: of('processorUs') };
+  return { operations: of('operations'), iops: of('iops'), p99Us: of('p99Us'), processorUs: of('processorUs') };
 }
 
 /** Adds what the server used meanwhile. */
@@ -67,7 +67,7 @@ function accounted(client: (url: string, job: Job) => Promise<Seen>): Measure {
     const before = await processorMilliseconds(pid);
     const seen = await client(url, job);
     const usedMs = (await processorMilliseconds(pid)) - before;
-    return { ...seen, processorUs: (usedMs * 1000) / (seen.iops * (job.sustainedSeconds ?? seconds)) };
+    return { ...seen, processorUs: (usedMs * 1000) / seen.operations };
   };
 }
 
@@ -76,6 +76,11 @@ async function settle(gateway: TestGateway): Promise<void> {
   await gateway.reconfigure({ bandwidth: { upload: 'unlimited' } });
   await gateway.drain(volume, 600_000);
   await gateway.reconfigure({ bandwidth: limited });
+  await writeOut();
+}
+
+/** What one server has left to the page cache, no other must wait for. */
+async function writeOut(): Promise<void> {
   await run('sync', [], { timeoutMs: 300_000 });
 }
 
@@ -96,7 +101,10 @@ async function compare(
       const keep = <Each>(runs: Each[], run: Each): unknown => round >= 0 && runs.push(run);
       keep(ours, await measure({ url, pid: gateway.pid }, job));
       if (job.writes) await settle(gateway);
-      for (const { peer, runs } of theirs) keep(runs, await measure(peer, job));
+      for (const { peer, runs } of theirs) {
+        keep(runs, await measure(peer, job));
+        if (job.writes) await writeOut();
+      }
     }
     const row = {
       protocol,

@@ -1,9 +1,10 @@
-/* Random or sequential I/O at a fixed depth against one LUN, through libiscsi, for as long as asked.
+/* Random or sequential I/O at a fixed depth against one LUN, through libiscsi, for as long as asked, or until
+ * so many operations were begun.
  *
  *   cc -O2 -o iscsi-bench iscsi-bench.c -liscsi
- *   iscsi-bench URL read|write rand|seq BYTES_PER_IO DEPTH SECONDS
+ *   iscsi-bench URL read|write rand|seq BYTES_PER_IO DEPTH SECONDS OPERATIONS_MAX
  *
- * Prints one line of JSON: operations per second, and the 50th and 99th percentile of the latency. */
+ * Prints one line of JSON: operations, operations per second, and the 50th and 99th percentile of the latency. */
 #include <iscsi/iscsi.h>
 #include <iscsi/scsi-lowlevel.h>
 #include <poll.h>
@@ -27,6 +28,8 @@ struct bench {
   uint32_t in_flight;
   uint64_t block_count;
   uint64_t next_unit;
+  uint64_t begun;
+  uint64_t begun_max;
   uint64_t done;
   uint64_t failed;
   uint64_t random_state;
@@ -68,7 +71,7 @@ static void on_completed(struct iscsi_context *context, int status, void *comman
   b->done++;
   b->in_flight--;
   scsi_free_scsi_task(command);
-  if (!b->stopping) submit(r);
+  if (!b->stopping && b->begun < b->begun_max) submit(r);
 }
 
 static void submit(struct request *r) {
@@ -86,6 +89,7 @@ static void submit(struct request *r) {
   }
   if (task == NULL) fail("submit", iscsi_get_error(b->context));
   if (!b->writing) scsi_task_add_data_in_buffer(task, b->io_bytes, r->data);
+  b->begun++;
   b->in_flight++;
 }
 
@@ -115,29 +119,27 @@ static int by_value(const void *left, const void *right) {
 
 static double run_for(struct bench *b, struct request *requests, int depth, double seconds) {
   double started_us = now_us();
-  double ended_us = started_us;
   for (int i = 0; i < depth; i++) submit(&requests[i]);
   while (b->in_flight > 0) {
     struct pollfd p = {.fd = iscsi_get_fd(b->context), .events = (short)iscsi_which_events(b->context)};
     if (poll(&p, 1, answer_timeout_ms) <= 0) fail("poll", "no answer in 10 s");
     if (iscsi_service(b->context, p.revents) < 0) fail("service", iscsi_get_error(b->context));
-    if (!b->stopping && now_us() - started_us > seconds * 1e6) {
-      b->stopping = true;
-      ended_us = now_us();
-    }
+    if (now_us() - started_us > seconds * 1e6) b->stopping = true;
   }
+  double ended_us = now_us();
   return (ended_us - started_us) / 1e6;
 }
 
 int main(int argc, char **argv) {
-  if (argc != 7) {
-    fprintf(stderr, "usage: iscsi-bench URL read|write rand|seq BYTES_PER_IO DEPTH SECONDS\n");
+  if (argc != 8) {
+    fprintf(stderr, "usage: iscsi-bench URL read|write rand|seq BYTES_PER_IO DEPTH SECONDS OPERATIONS_MAX\n");
     return 2;
   }
   struct bench b = {.random_state = 88172645463325252ULL};
   b.writing = strcmp(argv[2], "write") == 0;
   b.random = strcmp(argv[3], "rand") == 0;
   b.io_bytes = (uint32_t)strtoul(argv[4], NULL, 0);
+  b.begun_max = strtoull(argv[7], NULL, 0);
   int depth = atoi(argv[5]);
   attach(&b, argv[1]);
   b.latency_us = calloc(samples_max, sizeof *b.latency_us);
@@ -154,7 +156,8 @@ int main(int argc, char **argv) {
   if (b.failed > 0) fail("I/O", "the target answered errors");
   uint64_t count = b.done < samples_max ? b.done : samples_max;
   qsort(b.latency_us, count, sizeof *b.latency_us, by_value);
-  printf("{\"iops\": %.0f, \"p50us\": %.0f, \"p99us\": %.0f}\n", (double)b.done / seconds, b.latency_us[count / 2],
+  printf("{\"operations\": %llu, \"iops\": %.0f, \"p50us\": %.0f, \"p99us\": %.0f}\n", (unsigned long long)b.done,
+         (double)b.done / seconds, b.latency_us[count / 2],
          b.latency_us[(uint64_t)((double)count * 0.99)]);
   return 0;
 }

@@ -20,6 +20,7 @@ export interface Job {
 }
 
 export interface Measured {
+  readonly operations: number;
   readonly iops: number;
   readonly p99Us: number;
   /** Of the server, per operation: microseconds of user and system time. */
@@ -30,6 +31,8 @@ export interface Measured {
 export type Seen = Omit<Measured, 'processorUs'>;
 
 const mebibyte = 1024 * 1024;
+/** What a job writes at most, unless it is about sustained writing: less than half of the gateway’s buffer. */
+export const writtenBytesMax = 1536 * mebibyte;
 const kilo = 4096;
 
 export const jobs: readonly Job[] = [
@@ -76,8 +79,13 @@ export async function measureForced(program: string, url: string, job: Job, seco
   const { port, pathname } = new URL(url);
   const args = [port, pathname.slice(1), job.bytesPerIo, job.depth, seconds].map(String);
   const text = await runOnClientProcessor({ path: program, env: {} }, args, seconds, '/');
-  const { iops, p99us } = JSON.parse(text) as { iops: number; p99us: number };
-  return { iops, p99Us: p99us };
+  return seen(text);
+}
+
+/** What our own clients print. */
+function seen(text: string): Seen {
+  const { operations, iops, p99us } = JSON.parse(text) as { operations: number; iops: number; p99us: number };
+  return { operations, iops, p99Us: p99us };
 }
 
 export async function measureNbd(url: string, job: Job, seconds: number): Promise<Seen> {
@@ -89,7 +97,8 @@ export async function measureNbd(url: string, job: Job, seconds: number): Promis
       requiredTool('fio'),
       [
         ...['--name=bench', '--ioengine=nbd', `--uri=${url}`, `--rw=${pattern}`, `--bs=${job.bytesPerIo}`],
-        ...[`--iodepth=${job.depth}`, '--time_based', `--runtime=${seconds}`, '--size=1G', '--randrepeat=0'],
+        ...[`--iodepth=${job.depth}`, `--runtime=${seconds}`, '--size=1G', '--randrepeat=0'],
+        ...(endsByTime(job) ? ['--time_based'] : [`--io_size=${writtenBytesMax}`]),
         ...['--output-format=json', `--output=${output}`],
         ...(job.sustainedSeconds === undefined ? [] : ['--end_fsync=1']),
       ],
@@ -106,10 +115,14 @@ export async function measureNbd(url: string, job: Job, seconds: number): Promis
     const side = only?.[job.writes ? 'write' : 'read'];
     if (side === undefined || side.total_ios === 0) throw new Error(`fio did no I/O against ${url}`);
     const iops = side.total_ios / ((only?.job_runtime ?? 0) / 1000); // With the flush at its end.
-    return { iops, p99Us: (side.clat_ns.percentile['99.000000'] ?? 0) / 1000 };
+    return { operations: side.total_ios, iops, p99Us: (side.clat_ns.percentile['99.000000'] ?? 0) / 1000 };
   } finally {
     await rm(folder, { recursive: true });
   }
+}
+
+function endsByTime(job: Job): boolean {
+  return !job.writes || job.sustainedSeconds !== undefined;
 }
 
 export function buildIscsiBench(folder: string): Promise<string> {
@@ -117,10 +130,10 @@ export function buildIscsiBench(folder: string): Promise<string> {
 }
 
 export async function measureIscsi(program: string, url: string, job: Job, seconds: number): Promise<Seen> {
-  const args = [url, job.writes ? 'write' : 'read', job.random ? 'rand' : 'seq', job.bytesPerIo, job.depth, seconds];
-  const text = await runOnClientProcessor({ path: program, env: {} }, args.map(String), seconds, '/');
-  const { iops, p99us } = JSON.parse(text) as { iops: number; p99us: number };
-  return { iops, p99Us: p99us };
+  const operationsMax = endsByTime(job) ? Number.MAX_SAFE_INTEGER : writtenBytesMax / job.bytesPerIo;
+  const pattern = [job.writes ? 'write' : 'read', job.random ? 'rand' : 'seq'];
+  const args = [url, ...pattern, ...[job.bytesPerIo, job.depth, seconds, operationsMax].map(String)];
+  return seen(await runOnClientProcessor({ path: program, env: {} }, args, seconds, '/'));
 }
 
 function runOnClientProcessor(

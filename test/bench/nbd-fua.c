@@ -177,7 +177,8 @@ int main(int count, char **arguments) {
   const double seconds = (now_us() - began_us) / 1e6;
   const size_t samples = done < samples_max ? done : samples_max;
   qsort(latency_us, samples, sizeof *latency_us, compare);
-  printf("{\"iops\": %.1f, \"p50us\": %.1f, \"p99us\": %.1f}\n", (double)done / seconds,
+  printf("{\"operations\": %llu, \"iops\": %.1f, \"p50us\": %.1f, \"p99us\": %.1f}\n", (unsigned long long)done,
+         (double)done / seconds,
          latency_us[samples / 2], latency_us[samples * 99 / 100]);
   for (int i = 0; i < connections; ++i) {
     struct request bye = {htonl(0x25609513), 0, htons(cmd_disc), 0, 0, 0};
