@@ -1,12 +1,15 @@
 /** Cases that are kept, one in a line of JSON. */
 import { existsSync } from 'node:fs';
 import { appendFile, mkdir, readFile } from 'node:fs/promises';
-import { dirname, resolve } from 'node:path';
-import type { Case } from './iscsi-case.js';
+import { dirname, join, resolve } from 'node:path';
 
-export const corpusFile = resolve(import.meta.dirname, '../../../test/fuzz/corpus/iscsi.jsonl');
+const folder = resolve(import.meta.dirname, '../../../test/fuzz/corpus');
 
-export async function readCorpus(file: string): Promise<Case[]> {
+export function corpusFileOf(protocol: string): string {
+  return join(folder, `${protocol}.jsonl`);
+}
+
+export async function readCorpus<Case>(file: string): Promise<Case[]> {
   const text = existsSync(file) ? await readFile(file, 'utf8') : '';
   return text
     .split('\n')
@@ -14,7 +17,7 @@ export async function readCorpus(file: string): Promise<Case[]> {
     .map((line) => JSON.parse(line) as Case);
 }
 
-export async function keepCase(file: string, found: Case): Promise<void> {
+export async function keepCase(file: string, found: unknown): Promise<void> {
   await mkdir(dirname(file), { recursive: true });
   await appendFile(file, `${JSON.stringify(found)}\n`);
 }

@@ -5,8 +5,8 @@ import { describe, it } from 'node:test';
 import { SeededRandom } from '../fake/random.js';
 import { attempt } from '../tool/process.js';
 import { patchArguments, patchEnvironment, type SourcePatch } from '../tool/source-patch.js';
-import { corpusFile, readCorpus } from './corpus.js';
-import { makeCase, mutateCase } from './iscsi-case.js';
+import { corpusFileOf, readCorpus } from './corpus.js';
+import { makeCase, mutateCase, type Case } from './iscsi-case.js';
 import { runIscsiCase } from './iscsi-run.js';
 
 const cases = process.env['KEEPGATE_TEST_LONG'] === '1' ? 50_000 : 1000;
@@ -69,15 +69,15 @@ const faults: readonly Fault[] = [
 
 describe('an initiator that does what comes to its mind', () => {
   it('meets no answer that is wrong in the cases that are kept', async () => {
-    const corpus = await readCorpus(corpusFile);
+    const corpus = await readCorpus<Case>(corpusFileOf('iscsi'));
     assert(corpus.length > 50, 'there is a corpus');
     for (const kept of corpus) await runIscsiCase(kept);
   });
 
   const seed = Math.floor(Math.random() * 2 ** 31);
   it(`nor in ${cases} more`, async (t) => {
-    t.diagnostic(`npm run fuzz -- --seed ${seed}`);
-    const corpus = await readCorpus(corpusFile);
+    t.diagnostic(`npm run fuzz -- iscsi --seed ${seed}`);
+    const corpus = await readCorpus<Case>(corpusFileOf('iscsi'));
     const random = new SeededRandom(seed);
     for (let count = 0; count < cases; count++) {
       const kept = corpus[random.below(2 * corpus.length)];
@@ -90,7 +90,7 @@ describe('an initiator that does what comes to its mind', () => {
 
   for (const { name, patch } of faults) {
     it(`is seen when ${name}`, async () => {
-      const args = [...patchArguments, fuzzer, '--seed', '1', '--cases', '4000', '--minutes', '10'];
+      const args = [...patchArguments, fuzzer, 'iscsi', '--seed', '1', '--cases', '4000', '--minutes', '10'];
       const ended = await attempt(process.execPath, args, {
         env: patchEnvironment([patch]),
         timeoutMs: 600_000,
