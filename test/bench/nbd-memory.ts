@@ -1,9 +1,9 @@
 /**
- * `npm run bench:nbd-memory`: what memory a gateway takes that 64 connections ask 64 requests each of, reading and writing
+ * `npm run bench:memory`: what memory a gateway takes that 64 connections ask 64 requests each of, reading and writing
  * 4 and 64 KiB, with log, sums, destaging and an upload that is limited to 20 MB/s. Prints the peak of its resident memory
  * after each step (VmHWM, which is set back before it), and fails where one is 256 MiB or more.
  *
- *   npm run bench:nbd-memory -- [--seconds 10] [--connections 64] [--depth 64] [--dir DIR]
+ *   npm run bench:memory -- [--seconds 10] [--connections 64] [--depth 64] [--dir DIR]
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
