@@ -16,6 +16,7 @@
         'native/core/every-thread.cc',
         'native/core/file.cc',
         'native/core/generic-netlink.cc',
+        'native/core/kernel-tls.cc',
         'native/core/lane.cc',
         'native/core/new-file.cc',
         'native/core/process-rights.cc',

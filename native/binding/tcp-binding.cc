@@ -1,5 +1,6 @@
 // What the kernel knows of a connection (src/platform/connection-delay.ts, socket.ts, socket-listener.ts),
-// and sending (socket.ts).
+// sending (socket.ts), and what it is to do with it (kernel-tls.ts).
+#include "../core/kernel-tls.h"
 #include "../core/socket-peer.h"
 #include "../core/socket-send.h"
 #include "../core/tcp-delay.h"
@@ -33,6 +34,22 @@ napi_value Send(napi_env env, napi_callback_info info) {
       static_cast<double>(SendNow(static_cast<int>(descriptor), view.bytes + start, end - start)));
 }
 
+// (fd, transmit, receive)
+napi_value SetKernelTls(napi_env env, napi_callback_info info) {
+  const Arguments arguments(env, info);
+  int64_t descriptor;
+  ByteView transmit;
+  ByteView receive;
+  if (!arguments.Integer(0, "fd", kDescriptorMax, &descriptor) ||
+      !arguments.Bytes(1, "transmit", &transmit) || !arguments.Bytes(2, "receive", &receive) ||
+      !arguments.Inside("transmit", 0, kTlsDirectionBytes, transmit.length) ||
+      !arguments.Inside("receive", 0, kTlsDirectionBytes, receive.length)) {
+    return nullptr;
+  }
+  const int64_t result = InstallKernelTls(static_cast<int>(descriptor), transmit.bytes, receive.bytes);
+  return arguments.Number(static_cast<double>(result));
+}
+
 }  // namespace
 
 bool DefineTcp(napi_env env, napi_value exports, Instance* instance) {
@@ -43,6 +60,7 @@ bool DefineTcp(napi_env env, napi_value exports, Instance* instance) {
       {"tcpUnanswered", Ask<TcpUnanswered>},
       {"tcpSilentMs", Ask<TcpSilentMs>},
       {"sendNow", Send},
+      {"installKernelTls", SetKernelTls},
   };
   return Define(env, exports, instance, kBindings, sizeof kBindings / sizeof *kBindings);
 }

@@ -27,7 +27,9 @@ export function attachLines(options: AttachOptions): readonly string[] {
     protocol === 'nbd'
       ? configuration.nbd.enabled && found.nbdEnabled
       : configuration.iscsi.enabled && found.iscsiEnabled;
-  const [address] = options.listen;
+  const encrypted = protocol === 'nbd' && isEncrypted(found, configuration.nbd.tls);
+  // The kernel has TLS over TCP only.
+  const address = (encrypted ? options.listen.find(({ kind }) => kind === 'tcp') : undefined) ?? options.listen[0];
   if (served && address === undefined) {
     throw new GatewayError('gateway-unreachable', 'where sockets of systemd listen is known once the gateway runs');
   }
@@ -63,57 +65,64 @@ interface Way {
   readonly detach: readonly string[];
 }
 
-function nbdWay({ name, nbdUsers }: VolumeConfiguration, address: ListenAddress, tls: TlsConfiguration): Way {
+function isEncrypted({ nbdUsers }: VolumeConfiguration, tls: TlsConfiguration): boolean {
+  return tls.mode === 'required' || nbdUsers.length > 0;
+}
+
+function nbdWay(volume: VolumeConfiguration, address: ListenAddress, tls: TlsConfiguration): Way {
+  const { name } = volume;
+  const encrypted = isEncrypted(volume, tls);
+  if (encrypted && address.kind === 'unix') {
+    throw new GatewayError(
+      'config-invalid',
+      `volume ${name} is to be had over TLS only, and the gateway listens on a Unix socket, where the kernel has none: let it listen on a port, or set nbd.tls: on without nbd.users of the volume`,
+    );
+  }
   const where = address.kind === 'unix' ? `-unix ${address.path}` : `${address.host} ${address.port}`;
-  const connect = `nbd-client ${where} /dev/nbd0 -N ${name} -b 512`;
-  if (tls.mode === 'required' || nbdUsers.length > 0) return nbdTlsWay(`${connect} -C 4${tlsOptions(tls)}`, tls);
-  const uri = formatNbdUri(address, name);
+  const uri = encrypted ? tlsUri(formatNbdUri(address, name), tls) : formatNbdUri(address, name);
+  const plain = `nbd-client ${where} /dev/nbd0 -N ${name} -b 512`;
   return {
     device: '/dev/nbd0',
     attach: [
-      'modprobe nbd                      # any free /dev/nbdN will do',
+      `modprobe ${encrypted ? '-a nbd tls' : 'nbd'.padEnd(11)}              # any free /dev/nbdN will do`,
       '# The client unit attaches the disk and keeps it through restarts of the gateway of up to 10 minutes; it is',
       '# deploy/keepgate-nbd@.service of Keepgate, which has to be installed on this machine too.',
+      ...(encrypted ? tlsLines(tls) : []),
       'mkdir -p /etc/keepgate/nbd',
       `echo 'URI=${uri}' > /etc/keepgate/nbd/nbd0`,
       'systemctl enable --now keepgate-nbd@nbd0',
       `# Without systemd, in the foreground:  keepgate nbd-watch /dev/nbd0 '${uri}'`,
       '# Without Keepgate on this machine (apt-get install nbd-client), the disk fails when the gateway restarts:',
-      `#   ${connect}`,
+      `#   ${encrypted ? `${plain} -C 4${tlsOptions(tls)}` : plain}`,
     ],
     boot: ['# The unit was enabled above; it comes before the mounts that have _netdev.'],
     detach: ['systemctl disable --now keepgate-nbd@nbd0     # or: nbd-client -d /dev/nbd0'],
   };
 }
 
-/** The kernel has no TLS: nbd-client stays between, and the disk does not survive a restart. */
-function nbdTlsWay(connect: string, tls: TlsConfiguration): Way {
-  return {
-    device: '/dev/nbd0',
-    attach: [
-      'apt-get install nbd-client        # Debian; any free /dev/nbdN will do',
-      'modprobe nbd',
-      ...tlsLines(tls),
-      connect,
-      '# Over TLS the disk fails when the gateway restarts; over iSCSI it survives a restart of 10 minutes.',
-    ],
-    boot: [`# Attach before the mount, for example from a unit of your own:  ${connect}`],
-    detach: ['nbd-client -d /dev/nbd0'],
-  };
+const CLIENT_DIRECTORY = '/etc/keepgate/tls';
+const CLIENT_KEYS = '/etc/keepgate/keys.psk';
+
+function tlsUri(uri: string, { certificates }: TlsConfiguration): string {
+  const secure = uri.replace(/^nbd:\/\//, certificates === undefined ? 'nbds://USER@' : 'nbds://');
+  return `${secure}?${certificates === undefined ? `tls-psk-file=${CLIENT_KEYS}` : `tls-certificates=${CLIENT_DIRECTORY}`}`;
 }
 
-/** Debian's nbd-client 3.24 does not take the -F of its own help. */
-function tlsOptions({ verifyPeer }: TlsConfiguration): string {
+/** Debian's nbd-client 3.24 does not take the -F of its own help, and knows no pre-shared keys. */
+function tlsOptions({ certificates, verifyPeer }: TlsConfiguration): string {
+  if (certificates === undefined) return ' needs certificates of the gateway (nbd.tlsCertificates)';
   const own = verifyPeer ? ' -certfile client-cert.pem -keyfile client-key.pem' : '';
   return ` -enable-tls -cacertfile ca-cert.pem${own}`;
 }
 
 function tlsLines({ certificates, verifyPeer }: TlsConfiguration): readonly string[] {
-  if (certificates === undefined) {
-    return ['# nbd-client knows no pre-shared keys: give the gateway certificates too (nbd.tlsCertificates) for it.'];
-  }
-  const needed = verifyPeer ? 'ca-cert.pem, client-cert.pem and client-key.pem' : 'ca-cert.pem';
-  return [`# Over TLS, with ${needed} of docs/operations.md; HOST as the gateway's certificate names it.`];
+  if (certificates === undefined)
+    return [`# Over TLS, with the user's own line of the gateway's keys in ${CLIENT_KEYS} (mode 0600).`];
+  const needed = verifyPeer ? 'ca-cert.pem, client-cert.pem and client-key.pem (mode 0600)' : 'ca-cert.pem';
+  return [
+    `# Over TLS, with ${needed} of docs/operations.md in ${CLIENT_DIRECTORY}. In the URI, the host as`,
+    "# the gateway's certificate names it; or add &tls-hostname=NAME.",
+  ];
 }
 
 function iscsiWay(target: string, address: ListenAddress): Way {

@@ -80,6 +80,7 @@ async function* findings(options: DoctorOptions): AsyncGenerator<Finding> {
     yield* checkBucket(configuration);
   }
   yield await checkModule('nbd', 'attaching over NBD on this machine');
+  yield await checkModule('tls', 'attaching over NBD with TLS on this machine');
   yield await checkModule('iscsi_tcp', 'attaching over iSCSI on this machine');
 }
 

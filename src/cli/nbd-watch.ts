@@ -8,6 +8,7 @@ import { CONNECTIONS_MAX, NbdWatcher } from '../nbd-client/watcher.js';
 import { parseNbdUri } from '../nbd-client/uri.js';
 import { KernelNbdDevice, parseDeviceName } from '../platform/nbd-kernel.js';
 import { SystemNbdDialer } from '../platform/nbd-dialer.js';
+import { readNbdTls } from '../platform/nbd-tls.js';
 import { notifyServiceManager } from '../platform/notify.js';
 import { createLog } from '../platform/pino-log.js';
 import type { LogLevel } from '../platform/pino-log.js';
@@ -38,7 +39,9 @@ export interface NbdWatchOptions {
 /** @throws GatewayError config-invalid, not-supported, not-found */
 export async function nbdWatch(options: NbdWatchOptions): Promise<ExitCode> {
   const { flags, clock, random } = options;
-  const { address, exportName } = parseNbdUri(options.uri);
+  const { address, exportName, tls } = parseNbdUri(options.uri);
+  // What is missing or wrong is said now; later it may be right again by the next attempt.
+  if (tls !== undefined) await readNbdTls(tls);
   const index = parseDeviceName(options.device);
   const connections = wholeNumber('--connections', flags.connections, CONNECTIONS_MAX);
   const deadConnectionSeconds = wholeNumber('--dead-timeout', flags.deadTimeout, 7 * 86_400);
@@ -55,7 +58,7 @@ export async function nbdWatch(options: NbdWatchOptions): Promise<ExitCode> {
   const onAttached = (): void => {
     notifyServiceManager('READY=1');
   };
-  const dialer = new SystemNbdDialer(address);
+  const dialer = new SystemNbdDialer(address, tls && { credentials: () => readNbdTls(tls) });
   const watched = { device, dialer, clock, random, log, exportName, onAttached, onStatus };
   const watcher = new NbdWatcher({ ...watched, connections, deadConnectionSeconds, requestMs });
   const stop = new AbortController();

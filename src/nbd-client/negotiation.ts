@@ -63,8 +63,21 @@ async function negotiate(
   const flags = new Uint8Array(wireBytes.clientFlags);
   writeU32(flags, 0, offered & (handshakeFlag.fixedNewstyle | handshakeFlag.noZeroes));
   connection.write(flags);
+  if (connection.secure !== undefined) {
+    await startTls(connection);
+    await connection.secure();
+  }
   connection.write(encodeOption(asked, askedExport(exportName)));
   return readAnswers(connection, exportName, asked);
+}
+
+/** The server's acknowledgement; what was in clear before it says nothing that is used. */
+async function startTls(connection: DialedConnection): Promise<void> {
+  connection.write(encodeOption(option.startTls, new Uint8Array(0)));
+  const { type, data } = await readReply(connection, option.startTls);
+  if (type === optionReply.ack && data.length === 0) return;
+  const reason = type >= 0x8000_0000 ? printable(new TextDecoder().decode(data)) : '';
+  throw new GatewayError('not-supported', `the gateway does not offer TLS (nbd.tls is off)${reason && `: ${reason}`}`);
 }
 
 /** Length of name 4, name, number of wishes 2 (none: NBD_INFO_EXPORT always comes). */
@@ -94,13 +107,7 @@ async function readAnswers(
 ): Promise<NegotiatedExport> {
   let negotiated: NegotiatedExport | undefined;
   for (let count = 0; count < REPLIES_MAX; count++) {
-    const header = await connection.read(wireBytes.optionReplyHeader);
-    expect(header, 0, magic.optionReplyHigh, magic.optionReplyLow, 'an option reply');
-    if (readU32(header, 8) !== asked) throw new ProtocolError('an option was answered that was not asked');
-    const type = readU32(header, 12);
-    const lengthBytes = readU32(header, 16);
-    if (lengthBytes > REPLY_BYTES_MAX) throw new ProtocolError(`an option reply of ${lengthBytes} bytes`);
-    const data = lengthBytes === 0 ? new Uint8Array(0) : await connection.read(lengthBytes);
+    const { type, data } = await readReply(connection, asked);
     if (type >= 0x8000_0000) throw refused(type, new TextDecoder().decode(data), exportName);
     if (type === optionReply.ack) {
       if (negotiated === undefined) throw new ProtocolError('NBD_INFO_EXPORT did not come before the end');
@@ -111,6 +118,19 @@ async function readAnswers(
     }
   }
   throw new ProtocolError(`more than ${REPLIES_MAX} replies to one option`);
+}
+
+async function readReply(
+  connection: DialedConnection,
+  asked: number,
+): Promise<{ readonly type: number; readonly data: Uint8Array }> {
+  const header = await connection.read(wireBytes.optionReplyHeader);
+  expect(header, 0, magic.optionReplyHigh, magic.optionReplyLow, 'an option reply');
+  if (readU32(header, 8) !== asked) throw new ProtocolError('an option was answered that was not asked');
+  const lengthBytes = readU32(header, 16);
+  if (lengthBytes > REPLY_BYTES_MAX) throw new ProtocolError(`an option reply of ${lengthBytes} bytes`);
+  const data = lengthBytes === 0 ? new Uint8Array(0) : await connection.read(lengthBytes);
+  return { type: readU32(header, 12), data };
 }
 
 /** Type 2, size 8, transmission flags 2. */
@@ -136,7 +156,7 @@ function refused(type: number, text: string, exportName: string): GatewayError |
     case optionReply.errPolicy:
       return new GatewayError('volume-in-use', `the gateway refuses "${exportName}"${shown}`);
     case optionReply.errTlsRequired:
-      return new GatewayError('not-supported', `the gateway requires TLS, which the kernel's NBD client has not`);
+      return new GatewayError('not-supported', 'the gateway requires TLS: write nbds:// in place of nbd://');
     case optionReply.errShutdown:
       return new GatewayError('gateway-unreachable', `the gateway is stopping${shown}`);
     case optionReply.errUnsupported:

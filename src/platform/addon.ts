@@ -97,6 +97,11 @@ export interface Addon extends Checksums, Partial<FrameCipher> {
   tcpUnanswered(fd: number): Result;
   /** Since it acknowledged anything. */
   tcpSilentMs(fd: number): Result;
+  /**
+   * TLS 1.3 with ChaCha20-Poly1305 on a connected TCP socket, each direction as key 32, IV 12, number of the next record 8.
+   * -ENOENT where the kernel has no TLS, -ENOPROTOOPT where it lacks the cipher.
+   */
+  installKernelTls(fd: number, transmit: Uint8Array, receive: Uint8Array): Result;
   /** With the kernel's family of that name, and its multicast group; -ENOENT where it has none. */
   openNetlink(family: string, group: string): NetlinkLink | Result;
   /** The attributes of the answer, which may be none. One after the other. */

@@ -13,15 +13,28 @@ import { GatewayError } from '../base/errors.js';
 import type { ConnectedSocket, DialedConnection, NbdDialer } from '../ports/nbd-device.js';
 import type { ListenAddress } from '../ports/stream.js';
 import { loadAddon } from './addon.js';
+import { installKernelTls } from './kernel-tls.js';
+import { NbdTls } from './nbd-tls.js';
+import type { NbdTlsCredentials } from './nbd-tls.js';
 
 /** Idle time after which the kernel asks whether the server's machine is still there (then every second, ten times). */
 const KEEPALIVE_IDLE_MS = 5000;
 
+export interface DialerTls {
+  /** Asked anew for each connection: certificates are replaced now and then. */
+  readonly credentials: () => Promise<NbdTlsCredentials>;
+  /** For a test, in place of the kernel. */
+  readonly install?: typeof installKernelTls;
+}
+
 export class SystemNbdDialer implements NbdDialer {
   readonly #address: ListenAddress;
+  readonly #tls: DialerTls | undefined;
 
-  constructor(address: ListenAddress) {
+  /** `tls`: connections are encrypted, by the kernel once it has them. */
+  constructor(address: ListenAddress, tls?: DialerTls) {
     this.#address = address;
+    this.#tls = tls;
   }
 
   dial(signal: AbortSignal): Promise<DialedConnection> {
@@ -45,7 +58,7 @@ export class SystemNbdDialer implements NbdDialer {
           socket.setNoDelay(true);
           socket.setKeepAlive(true, KEEPALIVE_IDLE_MS);
         }
-        resolve(new NodeConnection(socket));
+        resolve(new NodeConnection(socket, this.#tls));
       });
       signal.addEventListener('abort', giveUp, { once: true });
       if (signal.aborted) giveUp();
@@ -54,22 +67,43 @@ export class SystemNbdDialer implements NbdDialer {
 }
 
 class NodeConnection implements DialedConnection {
+  readonly secure: (() => Promise<void>) | undefined;
   readonly #socket: Socket;
+  /** What is read and written: the socket, or TLS over it. */
+  #top: Socket;
+  #tls: NbdTls | undefined;
+  readonly #install: typeof installKernelTls;
   #ended: Error | undefined;
   /** A read that waits. */
   #rouse: (() => void) | undefined;
 
-  constructor(socket: Socket) {
-    this.#socket = socket;
+  constructor(socket: Socket, tls: DialerTls | undefined) {
+    this.#socket = this.#top = socket;
+    this.#install = tls?.install ?? installKernelTls;
+    this.#watch(socket);
+    this.secure = tls && (async () => this.#secure(await tls.credentials()));
+  }
+
+  #watch(socket: Socket): void {
     socket.on('readable', () => this.#rouse?.());
     socket.on('end', () => this.#end(new Error('it closed the connection')));
     socket.on('error', (error) => this.#end(error));
     socket.on('close', () => this.#end(new Error('the connection is closed')));
   }
 
+  async #secure(credentials: NbdTlsCredentials): Promise<void> {
+    const below = this.#socket;
+    if (this.#ended !== undefined || below.readableLength > 0)
+      throw new GatewayError('gateway-unreachable', 'the server sent more than it was asked for');
+    below.removeAllListeners('readable');
+    this.#tls = await NbdTls.over(below, credentials);
+    this.#top = this.#tls.socket;
+    this.#watch(this.#top);
+  }
+
   async read(lengthBytes: number): Promise<Uint8Array> {
     for (;;) {
-      const bytes = this.#socket.read(lengthBytes) as Buffer | null;
+      const bytes = this.#top.read(lengthBytes) as Buffer | null;
       // At its end a stream hands out what is left, which may be less.
       if (bytes?.length === lengthBytes) return bytes;
       if (this.#ended !== undefined || bytes !== null) {
@@ -82,7 +116,7 @@ class NodeConnection implements DialedConnection {
   }
 
   write(bytes: Uint8Array): void {
-    this.#socket.write(bytes);
+    this.#top.write(bytes);
   }
 
   async detach(): Promise<ConnectedSocket> {
@@ -94,22 +128,29 @@ class NodeConnection implements DialedConnection {
     if (socket.readableLength > 0 || socket.writableLength > 0) {
       throw new GatewayError('gateway-unreachable', 'the server sent more than the negotiation');
     }
+    const keys = this.#tls?.release();
     const fd = loadAddon().duplicateDescriptor(handle.fd);
     if (fd < 0) throw new GatewayError('gateway-unreachable', `no descriptor: ${loadAddon().errorText(-fd)}`);
     const closed = new Promise((resolve) => socket.once('close', resolve));
+    this.#tls?.socket.destroy();
     socket.destroy();
     await closed;
     let open = true;
-    return {
-      fd,
-      close: () => {
-        if (open) closeSync(fd);
-        open = false;
-      },
+    const close = (): void => {
+      if (open) closeSync(fd);
+      open = false;
     };
+    try {
+      if (keys !== undefined) this.#install(fd, keys.transmit, keys.receive);
+    } catch (error) {
+      close();
+      throw error;
+    }
+    return { fd, close };
   }
 
   close(): void {
+    this.#tls?.socket.destroy();
     this.#socket.destroy();
   }
 

@@ -53,11 +53,27 @@ export interface NbdDevice {
   onDead(callback: (which: 'one' | 'all') => void): void;
 }
 
+/** Where a client's proofs for TLS are. */
+export interface NbdTlsFiles {
+  readonly proof:
+    /** A directory with ca-cert.pem, and where the server demands them client-cert.pem and client-key.pem. */
+    | { readonly kind: 'certificates'; readonly directory: string }
+    /** A file of USER:KEY lines. */
+    | { readonly kind: 'pre-shared key'; readonly file: string; readonly user: string };
+  /** Whom the server's certificate must name. */
+  readonly hostname: string;
+}
+
 /** A connection before the kernel has it: bytes as they were asked for, in order. */
 export interface DialedConnection {
   /** Exactly that many; gateway-unreachable when the other side ends before. */
   read(lengthBytes: number): Promise<Uint8Array>;
   write(bytes: Uint8Array): void;
+  /**
+   * Where the connection is to be encrypted: lays TLS over it, after the server has acknowledged STARTTLS. Rejects with
+   * tls-failed, gateway-unreachable or not-supported.
+   */
+  readonly secure: (() => Promise<void>) | undefined;
   /** Hands the connection out; nothing has been read beyond what `read` returned. */
   detach(): Promise<ConnectedSocket>;
   /** Ends it, unless it was detached. */

@@ -75,6 +75,7 @@ export class FakeNbdServer implements NbdDialer {
     });
     ended.catch(() => undefined);
     return {
+      secure: undefined,
       read: (lengthBytes) => {
         if (this.mute) return ended;
         if (bytes.length < lengthBytes) {

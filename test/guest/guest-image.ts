@@ -54,6 +54,7 @@ const loadedModules = [
   'virtio_net',
   'virtio_blk',
   'nbd',
+  'tls',
   'iscsi_tcp',
   'sd_mod',
   'dm-crypt',
@@ -65,6 +66,7 @@ const loadedModules = [
 const modulesOnDemand = [
   ...['xts', 'ecb', 'aesni_intel', 'aes_generic', 'sha256_generic', 'crc32c_generic', 'crc32c_intel'],
   ...['algif_skcipher', 'algif_hash', 'af_packet'],
+  ...['chacha20poly1305', 'chacha-x86_64', 'poly1305-x86_64', 'chacha_generic', 'poly1305_generic'],
 ];
 
 const init = `#!/bin/sh

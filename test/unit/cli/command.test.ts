@@ -153,6 +153,30 @@ describe('attach', () => {
     assert.match(stdout, /_netdev,nofail/);
   });
 
+  it('prints it for NBD over TLS, by what the gateway knows its clients', async () => {
+    const settings = (nbd: object) => ({
+      nbd: { tls: 'required', ...nbd },
+      volumes: [{ name: 'disk0', size: '1GiB', replicate: { enabled: false } }],
+    });
+    const listen = ['unix:/run/keepgate/nbd.sock', '192.0.2.1:10809'];
+    const certified = await file(
+      'tls.yaml',
+      JSON.stringify(settings({ listen, tlsCertificates: '/etc/keepgate/tls', tlsVerifyPeer: true })),
+    );
+    const byCertificate = await keepgate('attach', 'disk0', '--config', certified);
+    assert.equal(byCertificate.stderr, '');
+    const uri = 'nbds://192.0.2.1/disk0?tls-certificates=/etc/keepgate/tls';
+    assert.ok(byCertificate.stdout.includes(`echo 'URI=${uri}' > /etc/keepgate/nbd/nbd0\n`), byCertificate.stdout);
+    assert.match(byCertificate.stdout, /client-key\.pem \(mode 0600\)/);
+    const keyed = await file('psk.yaml', JSON.stringify(settings({ listen, tlsPsk: '/etc/keepgate/keys.psk' })));
+    const byKey = await keepgate('attach', 'disk0', '--config', keyed);
+    assert.ok(byKey.stdout.includes('nbds://USER@192.0.2.1/disk0?tls-psk-file=/etc/keepgate/keys.psk'), byKey.stdout);
+    const local = settings({ listen: listen.slice(0, 1), tlsPsk: '/etc/keepgate/keys.psk' });
+    const nowhere = await keepgate('attach', 'disk0', '--config', await file('unix.yaml', JSON.stringify(local)));
+    assert.match(nowhere.stderr, /listens on a Unix socket, where the kernel has none/);
+    assert.equal(nowhere.status, 2);
+  });
+
   it('prints it for iSCSI, with time-outs that survive a restart', async () => {
     const { stdout } = await keepgate('attach', 'demo', '--protocol', 'iscsi');
     const node = 'iscsiadm -m node -T iqn.2026-11.io.keepgate:demo -p 127.0.0.1:3260';

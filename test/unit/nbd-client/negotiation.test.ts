@@ -34,6 +34,7 @@ function playing(text: string | Buffer): DialedConnection & { readonly sent: Buf
       return Promise.resolve(part);
     },
     write: (part) => sent.push(Buffer.from(part)),
+    secure: undefined,
     detach: () => Promise.reject(new Error('not here')),
     close: () => undefined,
   };
@@ -49,6 +50,28 @@ describe('the negotiation of a kernel client', () => {
       hex('00000003 49484156454f5054 00000007 00000009 00000003 766f6c 0000'),
     );
     assert.equal(connection.left(), 0, 'transmission follows, which is the kernel’s');
+  });
+
+  it('asks for TLS first where the connection is to be encrypted, and says nothing else in clear', async () => {
+    const connection = playing(
+      `${greeting} ${reply(ack, '', '00000005')} ${reply(infoReply, exportInfo)} ${reply(ack)}`,
+    );
+    let inClear: Buffer | undefined;
+    const secure = (): Promise<void> => {
+      inClear = Buffer.concat(connection.sent.splice(0));
+      return Promise.resolve();
+    };
+    await negotiateGo({ ...connection, secure }, 'vol');
+    assert.deepEqual(inClear, hex('00000003 49484156454f5054 00000005 00000000'));
+    assert.deepEqual(Buffer.concat(connection.sent), hex('49484156454f5054 00000007 00000009 00000003 766f6c 0000'));
+    for (const type of ['80000001', '80000002', infoReply]) {
+      const refusing = playing(`${greeting} ${reply(type, '', '00000005')}`);
+      await assert.rejects(
+        negotiateGo({ ...refusing, secure: () => Promise.reject(new Error('not reached')) }, 'vol'),
+        (error) => error instanceof GatewayError && error.code === 'not-supported',
+      );
+      assert.equal(Buffer.concat(refusing.sent).includes('vol'), false, 'the volume is not named in clear');
+    }
   });
 
   it('asks with NBD_OPT_INFO where it only wants to know, and takes its leave', async () => {

@@ -13,7 +13,7 @@ describe('an NBD URI', () => {
     ['nbd+unix:///disk0?socket=/run/keepgate/nbd.sock', { kind: 'unix', path: '/run/keepgate/nbd.sock' }, 'disk0'],
   ] as const) {
     it(`${text} is read`, () => {
-      assert.deepEqual(parseNbdUri(text), { address, exportName });
+      assert.deepEqual(parseNbdUri(text), { address, exportName, tls: undefined });
     });
   }
 
@@ -39,10 +39,47 @@ describe('an NBD URI', () => {
     });
   }
 
-  it('with TLS is refused, since the kernel has none', () => {
-    for (const text of ['nbds://gate/disk0', 'nbds+unix:///disk0?socket=/s']) {
-      assert.throws(() => parseNbdUri(text), (error) => error instanceof GatewayError && error.code === 'not-supported'); // prettier-ignore
-    }
+  it('with TLS says by what both sides prove who they are', () => {
+    const byCertificates = parseNbdUri('nbds://gate.example:1/disk0?tls-certificates=/etc/tls');
+    assert.deepEqual(byCertificates, {
+      address: { kind: 'tcp', host: 'gate.example', port: 1 },
+      exportName: 'disk0',
+      tls: { proof: { kind: 'certificates', directory: '/etc/tls' }, hostname: 'gate.example' },
+    });
+    const byKey = parseNbdUri('nbds://a%20b@[::1]/disk0?tls-psk-file=/etc/keys.psk&tls-hostname=gate');
+    assert.deepEqual(byKey, {
+      address: { kind: 'tcp', host: '::1', port: 10809 },
+      exportName: 'disk0',
+      tls: { proof: { kind: 'pre-shared key', file: '/etc/keys.psk', user: 'a b' }, hostname: 'gate' },
+    });
+  });
+
+  for (const [text, reason] of [
+    ['nbds://gate/disk0', /\?tls-certificates= or \?tls-psk-file= is missing/],
+    ['nbds://gate/disk0?tls-psk-file=/keys', /whose key/],
+    ['nbds://alice@gate/disk0?tls-psk-file=keys', /absolute/],
+    ['nbds://alice:secret@gate/disk0?tls-psk-file=/keys', /stand in a file/],
+    ['nbds://gate/disk0?tls-certificates=here', /absolute/],
+    ['nbds://alice@gate/disk0?tls-certificates=/tls', /goes with \?tls-psk-file=/],
+    ['nbds://gate/disk0?tls-certificates=/tls&tls-psk-file=/keys', /one proof/],
+  ] as const) {
+    it(`${text} is refused with the reason and the right form`, () => {
+      assert.throws(
+        () => parseNbdUri(text),
+        (error) =>
+          error instanceof GatewayError &&
+          error.code === 'config-invalid' &&
+          reason.test(error.message) &&
+          error.message.includes('nbds://HOST'),
+      );
+    });
+  }
+
+  it('with TLS over a Unix socket is refused: the kernel has none there', () => {
+    assert.throws(
+      () => parseNbdUri('nbds+unix:///disk0?socket=/s'),
+      (error) => error instanceof GatewayError && error.code === 'not-supported',
+    );
   });
 
   it('is written so that it is read as the same', () => {
@@ -51,7 +88,7 @@ describe('an NBD URI', () => {
       { kind: 'tcp', host: '::1', port: 7 },
       { kind: 'unix', path: '/run/nbd.sock' },
     ] as const) {
-      assert.deepEqual(parseNbdUri(formatNbdUri(address, 'disk0')), { address, exportName: 'disk0' });
+      assert.deepEqual(parseNbdUri(formatNbdUri(address, 'disk0')), { address, exportName: 'disk0', tls: undefined });
     }
     assert.equal(formatNbdUri({ kind: 'tcp', host: 'gate', port: 10809 }, 'disk0'), 'nbd://gate/disk0');
   });
