@@ -75,6 +75,16 @@ export interface RawStep extends Sent {
 
 export type SendStep = OptionStep | RequestStep | FlagsStep | RawStep;
 
+/** What a volume can have against a request. */
+export type HinderStep =
+  /** Reads and flushes wait from now on, or writes do, until the next `settle`. */
+  | { readonly kind: 'hold' }
+  | { readonly kind: 'full' }
+  /** The next such request of the device fails. */
+  | { readonly kind: 'fail'; readonly op: FailingOp; readonly code: FailingCode }
+  /** Somebody reserves the volume, or gives it up. */
+  | { readonly kind: 'reserve'; readonly mayRead: boolean; readonly mayWrite: boolean };
+
 export type Step =
   | SetupStep
   | SendStep
@@ -82,12 +92,7 @@ export type Step =
   | { readonly kind: 'secure'; readonly connection: number; readonly user: string }
   /** What is ready runs; the device ends what it holds, and takes writes. */
   | { readonly kind: 'settle' }
-  /** Reads and flushes wait from now on, or writes do, until the next `settle`. */
-  | { readonly kind: 'hold' | 'full' }
-  /** The next such request of the device fails. */
-  | { readonly kind: 'fail'; readonly op: FailingOp; readonly code: FailingCode }
-  /** Somebody reserves the volume, or gives it up. */
-  | { readonly kind: 'reserve'; readonly mayRead: boolean; readonly mayWrite: boolean }
+  | HinderStep
   /** The peer stops reading, or reads on. */
   | { readonly kind: 'stall' | 'take'; readonly connection: number }
   /** The peer closes its side, or all at once. */
@@ -118,9 +123,8 @@ class Maker {
 
   constructor(private readonly random: SeededRandom) {}
 
-  make(): Case {
+  make(setup = this.setup()): Case {
     const { random } = this;
-    const setup = this.setup();
     const steps: Step[] = [setup];
     if (this.often(0.95)) steps.push(...this.opening(0, setup));
     const count = steps.length + random.below(STEPS_MAX);
@@ -197,7 +201,7 @@ class Maker {
     if (choice < 0.7) return [this.anyOption(connection)];
     if (choice < 0.74) return this.opening(1 + random.below(connectionsMax - 1), setup);
     if (choice < 0.82) return [{ kind: 'settle' }];
-    if (choice < 0.86) return [{ kind: this.pick(['hold', 'hold', 'full']) }];
+    if (choice < 0.86) return [this.often(0.7) ? { kind: 'hold' } : { kind: 'full' }];
     if (choice < 0.89) return this.failure(connection);
     if (choice < 0.9) return this.death(connection);
     if (choice < 0.91) return [{ kind: 'reserve', mayRead: this.often(0.5), mayWrite: this.often(0.5) }];
@@ -357,8 +361,9 @@ class Maker {
   }
 }
 
-export function makeCase(random: SeededRandom): Case {
-  return new Maker(random).make();
+/** `setup`: of a server that is already there. */
+export function makeCase(random: SeededRandom, setup?: SetupStep): Case {
+  return new Maker(random).make(setup);
 }
 
 export function mutateCase(from: Case, random: SeededRandom): Case {

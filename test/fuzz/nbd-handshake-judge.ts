@@ -325,6 +325,7 @@ export class HandshakeJudge {
   private writeExport(bytes: Buffer, at: number, served: Export): void {
     bytes.writeBigUInt64BE(BigInt(served.sizeBytes), at);
     let flags = 0x050d | (served.readOnly ? 0x0002 : 0x0860);
+    if (this.world.rotational) flags |= 0x0010;
     if (this.form !== 'simple') flags |= 0x0080;
     if (this.form === 'extended' && this.selectedFor(served).count > 0) flags |= 0x1000;
     bytes.writeUInt16BE(flags, at + 8);

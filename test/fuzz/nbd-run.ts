@@ -1,23 +1,24 @@
 /** Runs a case against an NBD server over volumes in memory, and judges every answer, while another client is served. */
 import { strict as assert } from 'node:assert';
 import { GatewayError } from '../../src/base/errors.js';
-import type { MemoryDevice } from '../fake/memory-device.js';
+import type { MemoryDevice, MemoryVolume } from '../fake/memory-device.js';
 import { settled } from '../fake/memory-stream.js';
 import { CMD } from '../fake/nbd-client.js';
-import type { Case, FailingOp, SendStep, SetupStep, Step } from './nbd-case.js';
+import type { Case, FailingOp, HinderStep, SendStep, SetupStep, Step } from './nbd-case.js';
 import { NbdJudge } from './nbd-judge.js';
 import { layOut } from './nbd-layout.js';
-import { MemoryPeer, SocketPeer } from './nbd-peer.js';
 import type { Peer } from './nbd-peer.js';
-import { checkNothingLeft, restore, startServer } from './nbd-server.js';
+import { startServer } from './nbd-server.js';
 import type { FuzzedServer } from './nbd-server.js';
-import { World } from './nbd-world.js';
+import type { World } from './nbd-world.js';
 
 const plain: SetupStep = { kind: 'setup', carrier: 'memory', tls: 'off', readOnly: false };
 /** In memory everything that is ready runs within so many turns of the event loop. */
 const TURNS_MAX = 400;
 /** What must come over a socket comes within this time, unless it never does. */
 const SOCKET_MS_MAX = 10_000;
+/** What a server lets go of gives no event. */
+const POLL_MS = 5;
 /** A piece of each byte, up to here; the rest follows in one. */
 const SINGLE_BYTES_MAX = 120;
 const commandOf: Readonly<Record<FailingOp, number>> = {
@@ -30,19 +31,18 @@ const commandOf: Readonly<Record<FailingOp, number>> = {
   status: CMD.BLOCK_STATUS,
 };
 
-/** What the case made the server do, in words. Throws what the server did wrong. */
-export async function runNbdCase(steps: Case): Promise<readonly string[]> {
+/** What the case made the server do, in words. Throws what the server did wrong. `given`: where it is already there. */
+export async function runNbdCase(steps: Case, given?: FuzzedServer): Promise<readonly string[]> {
   const setup = steps[0]?.kind === 'setup' ? steps[0] : plain;
-  const world = new World({ tls: setup.tls, readOnly: setup.readOnly, overSockets: setup.carrier !== 'memory' });
-  const fuzzed = await startServer(world, setup);
-  const run = new Run(world, fuzzed);
+  const fuzzed = given ?? (await startServer(setup));
+  const run = new Run(fuzzed);
   try {
     for (const step of steps) await run.step(step);
     await run.finish();
     const { carrier, tls } = setup;
-    return carrier === 'memory' ? run.seen : run.seen.map((word) => (word.startsWith('TLS') ? `${carrier} ${tls} ${word}` : word)); // prettier-ignore
+    if (carrier === 'memory') return run.seen;
+    return run.seen.map((word) => (word.startsWith('TLS') ? `${carrier} ${tls} ${word}` : word));
   } finally {
-    restore(fuzzed.demo.device);
     run.abandon();
   }
 }
@@ -54,35 +54,27 @@ class Run {
   private cookie = 1n;
   private wake: (() => void) | undefined;
 
-  constructor(
-    private readonly world: World,
-    private readonly fuzzed: FuzzedServer,
-  ) {}
+  private readonly world: World;
+
+  constructor(private readonly fuzzed: FuzzedServer) {
+    this.world = fuzzed.world;
+  }
 
   get seen(): readonly string[] {
     return [...this.peers.values()].flatMap((peer) => peer.judge.seen);
   }
 
   async step(step: Step): Promise<void> {
-    const { device, reservations } = this.fuzzed.demo;
     switch (step.kind) {
       case 'setup':
         return;
       case 'settle':
         return this.settle();
       case 'hold':
-        device.holdReads = true;
-        device.holdFlushes = true;
-        return;
       case 'full':
-        this.world.wasFull = true;
-        device.writable = false;
-        return;
       case 'fail':
-        return this.fail(device, step.op, new GatewayError(step.code, 'the case has it fail'));
       case 'reserve':
-        this.world.wasReserved = true;
-        Object.assign(reservations.unregistered, { mayRead: step.mayRead, mayWrite: step.mayWrite });
+        if (this.fuzzed.demo !== undefined) this.hinder(this.fuzzed.demo, step);
         return;
       case 'wait':
         if (this.fuzzed.clock === undefined) return;
@@ -114,21 +106,45 @@ class Run {
     await this.fuzzed.calm.work();
     await this.fuzzed.calm.leave();
     for (const peer of this.peers.values()) peer.destroy();
-    await this.until(() => this.fuzzed.server.connections.length === 0);
+    await this.until(
+      () => this.fuzzed.isIdle(),
+      () => 'connections whose peer is gone are not gone',
+    );
     await settled();
-    checkNothingLeft(this.fuzzed);
+    this.fuzzed.checkNothingLeft();
   }
 
   /** After a failure too nothing may be left that keeps the process alive. */
   abandon(): void {
     for (const peer of this.peers.values()) peer.destroy();
-    void this.fuzzed.server.close();
+    this.fuzzed.close();
   }
 
-  private fail(device: MemoryDevice, op: FailingOp, error: GatewayError): void {
-    this.world.failing.add(commandOf[op]);
-    if (op === 'status') device.failStatus = error;
-    else device.failNext(op, error);
+  /** Something is wrong with the volume from now on. */
+  private hinder({ device, reservations }: MemoryVolume, step: HinderStep): void {
+    if (step.kind === 'hold') {
+      device.holdReads = true;
+      device.holdFlushes = true;
+    } else if (step.kind === 'full') {
+      this.world.wasFull = true;
+      device.writable = false;
+    } else if (step.kind === 'reserve') {
+      this.world.wasReserved = true;
+      Object.assign(reservations.unregistered, { mayRead: step.mayRead, mayWrite: step.mayWrite });
+    } else {
+      const error = new GatewayError(step.code, 'the case has it fail');
+      this.world.failing.add(commandOf[step.op]);
+      if (step.op === 'status') device.failStatus = error;
+      else device.failNext(step.op, error);
+    }
+  }
+
+  private release(device: MemoryDevice): void {
+    device.holdReads = false;
+    device.holdFlushes = false;
+    device.failStatus = undefined;
+    device.writable = true;
+    for (const held of [...device.heldReads.splice(0), ...device.heldFlushes.splice(0)]) held.release();
   }
 
   private async secure(connection: number, user: string): Promise<void> {
@@ -167,14 +183,7 @@ class Run {
     let peer = this.peers.get(connection);
     if (peer !== undefined) return peer;
     const judge = new NbdJudge(this.world);
-    const { streams, security, port, credentials } = this.fuzzed;
-    if (streams === undefined || security === undefined) {
-      peer = new SocketPeer(judge, port, credentials, () => this.wake?.());
-    } else {
-      const stream = streams.connect();
-      assert.ok(stream !== undefined, 'a connection is accepted');
-      peer = new MemoryPeer(judge, stream, security);
-    }
+    peer = this.fuzzed.connect(judge, () => this.wake?.());
     this.peers.set(connection, peer);
     return peer;
   }
@@ -190,12 +199,7 @@ class Run {
   private async settle(): Promise<void> {
     for (const connection of [...this.joined.keys()]) await this.flush(connection);
     await settled(2);
-    const { device } = this.fuzzed.demo;
-    device.holdReads = false;
-    device.holdFlushes = false;
-    device.failStatus = undefined;
-    device.writable = true;
-    for (const held of [...device.heldReads.splice(0), ...device.heldFlushes.splice(0)]) held.release();
+    if (this.fuzzed.demo !== undefined) this.release(this.fuzzed.demo.device);
     await this.untilNothingIsOwed();
     await this.fuzzed.calm.work();
   }
@@ -218,13 +222,13 @@ class Run {
     );
   }
 
-  private async until(done: () => boolean, explain = (): string => 'it hangs'): Promise<void> {
+  private async until(done: () => boolean | Promise<boolean>, explain: () => string): Promise<void> {
     if (!this.world.overSockets) {
-      for (let turn = 0; turn < TURNS_MAX && !done(); turn++) {
+      for (let turn = 0; turn < TURNS_MAX && !(await done()); turn++) {
         await settled(1);
         this.look();
       }
-      assert.ok(done(), explain());
+      assert.ok(await done(), explain());
       return;
     }
     let late = false;
@@ -233,11 +237,11 @@ class Run {
       this.wake?.();
     }, SOCKET_MS_MAX);
     try {
-      while (!done()) {
+      while (!(await done())) {
         assert.ok(!late, explain());
         await new Promise<void>((resolve) => {
           this.wake = resolve;
-          setTimeout(resolve, 5);
+          setTimeout(resolve, POLL_MS);
         });
         this.look();
       }

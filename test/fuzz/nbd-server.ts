@@ -18,13 +18,16 @@ import { MemoryDevice, MemoryDirectory, MemoryVolume } from '../fake/memory-devi
 import { MemoryStreamFactory, settled } from '../fake/memory-stream.js';
 import type { MemoryStream } from '../fake/memory-stream.js';
 import { clientFlags, CMD, infoData, NbdClient, OPT, optionBytes, parseReplies, requestBytes } from '../fake/nbd-client.js'; // prettier-ignore
+import type { Address } from '../fake/nbd-client.js';
 import { TestAuthority } from '../tool/certificates.js';
 import { tool } from '../tool/clients.js';
 import { MemorySecurity } from '../unit/frontends/nbd/session.js';
 import type { SetupStep } from './nbd-case.js';
-import type { Credentials } from './nbd-peer.js';
-import { CALM_BYTES, DEMO_BYTES, template } from './nbd-world.js';
-import type { World } from './nbd-world.js';
+import type { NbdJudge } from './nbd-judge.js';
+import { MemoryPeer, SocketPeer } from './nbd-peer.js';
+import type { Credentials, Peer } from './nbd-peer.js';
+import { CALM_BYTES, Content, DEMO_BYTES, HERS_BYTES, template, World } from './nbd-world.js';
+import type { Export } from './nbd-world.js';
 
 const CALM_WRITE_BYTES = 4096;
 const TURNS_MAX = 200;
@@ -32,16 +35,21 @@ const TURNS_MAX = 200;
 /** Kept from case to case, and put right after each: to make it anew would take longer than most cases. */
 const demoImage = Buffer.from(template);
 
+/** What a case is run against. */
 export interface FuzzedServer {
-  readonly server: NbdServer;
-  readonly demo: MemoryVolume;
-  readonly volumes: readonly MemoryVolume[];
+  readonly world: World;
+  /** What can be held, made to fail, or reserved; undefined: nothing. */
+  readonly demo: MemoryVolume | undefined;
+  /** Undefined: time goes on by itself. */
   readonly clock: ManualClock | undefined;
-  readonly streams: MemoryStreamFactory | undefined;
-  readonly security: MemorySecurity | undefined;
-  readonly port: number;
-  readonly credentials: Credentials;
   readonly calm: CalmClient;
+  connect(judge: NbdJudge, changed: () => void): Peer;
+  /** No connection is left. */
+  isIdle(): boolean | Promise<boolean>;
+  /** Nothing else of the case is left either. */
+  checkNothingLeft(): void;
+  /** However the case ended. */
+  close(): void;
 }
 
 /** Writes and reads what it wrote, as if nothing were. */
@@ -50,7 +58,9 @@ export interface CalmClient {
   leave(): Promise<void>;
 }
 
-export async function startServer(world: World, setup: SetupStep): Promise<FuzzedServer> {
+export async function startServer(setup: SetupStep): Promise<FuzzedServer> {
+  const overSockets = setup.carrier !== 'memory';
+  const world = new World({ tls: setup.tls, exports: exportsOf(setup), overSockets, knowsFastZero: true });
   const volumes = world.exports.map(({ name, sizeBytes, readOnly, description, users }) => {
     const device = new MemoryDevice({ name, readOnly, sizeBytes: name === 'calm' ? CALM_BYTES : 4096 });
     // Nobody writes to it: that it is read-only is among what is tried.
@@ -58,48 +68,78 @@ export async function startServer(world: World, setup: SetupStep): Promise<Fuzze
     if (name === 'demo') device.image = demoImage;
     return new MemoryVolume(device, { description, nbdUsers: users, shared: true });
   });
+  return overSockets ? startOnSocket(world, volumes, setup) : startInMemory(world, volumes, setup);
+}
+
+function exportsOf({ tls, readOnly }: SetupStep): Export[] {
+  const users = tls === 'off' ? [] : ['alice'];
+  const described = (name: string, sizeBytes: number): Export => {
+    const common = { name, sizeBytes, description: `the volume ${name}`, content: new Content() };
+    return { ...common, readOnly: name === 'demo' && readOnly, users: [] };
+  };
+  const hers = { ...described('hers', HERS_BYTES), description: 'hers alone: äöü', readOnly: true, users };
+  return [described('demo', DEMO_BYTES), described('calm', CALM_BYTES), hers];
+}
+
+async function startInMemory(world: World, volumes: MemoryVolume[], { tls }: SetupStep): Promise<FuzzedServer> {
+  const streams = new MemoryStreamFactory();
+  const clock = new ManualClock();
+  const security = new MemorySecurity();
   const directory = new MemoryDirectory(...volumes);
-  const demo = directory.find('demo');
-  assert.ok(demo !== undefined);
-  const common = { demo, volumes, credentials: (): undefined => undefined, port: 0 };
-  if (setup.carrier === 'memory') {
-    const streams = new MemoryStreamFactory();
-    const clock = new ManualClock();
-    const security = new MemorySecurity();
-    const server = new NbdServer({ directory, streams, clock, log: new RecordedLog(), tls: setup.tls });
-    if (setup.tls !== 'off') server.security = security;
-    await server.listen([{ kind: 'tcp', host: '127.0.0.1', port: 10_809 }]);
-    const calm = new CalmInMemory(streams, security, setup.tls === 'required');
-    await calm.attach();
-    return { ...common, server, streams, clock, security, calm };
-  }
+  const server = new NbdServer({ directory, streams, clock, log: new RecordedLog(), tls });
+  if (tls !== 'off') server.security = security;
+  await server.listen([{ kind: 'tcp', host: '127.0.0.1', port: 10_809 }]);
+  const calm = new CalmInMemory(streams, security, tls === 'required');
+  await calm.attach();
+  const connect = (judge: NbdJudge): Peer => {
+    const stream = streams.connect();
+    assert.ok(stream !== undefined, 'a connection is accepted');
+    return new MemoryPeer(judge, stream, security);
+  };
+  return { world, clock, calm, connect, ...ends(server, volumes) };
+}
+
+async function startOnSocket(world: World, volumes: MemoryVolume[], setup: SetupStep): Promise<FuzzedServer> {
   const log = new RecordedLog();
   const streams = new NetStreamFactory({ log });
+  const directory = new MemoryDirectory(...volumes);
   const server = new NbdServer({ directory, streams, clock: new SystemClock(), log, tls: setup.tls });
   const tls = await realTls();
   server.security = tls.security;
   const [bound] = await server.listen([{ kind: 'tcp', host: '127.0.0.1', port: 0 }]);
   assert.ok(bound?.kind === 'tcp');
-  const calm = new CalmOverSocket(await NbdClient.open(bound));
-  await calm.attach(setup.tls === 'required' ? tls.byKey('alice')?.options : undefined);
+  const calm = await CalmOverSocket.attach(bound, setup.tls === 'required' ? tls.byKey('alice')?.options : undefined);
   const credentials = setup.carrier === 'certificate' ? tls.byCertificate : tls.byKey;
-  const none = { clock: undefined, streams: undefined, security: undefined };
-  return { ...common, ...none, server, port: bound.port, credentials, calm };
+  const connect = (judge: NbdJudge, changed: () => void): Peer =>
+    new SocketPeer(judge, bound.port, credentials, changed);
+  return { world, clock: undefined, calm, connect, ...ends(server, volumes) };
 }
 
-/** Nothing of the case is left in the server; its image is as it was. */
-export function checkNothingLeft({ server, volumes, demo }: FuzzedServer): void {
-  assert.equal(server.connections.length, 0, 'connections whose peer is gone are gone');
-  assert.equal(server.pool.lent, 0, 'every reply buffer is back');
-  for (const { device, holders, nbd } of volumes) {
-    assert.equal(holders.length, 0, `nobody holds ${device.name} any more`);
-    assert.equal(device.partialWritesOpen, 0, 'no write stays open');
-    assert.equal(nbd.stats.inflight, 0, 'no request stays in flight');
-  }
-  restore(demo.device);
+function ends(
+  server: NbdServer,
+  volumes: readonly MemoryVolume[],
+): Pick<FuzzedServer, 'demo' | 'isIdle' | 'checkNothingLeft' | 'close'> {
+  const demo = volumes.find(({ device }) => device.name === 'demo');
+  return {
+    demo,
+    isIdle: () => server.connections.length === 0,
+    checkNothingLeft: () => {
+      assert.equal(server.pool.lent, 0, 'every reply buffer is back');
+      for (const { device, holders, nbd } of volumes) {
+        assert.equal(holders.length, 0, `nobody holds ${device.name} any more`);
+        assert.equal(device.partialWritesOpen, 0, 'no write stays open');
+        assert.equal(nbd.stats.inflight, 0, 'no request stays in flight');
+      }
+    },
+    close: () => {
+      if (demo !== undefined) restore(demo.device);
+      void server.close();
+    },
+  };
 }
 
-export function restore(device: MemoryDevice): void {
+/** The image is as it was. */
+function restore(device: MemoryDevice): void {
   for (const { op, offset, lengthBytes } of device.history)
     if (op === 'write' || op === 'trim' || op === 'zero')
       template.copy(demoImage, offset, offset, Math.min(DEMO_BYTES, offset + lengthBytes));
@@ -159,15 +199,17 @@ class CalmInMemory implements CalmClient {
   }
 }
 
-class CalmOverSocket implements CalmClient {
+export class CalmOverSocket implements CalmClient {
   private round = 0;
 
-  constructor(private readonly client: NbdClient) {}
+  private constructor(private readonly client: NbdClient) {}
 
-  async attach(tls: ConnectionOptions | undefined): Promise<void> {
-    this.client.send(clientFlags(3));
-    if (tls !== undefined) await this.client.startTls(tls);
-    await this.client.go('calm');
+  static async attach(address: Address, tls: ConnectionOptions | undefined): Promise<CalmOverSocket> {
+    const client = await NbdClient.open(address);
+    client.send(clientFlags(3));
+    if (tls !== undefined) await client.startTls(tls);
+    await client.go('calm');
+    return new CalmOverSocket(client);
   }
 
   async work(): Promise<void> {

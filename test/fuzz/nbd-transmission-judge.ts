@@ -211,8 +211,9 @@ export class TransmissionJudge {
     if (offset + lengthBytes > BigInt(served.sizeBytes))
       this.refuse(request, type === CMD.WRITE || type === CMD.WRITE_ZEROES ? E.NOSPC : E.INVAL);
     if (type === CMD.WRITE_ZEROES && (flags & FLAG.FAST_ZERO) !== 0) {
-      if (offset % 4096n !== 0n || lengthBytes % 4096n !== 0n) this.refuse(request, ENOTSUP);
-      else if (this.world.wasFull) request.wrong.add(ENOTSUP);
+      const isAligned = offset % 4096n === 0n && lengthBytes % 4096n === 0n;
+      if (this.world.knowsFastZero && !isAligned) this.refuse(request, ENOTSUP);
+      else if (this.world.wasFull || !this.world.knowsFastZero) request.wrong.add(ENOTSUP);
     }
   }
 

@@ -73,15 +73,20 @@ export interface Export {
 
 export interface WorldOptions {
   readonly tls: TlsMode;
-  readonly readOnly: boolean;
+  readonly exports: readonly Export[];
   /** Bytes are carried by sockets: pieces may arrive together, and TLS is real. */
   readonly overSockets: boolean;
+  /** Whether zeroing is fast is told by its alignment. */
+  readonly knowsFastZero: boolean;
+  readonly rotational?: boolean;
 }
 
 export class World {
   readonly exports: readonly Export[];
   readonly tls: TlsMode;
   readonly overSockets: boolean;
+  readonly knowsFastZero: boolean;
+  readonly rotational: boolean;
   /** Requests of these kinds were made to fail. */
   readonly failing = new Set<number>();
   /** The device took no writes for a while. */
@@ -89,21 +94,11 @@ export class World {
   /** Somebody reserved the volume for a while. */
   wasReserved = false;
 
-  constructor({ tls, readOnly, overSockets }: WorldOptions) {
+  constructor({ tls, exports, overSockets, knowsFastZero, rotational = false }: WorldOptions) {
+    this.rotational = rotational;
     this.tls = tls;
+    this.exports = exports;
     this.overSockets = overSockets;
-    const anybody = { users: [], content: new Content() };
-    this.exports = [
-      { ...anybody, name: 'demo', sizeBytes: DEMO_BYTES, readOnly, description: 'the volume demo' },
-      { ...anybody, name: 'calm', sizeBytes: CALM_BYTES, readOnly: false, description: 'the volume calm' },
-      {
-        name: 'hers',
-        sizeBytes: HERS_BYTES,
-        readOnly: true,
-        description: 'hers alone: äöü',
-        users: tls === 'off' ? [] : ['alice'],
-        content: new Content(),
-      },
-    ];
+    this.knowsFastZero = knowsFastZero;
   }
 }
