@@ -2,9 +2,10 @@
  * Keeps the event loop awake between requests that follow closely on each other.
  *
  * Going to sleep and being woken costs more than a small request does: tens of microseconds in a virtual machine, and as
- * much for the client, whose processor has to send the interrupt. So after something was received the loop asks the kernel
- * again and again for a moment, without sleeping, if what came before it was as close: a client with one request at a time
- * is answered sooner, and one that asks now and then costs nothing. A run of requests wastes one moment, at its end.
+ * much for the client, whose processor has to send the interrupt. So after a request was answered the loop asks the kernel
+ * again and again for a moment, without sleeping, if the one before it was as close: a client with one request at a time
+ * is answered sooner, and one that asks now and then costs nothing. A run of requests wastes one moment, at its end. Requests
+ * that wait for the disk do not count: its threads want the processor then.
  */
 import { limits } from '../base/limits.js';
 
@@ -23,8 +24,8 @@ export class BusyPoll {
     return this.#spinning;
   }
 
-  /** Something was received and handled. */
-  arrived(): void {
+  /** What was received is answered already. */
+  answered(): void {
     const now = this.#nowUs();
     if (now - this.#lastUs <= limits.busyPollUs) {
       this.#untilUs = now + limits.busyPollUs;

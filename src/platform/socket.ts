@@ -210,8 +210,9 @@ export class NetStream implements Stream {
 
   /** Node's callback for buffer[0, count); false stops reading until socket.resume. */
   #onRead(count: number): boolean {
+    const { writtenBytes } = this;
     const goesOn = this.#take(this.#buffer, count);
-    this.#poll.arrived();
+    if (this.writtenBytes > writtenBytes) this.#poll.answered();
     return goesOn;
   }
 

@@ -13,14 +13,14 @@ describe('the event loop between requests', () => {
   it('stays awake where they follow closely, for a moment behind the last', async () => {
     let nowUs = 1000;
     const poll = new BusyPoll(() => nowUs);
-    poll.arrived();
+    poll.answered();
     assert.equal(poll.isAwake, false, 'one request says nothing of the next');
     nowUs += close;
-    poll.arrived();
+    poll.answered();
     await turns();
     assert.equal(poll.isAwake, true);
     nowUs += close;
-    poll.arrived();
+    poll.answered();
     nowUs += limits.busyPollUs - 1;
     await turns();
     assert.equal(poll.isAwake, true, 'the moment begins anew with each request');
@@ -33,11 +33,11 @@ describe('the event loop between requests', () => {
     let nowUs = 0;
     const poll = new BusyPoll(() => nowUs);
     for (let request = 0; request < 10; request++) {
-      poll.arrived();
+      poll.answered();
       assert.equal(poll.isAwake, false);
       nowUs += limits.busyPollUs + 1;
     }
-    poll.arrived();
+    poll.answered();
     await turns();
     assert.equal(poll.isAwake, false);
   });
