@@ -22,7 +22,7 @@ const MIB = 1024 * 1024;
 const sizeMiB = 64;
 const sectorsPerWriteMax = 256;
 /** Bytes per second: the line to the store, and a client that is faster, but does not write for ever more than it can judge. */
-const lineRate = 32e6;
+const lineRate = 10e6;
 const clientRate = 3 * lineRate;
 /** The default of a segment, and how many are on their way at a time. */
 const segmentMiB = 8;
