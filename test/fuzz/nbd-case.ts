@@ -204,7 +204,8 @@ class Maker {
     if (choice < 0.86) return [this.often(0.7) ? { kind: 'hold' } : { kind: 'full' }];
     if (choice < 0.89) return this.failure(connection);
     if (choice < 0.9) return this.death(connection);
-    if (choice < 0.91) return [{ kind: 'reserve', mayRead: this.often(0.5), mayWrite: this.often(0.5) }];
+    if (choice < 0.905) return this.flood(connection);
+    if (choice < 0.912) return [{ kind: 'reserve', mayRead: this.often(0.5), mayWrite: this.often(0.5) }];
     if (choice < 0.95) return [{ kind: this.pick(['stall', 'take']), connection }];
     if (choice < 0.96) return [{ kind: 'wait', ms: random.below(12_000) }];
     if (choice < 0.98) return [{ kind: 'raw', connection, hex: this.garbage(1 + random.below(60)), ...this.sent() }];
@@ -220,6 +221,21 @@ class Maker {
     const length = this.pick([4096, 256 * KIB + 1, MIB, 4 * MIB, DEMO_BYTES]);
     const read = this.request(connection);
     return [fail, { ...read, type: CMD.READ, flags: this.pick([0, 0, FLAG.DF]), offset: 0, length }];
+  }
+
+  /** A client that asks for much, and reads nothing of it until later. */
+  private flood(connection: number): Step[] {
+    const reads = Array.from({ length: 2 + this.random.below(12) }, () => {
+      const { type: _type, offset: _offset, length: _length, ...request } = this.request(connection);
+      const bytes = this.pick([4096, 64 * KIB, MIB, 4 * MIB]);
+      const what = { type: CMD.READ, offset: this.random.below(MIB), length: 1 + this.random.below(bytes) };
+      return { ...request, ...what, flags: this.pick([0, 0, FLAG.DF]) };
+    });
+    return [
+      { kind: 'stall', connection },
+      ...reads,
+      ...(this.often(0.5) ? [{ kind: 'take', connection } as const] : []),
+    ];
   }
 
   /** A client that is gone, or says no more, in the middle of a payload. */
