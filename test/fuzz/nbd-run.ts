@@ -15,8 +15,6 @@ import type { World } from './nbd-world.js';
 const plain: SetupStep = { kind: 'setup', carrier: 'memory', tls: 'off', readOnly: false };
 /** In memory everything that is ready runs within so many turns of the event loop. */
 const TURNS_MAX = 400;
-/** What must come over a socket comes within this time, unless it never does. */
-const SOCKET_MS_MAX = 10_000;
 /** What a server lets go of gives no event. */
 const POLL_MS = 5;
 /** A piece of each byte, up to here; the rest follows in one. */
@@ -235,7 +233,7 @@ class Run {
     const timer = setTimeout(() => {
       late = true;
       this.wake?.();
-    }, SOCKET_MS_MAX);
+    }, this.fuzzed.patienceMs);
     try {
       while (!(await done())) {
         assert.ok(!late, explain());

@@ -43,6 +43,8 @@ export interface FuzzedServer {
   /** Undefined: time goes on by itself. */
   readonly clock: ManualClock | undefined;
   readonly calm: CalmClient;
+  /** What must come over a socket comes within this time, unless it never does. */
+  readonly patienceMs: number;
   connect(judge: NbdJudge, changed: () => void): Peer;
   /** No connection is left. */
   isIdle(): boolean | Promise<boolean>;
@@ -118,10 +120,11 @@ async function startOnSocket(world: World, volumes: MemoryVolume[], setup: Setup
 function ends(
   server: NbdServer,
   volumes: readonly MemoryVolume[],
-): Pick<FuzzedServer, 'demo' | 'isIdle' | 'checkNothingLeft' | 'close'> {
+): Pick<FuzzedServer, 'demo' | 'patienceMs' | 'isIdle' | 'checkNothingLeft' | 'close'> {
   const demo = volumes.find(({ device }) => device.name === 'demo');
   return {
     demo,
+    patienceMs: 10_000,
     isIdle: () => server.connections.length === 0,
     checkNothingLeft: () => {
       assert.equal(server.pool.lent, 0, 'every reply buffer is back');

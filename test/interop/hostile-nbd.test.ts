@@ -79,6 +79,7 @@ it(`a gateway and ${cases} hostile NBD sessions`, { timeout: 3_600_000 }, (t) =>
           world,
           demo: undefined,
           clock: undefined,
+          patienceMs: 60_000, // A disk that is busy takes its time for a flush.
           calm: await CalmOverSocket.attach(address, undefined),
           connect: (judge, changed) => new SocketPeer(judge, gateway.nbdPort, credentials, changed),
           isIdle: async () => ((await gateway.api('/v1/sessions')) as readonly unknown[]).length === 0,
