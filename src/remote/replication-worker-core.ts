@@ -11,7 +11,7 @@ import type { Lsn } from '../base/units.js';
 import type { DurableState, ReplicationState } from '../ports/replication.js';
 import type { FromReplicator, ReplicationConfig, ToReplicator } from './replication-messages.js';
 import { Replicator } from './replicator.js';
-import type { ReplicatorPorts } from './replicator.js';
+import type { ReplicatorPorts } from './replicator-options.js';
 import { RoundLink } from './round-link.js';
 
 export interface WorkerCoreOptions extends ReplicatorPorts {

@@ -17,36 +17,27 @@ import { limits } from '../base/limits.js';
 import { BLOCK_BYTES, MIB } from '../base/units.js';
 import type { Lsn } from '../base/units.js';
 import { ImageCopy } from '../engine/image-copy.js';
-import type { Checksums } from '../ports/checksum.js';
-import type { Clock } from '../ports/clock.js';
-import type { Disk } from '../ports/disk.js';
-import type { FrameCipher } from '../ports/frame-cipher.js';
-import type { Log } from '../ports/log.js';
-import type { ObjectStore } from '../ports/object-store.js';
-import type { Random } from '../ports/random.js';
-import type { DurableState, ReplicationState, RoundSource } from '../ports/replication.js';
+import type { DurableState, LogCursor, RoundSource, StagedProgress } from '../ports/replication.js';
 import { BookKeeper } from './book-keeper.js';
-import type { ChainState } from './chain.js';
-import { claimEpoch } from './epoch-claim.js';
 import { GroupCollector, newestSize } from './group-collector.js';
-import type { LogSource } from './group-collector.js';
 import { takeCompactionTurn } from './compaction-turn.js';
-import { GroupSealer } from './group-sealer.js';
-import { Housekeeping } from './housekeeping.js';
 import { headProblem } from './ownership.js';
-import { OwnedEpoch } from './owned-epoch.js';
+import type { OwnedEpoch } from './owned-epoch.js';
 import { ReceiptDesk } from './receipt-desk.js';
-import type { FetchFailure, FromReplicator, ReplicationConfig } from './replication-messages.js';
+import type { FetchFailure, FromReplicator } from './replication-messages.js';
+import type { RemoteBook } from './remote-map-book.js';
 import { TalliedStore } from './remote-tally.js';
 import { Drains } from './replicator-drains.js';
 import { BucketQuestions } from './replicator-questions.js';
 import { attachRemote, eventOf, localHeadOf } from './replicator-attach.js';
 import type { AttachedRemote } from './replicator-attach.js';
+import { takeEpoch } from './replicator-epoch.js';
 import { Incarnation, StoppedError } from './replicator-incarnation.js';
+import type { ReplicatorOptions } from './replicator-options.js';
+import { ReplicatorProgress } from './replicator-progress.js';
 import { StatusReports } from './replicator-report.js';
 import { StoreRetry } from './replicator-retry.js';
 import { ReplicatorStatus } from './replicator-status.js';
-import type { RoundLink } from './round-link.js';
 import { takeRoundTurn } from './round-turn.js';
 import { SentGroups } from './sent-groups.js';
 import { divergenceError, findDivergence } from './takeover.js';
@@ -54,12 +45,9 @@ import { Wake } from './replicator-wake.js';
 import type { ObjectSealer } from './seal.js';
 import { SealedBuffers } from './sealed-buffers.js';
 import { readSegmentHead } from './segment-reader.js';
-import { chainOrigin } from './segment-point.js';
 import { SnapshotNews } from './snapshot-news.js';
 import type { ChainPoint } from './segment-point.js';
-import type { StoreCounters } from './store-observe.js';
 import { RetryingStore } from './store-retry.js';
-import { UploadPipeline } from './upload-pipeline.js';
 import type { CommittedGroup } from './upload-pipeline.js';
 
 /** Sealed segments in memory, beside two buffers of a segment each. */
@@ -68,31 +56,6 @@ const SEALED_BYTES_MAX = 16 * MIB;
 const COLLECT_PAUSE_MS = 100;
 /** A block that somebody waits for is given up soon where the store answers with failures. */
 const FETCH_ATTEMPTS_MAX = 3;
-
-export interface ReplicatorPorts {
-  readonly store: ObjectStore;
-  /** Of the observing decorator inside `store`; retries are the replicator's own business. */
-  readonly counters: StoreCounters;
-  /** Rooted at the volume's directory. */
-  readonly disk: Disk;
-  readonly source: LogSource;
-  readonly checksums: Checksums;
-  readonly clock: Clock;
-  readonly random: Random;
-  /** Of what is sealed; default: node:crypto. */
-  readonly cipher?: FrameCipher | undefined;
-  readonly log: Log;
-}
-
-export interface ReplicatorOptions extends ReplicatorPorts {
-  readonly config: ReplicationConfig;
-  readonly replication: ReplicationState;
-  readonly durable: DurableState;
-  readonly emit: (message: FromReplicator) => void;
-  readonly rounds: RoundLink;
-  /** This life is to own the remote volume although the directory was fenced; answered with `tookOver` of this id. */
-  readonly takeOver?: number;
-}
 
 export class Replicator {
   readonly questions: BucketQuestions;
@@ -106,7 +69,7 @@ export class Replicator {
   readonly #segmentBlocks: number;
   readonly #slots: number;
   readonly #buffers: SealedBuffers;
-  #state: ReplicationState;
+  readonly #progress: ReplicatorProgress;
   #durable: DurableState;
   #collector: GroupCollector;
   /** When the collector got its first content. */
@@ -125,7 +88,7 @@ export class Replicator {
     const { clock, random, config, counters } = options;
     this.#store = new TalliedStore(options.store, config.uuid);
     this.#options = { ...options, store: this.#store };
-    this.#state = options.replication;
+    this.#progress = new ReplicatorProgress(options.replication, (message) => this.#emit(message));
     this.#durable = options.durable;
     this.#segmentBlocks = Math.max(1, Math.floor(Math.min(config.segmentBytes, limits.segmentBytesMax) / BLOCK_BYTES));
     const sealedMax = Math.floor(SEALED_BYTES_MAX / (this.#segmentBlocks * BLOCK_BYTES));
@@ -147,7 +110,7 @@ export class Replicator {
     this.#collector = this.#newCollector();
     this.#image = new ImageCopy(options.disk);
     this.#rounds = options.rounds.during(this.#incarnation.signal);
-    this.#status.tracking = this.#tracking ? 'tracking' : undefined;
+    this.#status.tracking = this.#progress.tracking ? 'tracking' : undefined;
     this.#drains = new Drains(() => this.#wake.notify());
     this.questions = new BucketQuestions({
       clock,
@@ -161,10 +124,10 @@ export class Replicator {
   /** Lives until `stop`, a fence or a fatal failure; never rejects. */
   async run(): Promise<void> {
     try {
-      if (this.#state.fenced && this.#options.takeOver === undefined)
+      if (this.#progress.state.fenced && this.#options.takeOver === undefined)
         throw new GatewayError('fenced', 'this directory was fenced: another gateway owns the remote volume');
       this.#sent = await SentGroups.open(this.#options.disk, this.#options.checksums);
-      const remote = await attachRemote({ ...this.#options, state: this.#state, retry: this.#retry });
+      const remote = await attachRemote({ ...this.#options, state: this.#progress.state, retry: this.#retry });
       this.#attached(remote);
       if (this.#options.takeOver !== undefined) await this.#takeOver(remote, this.#options.takeOver);
       for (;;) await this.#step(remote);
@@ -177,11 +140,6 @@ export class Replicator {
       await this.#image.close();
       await this.#sent?.close();
     }
-  }
-
-  /** The log does not hold what the bucket lacks. */
-  get #tracking(): boolean {
-    return this.#state.keeping === 'tracking';
   }
 
   onDurable(durable: DurableState): void {
@@ -207,7 +165,7 @@ export class Replicator {
   }
 
   #replicatedTo(lsn: Lsn, signal: AbortSignal): Promise<void> {
-    return lsn <= this.#state.replicatedLsn ? Promise.resolve() : this.#drains.until(lsn, signal);
+    return lsn <= this.#progress.state.replicatedLsn ? Promise.resolve() : this.#drains.until(lsn, signal);
   }
 
   stop(): void {
@@ -227,7 +185,10 @@ export class Replicator {
       request: { signal: this.#incarnation.signal },
       sealer,
       createdSizeBytes: volume.sizeBytes,
-      head: () => ({ epoch: this.#state.remoteEpoch, number: this.#state.segmentNumber, link: this.#state.chainHead }),
+      head: () => {
+        const { remoteEpoch: epoch, segmentNumber: number, chainHead: link } = this.#progress.state;
+        return { epoch, number, link };
+      },
     });
     this.#keeper = keeper;
     const tried = new RetryingStore(store, { clock, random, attemptsMax: FETCH_ATTEMPTS_MAX });
@@ -268,28 +229,27 @@ export class Replicator {
 
   /** Owns at once, whatever there is to send; `fenced` goes from the state only then. */
   async #takeOver(remote: AttachedRemote, id: number): Promise<void> {
-    const local = localHeadOf(this.#state, this.#durable.durableLsn);
-    const { cursor } = this.#state;
+    const { state } = this.#progress;
+    const local = localHeadOf(state, this.#durable.durableLsn);
     try {
       this.#owned = await this.#takeOwnership(remote);
     } catch (error) {
       if (!(error instanceof GatewayError) || !['remote-ahead', 'remote-forked'].includes(error.code)) throw error;
       // What the two sides have in common only the log could tell.
-      if (this.#tracking) throw error;
+      if (this.#progress.tracking) throw error;
       const divergence = await this.#retry.run('compare the two sides', (request) =>
         findDivergence(local, {
           ...this.#options,
           sealer: remote.sealer,
           request,
           createdSizeBytes: remote.volume.sizeBytes,
-          cursor,
+          cursor: state.cursor,
         }),
       );
       throw divergence === undefined ? error : divergenceError(error, divergence, this.#options.config.name);
     }
     this.#collector = this.#newCollector();
-    this.#state = { ...this.#state, fenced: false };
-    this.#emit({ type: 'state', state: this.#state });
+    this.#progress.tookOver();
     this.#emit({ type: 'tookOver', id, refusal: undefined });
   }
 
@@ -306,7 +266,7 @@ export class Replicator {
   /** Collects what is durable, sends a group if one is due, and else waits. */
   async #step(remote: AttachedRemote): Promise<void> {
     const { clock, source, config } = this.#options;
-    if (this.#tracking) return this.#round(remote);
+    if (this.#progress.tracking) return this.#round(remote);
     const filled = await this.#collector.collect(source, this.#durable.durableLsn);
     this.#incarnation.check();
     if (this.#collector.empty) {
@@ -343,10 +303,7 @@ export class Replicator {
     if (this.#owned?.pipeline.idle === false) return;
     const { cursor, lastLsn } = this.#collector;
     this.#answerDrains(lastLsn);
-    // Before the first segment there is nothing that the state could be checked against at the next start.
-    if (this.#state.segmentNumber === 0 || lastLsn <= this.#state.replicatedLsn) return;
-    this.#state = { ...this.#state, replicatedLsn: lastLsn, cursor };
-    this.#emit({ type: 'state', state: this.#state });
+    this.#progress.passedOver(lastLsn, cursor);
   }
 
   /** Brings the bucket to one moment of the volume, from what differs. */
@@ -377,10 +334,10 @@ export class Replicator {
     const end = await this.#rounds.end(round);
     this.#incarnation.check();
     // Given up after its last block was read: what it sent counts, and the next one sends more than it must.
-    this.#state = { ...this.#state, ...end };
+    this.#progress.roundEnded(end);
     this.#collector = this.#newCollector();
     this.#pendingSinceMs = undefined;
-    this.#track(this.#tracking ? 'tracking' : undefined);
+    this.#track(this.#progress.tracking ? 'tracking' : undefined);
   }
 
   #track(tracking: ReplicatorStatus['tracking']): void {
@@ -420,7 +377,7 @@ export class Replicator {
       incarnation: this.#incarnation,
       local: {
         source: this.#options.source,
-        cursor: this.#state.cursor,
+        cursor: this.#progress.state.cursor,
         destagedLsn: () => this.#durable.destagedLsn,
         durableLsn: () => this.#durable.durableLsn,
       },
@@ -434,135 +391,50 @@ export class Replicator {
   }
 
   async #takeOwnership(remote: AttachedRemote): Promise<OwnedEpoch> {
-    const { store, source, checksums, clock, random, config, log } = this.#options;
-    const { sealer, fencing } = remote;
-    const sent = this.#sent;
-    assert(sent !== undefined, 'what was sent is known before anything is');
-    const { end, cursor, staged } = await claimEpoch(localHeadOf(this.#state, this.#durable.durableLsn), {
-      store,
-      sealer,
-      retry: this.#retry,
-      clock,
-      random,
-      fencing,
-      owner: config.owner,
-      source,
-      checksums,
-      sent,
-      cursor: this.#state.cursor,
-      head: remote.head?.index,
-      isTracking: () => this.#tracking,
-    });
-    log.info(`took epoch ${end.epoch} of ${config.name}, continuing from segment ${end.chain.lastGroup.number}`);
-    this.#continueFrom(end.chain, cursor);
-    if (staged !== undefined) {
-      // A start knows no more of it than that it goes on. Never before the segment that it is read from.
-      this.#state = { ...this.#state, staged };
-      this.#emit({ type: 'state', state: this.#state });
-    }
-    const from = end.chain.lastGroup;
-    const housekeeping = this.#newHousekeeping(remote, end.epoch);
-    housekeeping.begin();
-    const parts = {
-      epoch: end.epoch,
-      housekeeping,
-      pipeline: new UploadPipeline({
-        store,
-        sealer,
-        retry: this.#retry,
-        incarnation: this.#incarnation,
-        fencing,
-        sent,
-        slots: this.#slots,
-        buffers: this.#buffers,
-        from,
-        committed: (group) => {
-          this.#committed(group);
-          housekeeping.committed(group);
-        },
-        failed: (error) => this.#fail(error),
-      }),
-      sealer: new GroupSealer({
-        source,
-        checksums,
-        sealer,
-        segmentBlocks: this.#segmentBlocks,
-        buffers: this.#buffers,
-        image: this.#image,
-        log,
-      }),
-    };
-    return new OwnedEpoch(parts, {
-      tail: from,
-      sizeBytes: end.chain.sizeBytes ?? remote.volume.sizeBytes,
-      staged,
-      takeover: fencing === 'none' && end.fence !== undefined ? { ...end.fence, wallMs: clock.wallMs() } : undefined,
-    });
-  }
-
-  #newHousekeeping(remote: AttachedRemote, epoch: number): Housekeeping {
-    const { config } = this.#options;
-    assert(this.#keeper !== undefined, 'an owner is attached');
-    return new Housekeeping({
+    assert(this.#sent !== undefined && this.#keeper !== undefined, 'an owner is attached, and knows what was sent');
+    return takeEpoch(remote, {
       ...this.#options,
-      ...remote,
       store: this.#store,
-      keeper: this.#keeper,
-      epoch,
-      createdSizeBytes: remote.volume.sizeBytes,
-      segmentBlocks: this.#segmentBlocks,
-      image: this.#image,
-      compaction: config.compaction === true && !remote.deletesForbidden,
-      ...(config.graceMs === undefined ? {} : { graceMs: config.graceMs }),
-      ...(config.shardRewriteBlocks === undefined ? {} : { shardRewriteBlocks: config.shardRewriteBlocks }),
+      retry: this.#retry,
       incarnation: this.#incarnation,
-      sent: () => this.#owned?.tail.number ?? 0,
-      recorded: () => this.#durable.segmentRecorded,
-      deleted: () => this.#reports.changed(),
+      progress: this.#progress,
+      durable: () => this.#durable,
+      sent: this.#sent,
+      keeper: this.#keeper,
+      image: this.#image,
+      buffers: this.#buffers,
+      slots: this.#slots,
+      segmentBlocks: this.#segmentBlocks,
+      sentThrough: () => this.#owned?.tail.number ?? 0,
+      found: (point, cursor) => this.#record(point, cursor, point.lsn),
+      committed: (group) => this.#committed(group),
+      counted: (book) => this.#counted(book),
       exclusive: (bytes) => this.#snapshots?.weighed(bytes),
-      counted: (book) => {
-        const { table } = book;
-        this.#snapshots?.tell(book);
-        this.#status.remoteObjects = table.objects;
-        this.#status.remoteBytes = table.bytes;
-        this.#status.remoteLiveBytes = table.liveBytes;
-        this.#reports.changed();
-      },
-      applied: (mapAppliedThrough) => {
-        this.#state = { ...this.#state, mapAppliedThrough };
-        this.#emit({ type: 'state', state: this.#state });
-      },
       wake: () => this.#wake.notify(),
       failed: (error) => this.#fail(error),
     });
   }
 
-  /** The bucket has what an earlier life sent and did not live to record. */
-  #continueFrom(chain: ChainState, cursor: ReplicationState['cursor']): void {
-    const { lastGroup } = chain;
-    if (lastGroup === chainOrigin || lastGroup.number <= this.#state.segmentNumber) return;
-    this.#record(lastGroup, cursor, lastGroup.lsn);
+  #counted(book: RemoteBook | undefined): void {
+    if (book !== undefined) {
+      const { table } = book;
+      this.#snapshots?.tell(book);
+      this.#status.remoteObjects = table.objects;
+      this.#status.remoteBytes = table.bytes;
+      this.#status.remoteLiveBytes = table.liveBytes;
+    }
+    this.#reports.changed();
   }
 
   #committed(group: CommittedGroup): void {
     // Marks may have been passed over since the last group that had something of the log.
-    if (group.staged !== undefined) this.#state = { ...this.#state, staged: group.staged };
-    this.#record(group.point, group.cursor ?? this.#state.cursor, group.lastLsn);
+    this.#record(group.point, group.cursor ?? this.#progress.state.cursor, group.lastLsn, group.staged);
     this.#wake.notify();
   }
 
-  #record(point: ChainPoint, cursor: ReplicationState['cursor'], lastLsn: Lsn): void {
-    this.#state = {
-      ...this.#state,
-      replicatedLsn: Math.max(lastLsn, this.#state.replicatedLsn),
-      cursor,
-      remoteEpoch: point.epoch,
-      segmentNumber: point.number,
-      // A copy of its own: a view would drag its whole buffer through structured clone.
-      chainHead: Uint8Array.from(point.link),
-    };
+  #record(point: ChainPoint, cursor: LogCursor, lastLsn: Lsn, staged?: StagedProgress): void {
     this.#status.recoveryPoint = point;
-    this.#emit({ type: 'state', state: this.#state });
+    this.#progress.committed(point, cursor, lastLsn, staged);
     this.#answerDrains(lastLsn);
     this.#reports.changed();
     this.#desk?.committed();
@@ -576,7 +448,7 @@ export class Replicator {
     if (this.#drains.answer(lsn)) this.#owned?.housekeeping.drained();
   }
 
-  #newCollector(cursor = this.#state.cursor): GroupCollector {
+  #newCollector(cursor = this.#progress.state.cursor): GroupCollector {
     return new GroupCollector({ cursor, blocksMax: this.#segmentBlocks * Math.max(1, this.#slots) });
   }
 
@@ -589,8 +461,7 @@ export class Replicator {
     const status = this.#status.report();
     this.#emit({ type: 'status', status });
     if (code === 'fenced') {
-      this.#state = { ...this.#state, fenced: true };
-      this.#emit({ type: 'fenced', state: this.#state, reason });
+      this.#progress.fenced(reason);
     } else if (code !== undefined) {
       this.#emit({ type: 'fatal', code, message: reason });
     }

@@ -190,8 +190,8 @@ export const failpointsInOwnership: readonly Failpoint[] = [
   },
   {
     name: 'an epoch is owned, and nothing is sent in it',
-    file: 'remote/replicator.js',
-    before: 'this.#continueFrom(end.chain, cursor);',
+    file: 'remote/replicator-epoch.js',
+    before: 'const from = end.chain.lastGroup;',
   },
 ];
 

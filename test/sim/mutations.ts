@@ -342,7 +342,7 @@ export const mutations: readonly Mutation[] = [
   {
     name: 'stay fenced after a take-over',
     kinds: owners,
-    patches: [remote('replicator', 'this.#state = { ...this.#state, fenced: false };', '')],
+    patches: [remote('replicator-progress', 'this.#tell({ fenced: false });', 'this.#tell({});')],
   },
   {
     name: 'overwrite what a round has not sent yet',
