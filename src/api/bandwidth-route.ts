@@ -6,35 +6,36 @@ import { formatLimit, parseRateLimit } from '../config/quantity.js';
 import { UNLIMITED } from '../ports/bandwidth.js';
 import type { BandwidthReport, RateLimit } from '../ports/bandwidth.js';
 import type { GatewayView } from './gateway-view.js';
+import { answer, described, group, nullable, saying, string } from './schema.js';
 
-const direction = {
-  type: 'object',
-  required: ['limit', 'by', 'bytesPerSecond'],
-  properties: {
-    limit: { type: 'string', description: 'As a configuration writes it: 20MB/s, unlimited, auto' },
-    by: { type: 'string', enum: ['configuration', 'schedule', 'api'] },
-    bytesPerSecond: { type: ['number', 'null'], description: 'What holds now; null: unlimited' },
-  },
-};
-const reportSchema = {
-  type: 'object',
-  required: ['upload', 'download'],
-  properties: { upload: direction, download: direction },
-};
+const direction = group({
+  limit: saying(string, 'As a configuration writes it: 20MB/s, unlimited, auto'),
+  by: { type: 'string', enum: ['configuration', 'schedule', 'api'] },
+  bytesPerSecond: saying(nullable('number'), 'What holds now; null: unlimited'),
+});
+const reportSchema = group({ upload: direction, download: direction });
 const wanted = {
   type: ['string', 'null'],
-  maxLength: 40,
   description: '20MB/s, 5Mbit/s, unlimited or auto; null: what the configuration and its schedule say again',
 };
 const changeSchema = {
   type: 'object',
+  minProperties: 1,
+  additionalProperties: false,
   properties: { upload: wanted, download: wanted },
 };
+const exampleReport = {
+  upload: { limit: '5Mbit/s', by: 'api', bytesPerSecond: 625_000 },
+  download: { limit: 'unlimited', by: 'configuration', bytesPerSecond: null },
+};
 
-type Written = Readonly<Record<'upload' | 'download', string | null | undefined>>;
+type Written = Readonly<Partial<Record<'upload' | 'download', unknown>>>;
 
-/** Fastify would drop unknown keys in silence. */
-function checkKeys(body: object): void {
+/** @throws GatewayError invalid-request */
+function changeOf(body: unknown): Written {
+  if (typeof body !== 'object' || body === null || Array.isArray(body)) {
+    throw new GatewayError('invalid-request', 'the body: write {"upload": "20MB/s"}');
+  }
   const wrong = Object.keys(body).find((key) => key !== 'upload' && key !== 'download');
   if (wrong !== undefined) {
     throw new GatewayError('invalid-request', `${wrong}: unknown key; known here are upload, download`);
@@ -42,31 +43,36 @@ function checkKeys(body: object): void {
   if (Object.keys(body).length === 0) {
     throw new GatewayError('invalid-request', 'nothing to change; write {"upload": "20MB/s"}');
   }
+  return body;
 }
 
 export function addBandwidthRoutes(app: FastifyInstance, gateway: GatewayView): void {
-  const tags = ['bandwidth'];
+  const tag = 'bandwidth';
   app.get(
     '/v1/bandwidth',
-    { schema: { summary: 'Limits of the whole gateway', tags, response: { 200: reportSchema } } },
+    described({
+      operationId: 'showBandwidth',
+      summary: 'Limits of the whole gateway',
+      tag,
+      responses: { 200: answer('What holds now, and who set it', reportSchema, exampleReport) },
+    }),
     () => reports(gateway),
   );
 
-  app.put<{ Body: Written }>(
+  app.put(
     '/v1/bandwidth',
-    {
-      schema: {
-        summary: 'Change a limit at once, until null, SIGHUP or a restart',
-        tags,
-        body: changeSchema,
-        response: { 200: reportSchema },
-        security: [{ token: [] }],
-      },
-    },
+    described({
+      operationId: 'changeBandwidth',
+      summary: 'Change a limit at once, until null, SIGHUP or a restart',
+      tag,
+      changes: true,
+      body: { schema: changeSchema, example: { upload: '5Mbit/s' } },
+      responses: { 200: answer('What holds now', reportSchema, exampleReport) },
+    }),
     ({ body }) => {
-      checkKeys(body);
-      const upload = limitOf('upload', body.upload);
-      const download = limitOf('download', body.download);
+      const change = changeOf(body);
+      const upload = limitOf('upload', change.upload);
+      const download = limitOf('download', change.download);
       gateway.changeBandwidth({
         ...(upload === undefined ? {} : { upload }),
         ...(download === undefined ? {} : { download }),
@@ -76,7 +82,7 @@ export function addBandwidthRoutes(app: FastifyInstance, gateway: GatewayView): 
   );
 }
 
-function limitOf(key: string, written: string | null | undefined): RateLimit | null | undefined {
+function limitOf(key: string, written: unknown): RateLimit | null | undefined {
   if (written === undefined || written === null) return written;
   try {
     return parseRateLimit(written);

@@ -39,7 +39,10 @@ export interface RestoreRequest {
   readonly forcePathStyle?: boolean;
 }
 
+/** A client that holds a volume, with all its connections. */
 export interface SessionReport {
+  /** Of this process alone: "disk0.3". */
+  readonly id: string;
   readonly volume: string;
   readonly frontend: 'nbd' | 'iscsi';
   readonly client: string;
@@ -87,6 +90,11 @@ export interface GatewayView {
   /** Makes a detached volume what a snapshot is; what it was before becomes a snapshot, where that is wanted. */
   revert(volume: string, snapshot: string, keepsPresent: boolean): Operation;
   operation(id: string): Operation | undefined;
+  /** Those that run and the last that ended, oldest first. */
+  operations(): readonly Operation[];
+  sessions(): readonly SessionReport[];
+  /** Cuts its connections; a client that connects anew by itself comes back. @throws GatewayError not-found */
+  endSession(id: string): void;
   bandwidth(): BandwidthReports;
   changeBandwidth(change: BandwidthChange): void;
 }

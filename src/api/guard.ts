@@ -5,8 +5,11 @@
  */
 import { isLocal, isLoopbackHost } from '../config/listen-address.js';
 import type { ListenAddress } from '../config/listen-address.js';
+import { pagePrefix } from './page-route.js';
 
 const probes: ReadonlySet<string> = new Set(['/livez', '/readyz', '/healthz']);
+/** The page itself says nothing of the gateway; it asks its reader for the token. */
+const isPage = (path: string): boolean => path === '/' || path.startsWith(pagePrefix);
 
 /** True for a Host header that names this gateway: loopback, or what it was told to listen on. */
 export function isAllowedHost(header: string | undefined, listen: ListenAddress): boolean {
@@ -24,5 +27,5 @@ export function isAllowedHost(header: string | undefined, listen: ListenAddress)
 
 export function needsToken(method: string, path: string, listen: ListenAddress): boolean {
   if (method !== 'GET' && method !== 'HEAD') return true;
-  return !isLocal(listen) && !probes.has(path);
+  return !isLocal(listen) && !probes.has(path) && !isPage(path);
 }

@@ -1,20 +1,44 @@
 /** Documented routes that this version refuses, each with what to do instead. */
 import type { FastifyInstance, HTTPMethods } from 'fastify';
 import { GatewayError } from '../base/errors.js';
+import { described } from './schema.js';
 
-const laterRoutes: readonly (readonly [HTTPMethods, string, string])[] = [
-  ['POST', '/v1/volumes', 'adding volumes while running; add it to the configuration and restart'],
-  ['DELETE', '/v1/volumes/:name', 'removing volumes while running; remove it from the configuration and restart'],
-  ['DELETE', '/v1/sessions/:id', 'ending sessions; detach the volume on its client'],
-  ['GET', '/v1/events', 'events; poll GET /v1/volumes'],
+interface LaterRoute {
+  readonly method: HTTPMethods;
+  readonly url: string;
+  readonly operationId: string;
+  readonly params?: Readonly<Record<string, string>>;
+  readonly text: string;
+}
+
+const laterRoutes: readonly LaterRoute[] = [
+  {
+    method: 'POST',
+    url: '/v1/volumes',
+    operationId: 'addVolume',
+    text: 'adding volumes while running; add it to the configuration and restart',
+  },
+  {
+    method: 'DELETE',
+    url: '/v1/volumes/:name',
+    operationId: 'removeVolume',
+    params: { name: 'Of the volume' },
+    text: 'removing volumes while running; remove it from the configuration and restart',
+  },
 ];
 
 export function addLaterRoutes(app: FastifyInstance): void {
-  for (const [method, url, text] of laterRoutes) {
+  for (const { method, url, text, ...named } of laterRoutes) {
     app.route({
       method,
       url,
-      schema: { summary: `Not supported by this version: ${text}`, tags: ['later'] },
+      ...described({
+        ...named,
+        summary: `Not supported by this version: ${text}`,
+        tag: 'volumes',
+        changes: true,
+        responses: {},
+      }),
       handler: () => {
         throw new GatewayError('not-supported', `this version does not support ${text}`);
       },

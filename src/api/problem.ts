@@ -29,6 +29,7 @@ const statuses: Partial<Readonly<Record<ErrorCode, number>>> = {
   fenced: 409,
   'request-too-large': 413,
   'not-supported': 501,
+  'session-limit': 503,
   'volume-closed': 503,
   'disk-full': 503,
   'buffer-full': 503,

@@ -2,7 +2,8 @@
 import type { FastifyInstance } from 'fastify';
 import { GatewayError } from '../base/errors.js';
 import type { GatewayView, RestoreRequest } from './gateway-view.js';
-import { accepted, operationSchema } from './volume-route.js';
+import { accepted, acceptedAnswer } from './operation-route.js';
+import { described } from './schema.js';
 
 const fields = {
   volume: 'string',
@@ -30,7 +31,9 @@ function requestOf(body: unknown): RestoreRequest {
     if (type === undefined) {
       throw new GatewayError('invalid-request', `${key}: is no field; known are ${Object.keys(fields).join(', ')}`);
     }
-    if (typeof value !== type || value === null) throw new GatewayError('invalid-request', `${key}: must be a ${type}`);
+    if (typeof value !== type || value === null || Array.isArray(value)) {
+      throw new GatewayError('invalid-request', `${key}: must be ${type === 'object' ? 'an' : 'a'} ${type}`);
+    }
   }
   const { volume, from, as, receipt, ...rest } = given as Readonly<Record<string, string>>;
   if (volume === undefined) throw new GatewayError('invalid-request', 'volume: is missing; name or uuid in the bucket');
@@ -47,18 +50,41 @@ function requestOf(body: unknown): RestoreRequest {
   };
 }
 
+const meanings: Readonly<Record<keyof typeof fields, string>> = {
+  volume: 'Name or uuid in the bucket',
+  from: 's3://BUCKET/PREFIX or file:///DIRECTORY',
+  as: 'Its name here; default: its own',
+  takeOver: 'Continue the volume itself, which lies in this gateway’s store',
+  snapshot: 'Default: the newest recovery point',
+  receipt: 'What /v1/volumes/{name}/receipt gave: refuse what is older',
+  acceptLoss: 'Restore what can be restored of a bucket that lost something',
+  full: 'The operation is done once everything is here, not once it is served',
+  keyFile: 'A path on the gateway; default: its own key',
+  endpoint: 'Of the store',
+  region: 'Of the store',
+  forcePathStyle: 'Of the store',
+};
+
+const requestSchema = {
+  type: 'object',
+  required: ['volume', 'from'],
+  additionalProperties: false,
+  properties: Object.fromEntries(
+    Object.entries(fields).map(([key, type]) => [key, { type, description: meanings[key as keyof typeof fields] }]),
+  ),
+};
+
 export function addRestoreRoutes(app: FastifyInstance, gateway: GatewayView): void {
   app.post(
     '/v1/restores',
-    {
-      schema: {
-        summary:
-          'Restore a volume as a detached copy that is served before its content is there. Body: {"volume": …, "from": "s3://BUCKET/PREFIX"}, and as, takeOver (continue the volume itself, which lies in this gateway’s store), snapshot, receipt, acceptLoss, full (done once everything is here), keyFile, endpoint, region, forcePathStyle',
-        tags: ['volumes'],
-        security: [{ token: [] }],
-        response: { 202: operationSchema },
-      },
-    },
+    described({
+      operationId: 'restoreVolume',
+      summary: 'Restore a volume as a detached copy, which is served before its content is there',
+      tag: 'volumes',
+      changes: true,
+      body: { schema: requestSchema, example: { volume: 'disk0', from: 's3://backups/site-a', as: 'copy0' } },
+      responses: acceptedAnswer,
+    }),
     ({ body }, reply) => accepted(reply, gateway.restore(requestOf(body))),
   );
 }

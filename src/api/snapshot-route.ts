@@ -2,39 +2,40 @@
 import type { FastifyInstance } from 'fastify';
 import { GatewayError } from '../base/errors.js';
 import type { GatewayView, SnapshotReport } from './gateway-view.js';
-import { accepted, operationSchema } from './volume-route.js';
+import { accepted, acceptedAnswer } from './operation-route.js';
+import { answer, boolean, described, group, listOf, nullable, number, saying, string, time } from './schema.js';
 
-const snapshotSchema = {
-  type: 'object',
-  required: ['name', 'lsn', 'time', 'state', 'late', 'sizeBytes', 'referencedBytes', 'exclusiveBytes'],
-  properties: {
-    name: { type: 'string' },
-    lsn: { type: 'number' },
-    time: { type: 'string' },
-    state: {
-      type: 'string',
-      enum: ['pending', 'complete'],
-      description: 'pending: durable in the gateway, and not yet in the bucket with all that a restore needs',
-    },
-    late: {
-      type: 'boolean',
-      description: 'the buffer was too small to take it at its call: it is the first recovery point behind that',
-    },
-    sizeBytes: { type: 'number', description: 'of the volume then' },
-    referencedBytes: { type: ['number', 'null'], description: 'of the blocks that do not read as zero' },
-    exclusiveBytes: {
-      type: ['number', 'null'],
-      description: 'what goes from the bucket when it alone is deleted: objects that nothing else needs',
-    },
+const snapshotSchema = group({
+  name: string,
+  lsn: number,
+  time,
+  state: {
+    type: 'string',
+    enum: ['pending', 'complete'],
+    description: 'pending: durable in the gateway, and not yet in the bucket with all that a restore needs',
   },
+  late: saying(boolean, 'the buffer was too small to take it at its call: it is the first recovery point behind that'),
+  sizeBytes: saying(number, 'of the volume then'),
+  referencedBytes: saying(nullable('number'), 'of the blocks that do not read as zero'),
+  exclusiveBytes: saying(
+    nullable('number'),
+    'what goes from the bucket when it alone is deleted: objects that nothing else needs',
+  ),
+});
+
+const exampleSnapshot = {
+  name: 'before-upgrade',
+  lsn: 80_640,
+  time: '2026-11-26T08:15:02.000Z',
+  state: 'complete',
+  late: false,
+  sizeBytes: 107_374_182_400,
+  referencedBytes: 871_366_656,
+  exclusiveBytes: 8_388_608,
 };
 
-const volumeParams = { type: 'object', required: ['name'], properties: { name: { type: 'string', maxLength: 100 } } };
-const snapshotParams = {
-  type: 'object',
-  required: ['name', 'snapshot'],
-  properties: { name: { type: 'string', maxLength: 100 }, snapshot: { type: 'string', maxLength: 100 } },
-};
+const volumeParams = { name: 'Of the volume' };
+const snapshotParams = { ...volumeParams, snapshot: 'Of the snapshot' };
 
 /** Fastify would make a string of whatever else stands there. */
 function nameOf(body: unknown): string | undefined {
@@ -53,39 +54,44 @@ function keepsPresent(body: unknown): boolean {
   if (body === undefined || body === null) return true;
   const fields = typeof body === 'object' && !Array.isArray(body) ? body : undefined;
   const wrong = fields === undefined ? 'the body' : Object.keys(fields).find((key) => key !== 'keepPresent');
-  const keep = (fields as { readonly keepPresent?: unknown } | undefined)?.keepPresent ?? true;
+  const { keepPresent: keep = true } = (fields ?? {}) as { readonly keepPresent?: unknown };
   if (wrong === undefined && typeof keep === 'boolean') return keep;
   throw new GatewayError('invalid-request', `${wrong ?? 'keepPresent'}: write {"keepPresent": false}, or nothing`);
 }
 
 export function addSnapshotRoutes(app: FastifyInstance, gateway: GatewayView): void {
-  const tags = ['snapshots'];
-  const security = [{ token: [] }];
+  const tag = 'snapshots';
   app.get<{ Params: { name: string } }>(
     '/v1/volumes/:name/snapshots',
-    {
-      schema: {
-        summary: 'The snapshots of a volume, oldest first',
-        tags,
-        params: volumeParams,
-        response: { 200: { type: 'array', items: snapshotSchema } },
-      },
-    },
+    described({
+      operationId: 'listSnapshots',
+      summary: 'The snapshots of a volume, oldest first',
+      tag,
+      params: volumeParams,
+      responses: { 200: answer('Snapshots', listOf(snapshotSchema), [exampleSnapshot]) },
+    }),
     ({ params }) => gateway.snapshots(params.name).map(reportSnapshot),
   );
 
   app.post<{ Params: { name: string } }>(
     '/v1/volumes/:name/snapshots',
-    {
-      schema: {
-        summary:
-          'Take a snapshot: everything acknowledged before the call is in it. Body: {"name": …}; default: the time',
-        tags,
-        security,
-        params: volumeParams,
-        response: { 201: snapshotSchema },
+    described({
+      operationId: 'takeSnapshot',
+      summary: 'Take a snapshot: everything acknowledged before the call is in it',
+      tag,
+      changes: true,
+      params: volumeParams,
+      body: {
+        schema: {
+          type: 'object',
+          additionalProperties: false,
+          properties: { name: saying(string, 'Default: the time') },
+        },
+        example: { name: 'before-upgrade' },
+        optional: true,
       },
-    },
+      responses: { 201: answer('The snapshot, durable here', snapshotSchema, exampleSnapshot) },
+    }),
     async ({ params, body }, reply) => {
       const taken = await gateway.createSnapshot(params.name, nameOf(body));
       return reply.code(201).send(reportSnapshot(taken));
@@ -94,22 +100,36 @@ export function addSnapshotRoutes(app: FastifyInstance, gateway: GatewayView): v
 
   app.post<{ Params: { name: string; snapshot: string } }>(
     '/v1/volumes/:name/snapshots/:snapshot/revert',
-    {
-      schema: {
-        summary:
-          'Make a volume that nobody has attached what the snapshot is. Body: {"keepPresent": false} takes no snapshot of the present before',
-        tags,
-        security,
-        params: snapshotParams,
-        response: { 202: operationSchema },
+    described({
+      operationId: 'revertVolume',
+      summary: 'Make a volume that nobody has attached what the snapshot is',
+      tag,
+      changes: true,
+      params: snapshotParams,
+      body: {
+        schema: {
+          type: 'object',
+          additionalProperties: false,
+          properties: { keepPresent: saying(boolean, 'Take a snapshot of the present before; default: true') },
+        },
+        example: { keepPresent: false },
+        optional: true,
       },
-    },
+      responses: acceptedAnswer,
+    }),
     ({ params, body }, reply) => accepted(reply, gateway.revert(params.name, params.snapshot, keepsPresent(body))),
   );
 
   app.delete<{ Params: { name: string; snapshot: string } }>(
     '/v1/volumes/:name/snapshots/:snapshot',
-    { schema: { summary: 'Delete a snapshot', tags, security, params: snapshotParams } },
+    described({
+      operationId: 'deleteSnapshot',
+      summary: 'Delete a snapshot',
+      tag,
+      changes: true,
+      params: snapshotParams,
+      responses: { 200: answer('It is deleted', group({ name: string }), { name: 'before-upgrade' }) },
+    }),
     async ({ params }) => {
       await gateway.deleteSnapshot(params.name, params.snapshot);
       return { name: params.snapshot };

@@ -1,48 +1,56 @@
 /** A volume as the API shows it, with the schema that OpenAPI documents and the serializer follows. */
 import type { MeteredVolume } from '../metrics/source.js';
+import { volumeStates } from '../ports/volume-status.js';
+import { boolean, group, listOf, nullable, number, orNull, saying, string, time } from './schema.js';
 
-const nullable = (type: string) => ({ type: [type, 'null'] });
-const number = { type: 'number' };
-const string = { type: 'string' };
-const group = (properties: Readonly<Record<string, object>>) => ({
-  type: 'object',
-  required: Object.keys(properties),
-  properties,
-});
-
-export const volumeSchema = group({
-  name: string,
-  uuid: string,
-  state: string,
-  reason: nullable('string'),
-  readOnly: { type: 'boolean' },
-  sizeBytes: number,
-  lsn: group({ acknowledged: number, durable: number, destaged: number, replicated: number }),
-  clients: { type: 'array', items: group({ frontend: string, description: string, connections: number }) },
-  buffer: group({ capacityBytes: number, usedBytes: number, timeToFullSeconds: nullable('number') }),
-  hydration: { anyOf: [{ type: 'null' }, group({ remainingBlocks: nullable('number'), problem: nullable('string') })] },
-  reservation: {
-    anyOf: [{ type: 'null' }, group({ type: string, holder: nullable('string'), registrations: number })],
-  },
-  provision: group({ mode: string, problem: nullable('string') }),
-  overlayBlocks: number,
-  trackedDirtyBlocks: number,
-  checksumErrors: number,
-  healedBlocks: number,
-  replication: group({
-    mode: string,
-    reason: nullable('string'),
-    lagSeconds: number,
-    pendingBytes: number,
-    uploadBytesPerSecond: number,
-    uploadedBytes: number,
-    remoteBytes: number,
-    remoteObjects: number,
-    recoveryPoint: {
-      anyOf: [{ type: 'null' }, group({ lsn: number, segment: number, epoch: number, time: string })],
-    },
+export const volumeSchema = {
+  $id: 'Volume',
+  ...group({
+    name: string,
+    uuid: saying(string, 'Its identity in the bucket'),
+    state: { type: 'string', enum: volumeStates },
+    reason: saying(nullable('string'), 'Why it is in that state'),
+    readOnly: boolean,
+    sizeBytes: number,
+    lsn: saying(
+      group({ acknowledged: number, durable: number, destaged: number, replicated: number }),
+      'Places in the order of writes, up to which they are',
+    ),
+    clients: listOf(group({ frontend: string, description: string, connections: number })),
+    buffer: group({
+      capacityBytes: number,
+      usedBytes: number,
+      timeToFullSeconds: saying(nullable('number'), 'At the present rate; null: it does not fill'),
+    }),
+    hydration: saying(
+      orNull(group({ remainingBlocks: nullable('number'), problem: nullable('string') })),
+      'While content still comes from the bucket that it was restored from; blocks of 4096 bytes',
+    ),
+    reservation: saying(
+      orNull(group({ type: string, holder: nullable('string'), registrations: number })),
+      'Who has it reserved over SCSI; a holder of null: all that are registered',
+    ),
+    provision: group({ mode: { type: 'string', enum: ['thin', 'full'] }, problem: nullable('string') }),
+    overlayBlocks: number,
+    trackedDirtyBlocks: number,
+    checksumErrors: number,
+    healedBlocks: number,
+    replication: group({
+      mode: { type: 'string', enum: ['idle', 'draining', 'tracking', 'resyncing', 'blocked', 'off'] },
+      reason: nullable('string'),
+      lagSeconds: saying(number, 'Age of the oldest acknowledged write that is not in the bucket; 0: there is none'),
+      pendingBytes: number,
+      uploadBytesPerSecond: number,
+      uploadedBytes: number,
+      remoteBytes: number,
+      remoteObjects: number,
+      recoveryPoint: saying(
+        orNull(group({ lsn: number, segment: number, epoch: number, time })),
+        'What a restore would bring back now; null: nothing yet',
+      ),
+    }),
   }),
-});
+};
 
 /** null stands for "none" and "never", since JSON has neither undefined nor infinity. */
 export interface VolumeReport {
@@ -148,3 +156,33 @@ export function reportVolume({ status, timeToFullSeconds, lagSeconds }: MeteredV
     },
   };
 }
+
+export const exampleVolume: VolumeReport = {
+  name: 'disk0',
+  uuid: '5f0c9a52-6b1e-4c7e-9d0a-2f6c6f3a1b77',
+  state: 'online',
+  reason: null,
+  readOnly: false,
+  sizeBytes: 107_374_182_400,
+  lsn: { acknowledged: 81_224, durable: 81_200, destaged: 80_917, replicated: 80_640 },
+  clients: [{ frontend: 'nbd', description: 'nbd 127.0.0.1', connections: 4 }],
+  buffer: { capacityBytes: 1_073_741_824, usedBytes: 41_943_040, timeToFullSeconds: 5160 },
+  hydration: null,
+  reservation: null,
+  provision: { mode: 'thin', problem: null },
+  overlayBlocks: 2048,
+  trackedDirtyBlocks: 0,
+  checksumErrors: 0,
+  healedBlocks: 0,
+  replication: {
+    mode: 'draining',
+    reason: null,
+    lagSeconds: 7.2,
+    pendingBytes: 25_165_824,
+    uploadBytesPerSecond: 5_242_880,
+    uploadedBytes: 912_680_550,
+    remoteBytes: 871_366_656,
+    remoteObjects: 131,
+    recoveryPoint: { lsn: 80_640, segment: 118, epoch: 2, time: '2026-11-26T08:15:02.000Z' },
+  },
+};

@@ -1,87 +1,57 @@
-/** Volumes, their operations and their sessions. */
-import type { FastifyInstance, FastifyReply } from 'fastify';
+/** Volumes: what they are, and what can be done to them. */
+import type { FastifyInstance } from 'fastify';
 import { GatewayError } from '../base/errors.js';
 import type { ByteLength } from '../base/units.js';
 import { WrongValue } from '../config/problem.js';
 import { parseSize } from '../config/quantity.js';
 import type { MeteredVolume } from '../metrics/source.js';
-import type { GatewayView, Operation, SessionReport } from './gateway-view.js';
-import { reportVolume, volumeSchema } from './volume-report.js';
+import type { GatewayView } from './gateway-view.js';
+import { accepted, acceptedAnswer } from './operation-route.js';
+import { answer, described, group, listOf, number, saying, shared, string } from './schema.js';
+import { exampleVolume, reportVolume } from './volume-report.js';
 
-export const operationSchema = {
-  type: 'object',
-  required: ['id', 'kind', 'volume', 'state', 'totalBytes', 'doneBytes', 'bytesPerSecond', 'reason'],
-  properties: {
-    id: { type: 'string' },
-    kind: { type: 'string' },
-    volume: { type: 'string' },
-    state: { type: 'string', enum: ['running', 'done', 'failed'] },
-    totalBytes: { type: 'number' },
-    doneBytes: { type: 'number' },
-    bytesPerSecond: { type: 'number' },
-    reason: { type: ['string', 'null'] },
-  },
-};
-
-const sessionSchema = {
-  type: 'object',
-  required: ['volume', 'frontend', 'client', 'connections'],
-  properties: {
-    volume: { type: 'string' },
-    frontend: { type: 'string' },
-    client: { type: 'string' },
-    connections: { type: 'number' },
-  },
-};
-
-const receiptSchema = {
-  type: 'object',
-  required: ['keepgateReceipt', 'volume', 'epoch', 'segment', 'link', 'lsn', 'time', 'mac'],
-  properties: {
-    keepgateReceipt: { type: 'number' },
-    volume: { type: 'string' },
-    epoch: { type: 'number' },
-    segment: { type: 'number' },
-    link: { type: 'string' },
-    lsn: { type: 'number' },
-    time: { type: 'string' },
-    mac: { type: 'string' },
-  },
-};
-
-const named = (key: string) => ({
-  type: 'object',
-  required: [key],
-  properties: { [key]: { type: 'string', maxLength: 100 } },
+const receiptSchema = group({
+  keepgateReceipt: saying(number, 'Version of the format'),
+  volume: saying(string, 'Its uuid'),
+  epoch: number,
+  segment: number,
+  link: saying(string, 'Of the chain of segments up to this one, in hexadecimal'),
+  lsn: number,
+  time: string,
+  mac: saying(string, 'Authenticates the other fields, in hexadecimal'),
 });
 
-const listOf = (items: object) => ({ 200: { type: 'array', items } });
+const exampleReceipt = {
+  keepgateReceipt: 2,
+  volume: exampleVolume.uuid,
+  epoch: 2,
+  segment: 118,
+  link: 'a1'.repeat(32),
+  lsn: 80_640,
+  time: '2026-11-26T08:15:02.000Z',
+  mac: 'b2'.repeat(32),
+};
+
+const params = { name: 'Of the volume' };
 
 export function addVolumeRoutes(app: FastifyInstance, gateway: GatewayView): void {
-  app.get(
-    '/v1/volumes',
-    { schema: { summary: 'All volumes', tags: ['volumes'], response: listOf(volumeSchema) } },
-    () => gateway.volumes().map(reportVolume),
-  );
-
-  app.get<{ Params: { name: string } }>(
-    '/v1/volumes/:name',
-    { schema: { summary: 'One volume', tags: ['volumes'], params: named('name'), response: { 200: volumeSchema } } },
-    ({ params }) => reportVolume(volumeNamed(gateway, params.name)),
-  );
+  addVolumeReports(app, gateway);
 
   app.patch<{ Params: { name: string } }>(
     '/v1/volumes/:name',
-    {
-      schema: {
-        summary: 'Grow a volume; who is attached goes on',
-        description: 'The body is {"size": "200GiB"}. A volume never shrinks.',
-        tags: ['volumes'],
-        security: [{ token: [] }],
-        params: named('name'),
-        response: { 200: volumeSchema },
+    described({
+      operationId: 'growVolume',
+      summary: 'Grow a volume; who is attached goes on',
+      description: 'A volume never shrinks.',
+      tag: 'volumes',
+      changes: true,
+      params,
+      body: {
+        schema: group({ size: { type: ['string', 'number'], description: '200GiB, or bytes; a multiple of 4 KiB' } }),
+        example: { size: '200GiB' },
       },
-    },
+      responses: { 200: answer('The volume as it is now', shared('Volume'), exampleVolume) },
+    }),
     async ({ params, body }) => {
       await gateway.resize(params.name, sizeOf(body));
       return reportVolume(volumeNamed(gateway, params.name));
@@ -90,89 +60,85 @@ export function addVolumeRoutes(app: FastifyInstance, gateway: GatewayView): voi
 
   app.post<{ Params: { name: string } }>(
     '/v1/volumes/:name/drain',
-    {
-      schema: {
-        summary: 'Replicate all that is acknowledged now',
-        tags: ['volumes'],
-        security: [{ token: [] }],
-        params: named('name'),
-        response: { 202: operationSchema },
-      },
-    },
+    described({
+      operationId: 'drainVolume',
+      summary: 'Replicate all that is acknowledged now',
+      tag: 'volumes',
+      changes: true,
+      params,
+      responses: acceptedAnswer,
+    }),
     ({ params }, reply) => accepted(reply, gateway.drain(params.name)),
   );
 
   app.post<{ Params: { name: string }; Querystring: { heal?: boolean } }>(
     '/v1/volumes/:name/scrub',
-    {
-      schema: {
-        summary: 'Verify log, image and bucket; failed when anything was found',
-        tags: ['volumes'],
-        security: [{ token: [] }],
-        params: named('name'),
-        querystring: { type: 'object', properties: { heal: { type: 'boolean' } } },
-        response: { 202: operationSchema },
+    described({
+      operationId: 'scrubVolume',
+      summary: 'Verify log, image and bucket; failed when anything was found',
+      tag: 'volumes',
+      changes: true,
+      params,
+      querystring: {
+        type: 'object',
+        properties: { heal: { type: 'boolean', description: 'Send again what the bucket lost' } },
       },
-    },
+      responses: acceptedAnswer,
+    }),
     ({ params, query }, reply) => accepted(reply, gateway.scrub(params.name, query.heal === true)),
   );
 
   app.post<{ Params: { name: string } }>(
     '/v1/volumes/:name/takeover',
-    {
-      schema: {
-        summary: 'Become the owner of the remote volume again after `fenced`',
-        tags: ['volumes'],
-        security: [{ token: [] }],
-        params: named('name'),
-        response: { 202: operationSchema },
-      },
-    },
+    described({
+      operationId: 'takeVolumeOver',
+      summary: 'Become the owner of the remote volume again after `fenced`',
+      tag: 'volumes',
+      changes: true,
+      params,
+      responses: acceptedAnswer,
+    }),
     ({ params }, reply) => accepted(reply, gateway.takeOver(params.name)),
+  );
+}
+
+function addVolumeReports(app: FastifyInstance, gateway: GatewayView): void {
+  app.get(
+    '/v1/volumes',
+    described({
+      operationId: 'listVolumes',
+      summary: 'All volumes',
+      tag: 'volumes',
+      responses: {
+        200: answer('Volumes in the order of the configuration', listOf(shared('Volume')), [exampleVolume]),
+      },
+    }),
+    () => gateway.volumes().map(reportVolume),
+  );
+
+  app.get<{ Params: { name: string } }>(
+    '/v1/volumes/:name',
+    described({
+      operationId: 'showVolume',
+      summary: 'One volume',
+      tag: 'volumes',
+      params,
+      responses: { 200: answer('The volume', shared('Volume'), exampleVolume) },
+    }),
+    ({ params }) => reportVolume(volumeNamed(gateway, params.name)),
   );
 
   app.get<{ Params: { name: string } }>(
     '/v1/volumes/:name/receipt',
-    {
-      schema: {
-        summary: 'A receipt of the newest recovery point',
-        tags: ['volumes'],
-        params: named('name'),
-        response: { 200: receiptSchema },
-      },
-    },
+    described({
+      operationId: 'showReceipt',
+      summary: 'A receipt of the newest recovery point',
+      description: 'Kept apart from the bucket, it lets a restore see that the bucket was set back.',
+      tag: 'volumes',
+      params,
+      responses: { 200: answer('The receipt, as a restore takes it', receiptSchema, exampleReceipt) },
+    }),
     async ({ params }) => JSON.parse(await gateway.receipt(params.name)) as object,
-  );
-
-  app.get<{ Params: { id: string } }>(
-    '/v1/operations/:id',
-    {
-      schema: {
-        summary: 'How far an operation is',
-        tags: ['operations'],
-        params: named('id'),
-        response: { 200: operationSchema },
-      },
-    },
-    ({ params }) => {
-      const operation = gateway.operation(params.id);
-      if (operation === undefined) throw new GatewayError('not-found', `there is no operation "${params.id}"`);
-      return reportOperation(operation);
-    },
-  );
-
-  app.get(
-    '/v1/sessions',
-    { schema: { summary: 'Who is attached', tags: ['sessions'], response: listOf(sessionSchema) } },
-    (): SessionReport[] =>
-      gateway.volumes().flatMap(({ status }) =>
-        status.clients.map(({ frontend, description, connections }) => ({
-          volume: status.name,
-          frontend,
-          client: description,
-          connections,
-        })),
-      ),
   );
 }
 
@@ -182,7 +148,7 @@ function volumeNamed(gateway: GatewayView, name: string): MeteredVolume {
   return found;
 }
 
-/** Fastify would make something else of a wrong type. */
+/** @throws GatewayError invalid-request */
 function sizeOf(body: unknown): ByteLength {
   const { size, ...others } = typeof body === 'object' && body !== null ? (body as { size?: unknown }) : {};
   const [wrong] = Object.keys(others);
@@ -194,13 +160,4 @@ function sizeOf(body: unknown): ByteLength {
     if (!(error instanceof WrongValue)) throw error;
     throw new GatewayError('invalid-request', `size: ${error.message}`);
   }
-}
-
-/** The answer to what goes on after it. */
-export function accepted(reply: FastifyReply, operation: Operation): FastifyReply {
-  return reply.code(202).header('location', `/v1/operations/${operation.id}`).send(reportOperation(operation));
-}
-
-function reportOperation(operation: Operation) {
-  return { ...operation, reason: operation.reason ?? null };
 }

@@ -119,4 +119,16 @@ export const limits = {
   shutdownMsMax: 10_000,
   memoryBytesTarget: 256 * MIB,
   apiBodyBytesMax: MIB,
+  apiConnectionsMax: 256,
+  /** How long a request may take to arrive. */
+  apiRequestMsMax: 10_000,
+  apiEventStreamsMax: 32,
+  /** What a reader of events may be behind before it is cut off. */
+  apiEventBytesMax: 4 * MIB,
+  eventIntervalMs: 1000,
+  /** A stream without news says that it is there that often. */
+  eventSilenceMs: 15_000,
+  /** Of the last hour, per volume. */
+  rateIntervalMs: 10_000,
+  rateSamplesMax: 360,
 } as const;

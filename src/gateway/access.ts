@@ -26,7 +26,13 @@ export interface AttachedClient {
   readonly connections: number;
 }
 
+export interface AttachedSession extends AttachedClient {
+  /** "disk0.3": volume names have no dot. Not given twice while the process runs. */
+  readonly id: string;
+}
+
 interface Holder {
+  readonly id: string;
   readonly client: ClientIdentity;
   readonly connections: Set<SessionControl>;
 }
@@ -38,6 +44,7 @@ export class VolumeAccess {
   #turn: Promise<unknown> = Promise.resolve();
   #closed = false;
   #locked: string | undefined;
+  #sessions = 0;
 
   constructor(options: AccessOptions) {
     this.#options = options;
@@ -49,6 +56,28 @@ export class VolumeAccess {
       description: client.description,
       connections: connections.size,
     }));
+  }
+
+  sessions(): readonly AttachedSession[] {
+    return [...this.#holders.values()].map(({ id, client: { frontend, description }, connections }) => {
+      return { id, frontend, description, connections: connections.size };
+    });
+  }
+
+  /** Cuts all connections of a client; false when there is none of that id. What a client does then is its affair. */
+  end(id: string, reason: string): boolean {
+    const holder = [...this.#holders.values()].find((candidate) => candidate.id === id);
+    if (holder === undefined) return false;
+    for (const control of [...holder.connections]) {
+      control.evict(reason);
+      this.#remove(holder, control);
+    }
+    this.#options.log.info('a session was ended', {
+      volume: this.#options.volume,
+      client: holder.client.description,
+      reason,
+    });
+    return true;
   }
 
   /** Takes the volume for one connection. Rejects with volume-in-use, volume-closed or session-limit. */
@@ -107,10 +136,15 @@ export class VolumeAccess {
     if (connections >= limits.connectionsPerVolumeMax) {
       throw new GatewayError('session-limit', `volume ${volume} has ${connections} connections, the most it can have`);
     }
-    const holder = this.#holders.get(client.key) ?? { client, connections: new Set<SessionControl>() };
+    const holder = this.#holders.get(client.key) ?? this.#newHolder(client);
     this.#holders.set(client.key, holder);
     holder.connections.add(control);
     return { release: () => this.#remove(holder, control) };
+  }
+
+  #newHolder(client: ClientIdentity): Holder {
+    this.#sessions += 1;
+    return { id: `${this.#options.volume}.${this.#sessions}`, client, connections: new Set() };
   }
 
   #remove(holder: Holder, control: SessionControl): void {

@@ -6,7 +6,7 @@
  * (P9); a fenced volume, or one that turns out to be older than its remote, takes no more writes unless whenFenced says
  * so (P7).
  */
-import type { SnapshotReport } from '../api/gateway-view.js';
+import type { SessionReport, SnapshotReport } from '../api/gateway-view.js';
 import { DurabilityLostError, GatewayError } from '../base/errors.js';
 import type { ErrorCode } from '../base/errors.js';
 import { IoStats } from '../base/io-stats.js';
@@ -536,6 +536,17 @@ export class GatewayVolume implements Drainable {
       hydration: this.#hydration?.status,
       reservation: this.#reservations.status,
     };
+  }
+
+  sessions(): SessionReport[] {
+    return this.#access.sessions().map(({ id, frontend, description, connections }) => {
+      return { id, volume: this.name, frontend, client: description, connections };
+    });
+  }
+
+  /** False when there is no session of that id here. */
+  endSession(id: string, reason: string): boolean {
+    return this.#access.end(id, reason);
   }
 
   metered(): MeteredVolume {

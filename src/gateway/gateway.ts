@@ -7,7 +7,7 @@
  */
 import { hostname } from 'node:os';
 import { join } from 'node:path';
-import type { GatewayView, Operation, RestoreRequest, SnapshotReport } from '../api/gateway-view.js';
+import type { GatewayView, Operation, RestoreRequest, SessionReport, SnapshotReport } from '../api/gateway-view.js';
 import { createApi, listenApi } from '../api/server.js';
 import type { ApiServer } from '../api/server.js';
 import { BandwidthGovernor } from '../bandwidth/governor.js';
@@ -277,7 +277,16 @@ export class Gateway implements GatewayView, VolumeDirectory {
       sessions: () => ({ nbd: this.#nbd, iscsi: this.#iscsi ?? noSessions }),
       uploadLimit: () => this.bandwidth().upload.bytesPerSecond,
     });
-    this.#api = await createApi({ gateway: this, metrics, listen, token, log: log.child('api') });
+    const { clock } = this.#ports;
+    this.#api = await createApi({
+      gateway: this,
+      metrics,
+      listen,
+      token,
+      log: log.child('api'),
+      clock,
+      page: new Map(),
+    });
     if (listen.kind === 'unix') await removeStaleSocket(listen.path, 'api.listen');
     const bound = await listenApi(this.#api, listen).catch((error: unknown) => {
       throw listenRefused({ address: listen, setting: 'api.listen' }, error as NodeJS.ErrnoException);
@@ -434,6 +443,19 @@ export class Gateway implements GatewayView, VolumeDirectory {
 
   operation(id: string): Operation | undefined {
     return this.#operations.get(id)?.report();
+  }
+
+  operations(): readonly Operation[] {
+    return [...this.#operations.values()].map((operation) => operation.report());
+  }
+
+  sessions(): readonly SessionReport[] {
+    return this.#volumes.flatMap((volume) => volume.sessions());
+  }
+
+  endSession(id: string): void {
+    const found = this.#volumes.some((volume) => volume.endSession(id, 'it was ended by the API'));
+    if (!found) throw new GatewayError('not-found', `there is no session "${id}"`);
   }
 
   bandwidth(): BandwidthReports {

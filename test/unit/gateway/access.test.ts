@@ -43,6 +43,29 @@ describe('exclusive access', () => {
     assert.deepEqual(access.clients(), [{ frontend: 'nbd', description: 'nbd 10.0.0.1', connections: 2 }]);
   });
 
+  it('ends the session that is named, with all its connections, and lets the next client in', async () => {
+    const held = [new FakeControl(true), new FakeControl(true)] as const;
+    const old = await access.attach(nbdA, held[0]);
+    await access.attach(nbdA, held[1]);
+    assert.deepEqual(
+      access.sessions().map(({ id, connections }) => [id, connections]),
+      [['v.1', 2]],
+    );
+    assert.equal(access.end('v.2', 'why'), false);
+    assert.equal(access.end('v.1', 'why'), true);
+    assert.deepEqual(
+      held.map(({ evicted }) => evicted),
+      ['why', 'why'],
+    );
+    await access.attach(nbdB, new FakeControl(true));
+    // What is left of an old connection takes nothing away from the one that came after it.
+    old.release();
+    assert.deepEqual(
+      access.sessions().map(({ id, description }) => [id, description]),
+      [['v.2', 'nbd 10.0.0.2']],
+    );
+  });
+
   it('refuses another client, over the other protocol too, while the holder answers', async () => {
     const holder = new FakeControl(true);
     await access.attach(nbdA, holder);

@@ -52,7 +52,7 @@ describe('a gateway', () => {
     const during = await report('disk0');
     assert.equal(during.clients.length, 1);
     assert.deepEqual(await gateway.api('/v1/sessions'), [
-      { volume: 'disk0', frontend: 'nbd', client: 'nbd 127.0.0.1', connections: 1 },
+      { id: 'disk0.1', volume: 'disk0', frontend: 'nbd', client: 'nbd 127.0.0.1', connections: 1 },
     ]);
     const drained = await gateway.command(['drain', 'disk0']);
     assert.equal(drained.stdout, 'disk0: all that was acknowledged is replicated\n');
