@@ -31,6 +31,7 @@ module.exports = {
     only('platform', ['ports', 'base']),
     only('metrics', ['ports', 'base']),
     only('config', ['ports', 'base']),
+    only('page', []),
     only('api', ['config', 'metrics', 'ports', 'base']),
     nodeOnlyIn('^(node:)?(fs|fs/promises|net|tls|dgram|http|https)$', ['platform']),
     nodeOnlyIn('^node_modules/@aws-sdk|^node_modules/@smithy|^native|^build', ['platform']),

@@ -29,3 +29,13 @@ export function needsToken(method: string, path: string, listen: ListenAddress):
   if (method !== 'GET' && method !== 'HEAD') return true;
   return !isLocal(listen) && !probes.has(path) && !isPage(path);
 }
+
+/**
+ * True for what a browser sends on behalf of a page of another site or port (Fetch Metadata, W3C), a link to the page apart.
+ * It could read no answer, but would hold connections and streams. Other clients do not send the header.
+ */
+export function isForeign(headers: Readonly<Record<string, string | readonly string[] | undefined>>): boolean {
+  const site = headers['sec-fetch-site'];
+  if (site === undefined || site === 'same-origin' || site === 'none') return false;
+  return headers['sec-fetch-mode'] !== 'navigate' || headers['sec-fetch-dest'] !== 'document';
+}

@@ -20,7 +20,7 @@ import { addBandwidthRoutes } from './bandwidth-route.js';
 import { addEventRoutes, gatewaySchema, removedSchema } from './event-route.js';
 import { EventStreams } from './event-stream.js';
 import type { GatewayView } from './gateway-view.js';
-import { isAllowedHost, needsToken } from './guard.js';
+import { isAllowedHost, isForeign, needsToken } from './guard.js';
 import { addHealthRoutes } from './health-route.js';
 import { addLaterRoutes } from './later-route.js';
 import { addOperationRoutes, operationSchema } from './operation-route.js';
@@ -125,6 +125,9 @@ async function addGuard(app: FastifyInstance, listen: ListenAddress, token: stri
     void reply.header('x-content-type-options', 'nosniff');
     if (!isAllowedHost(request.headers.host, listen)) {
       const problem = problemOf('host-refused', 'the Host header does not name this gateway');
+      void reply.code(problem.status).type(problemContentType).send(problem);
+    } else if (isForeign(request.headers)) {
+      const problem = problemOf('host-refused', 'a browser asks on behalf of a page of another site');
       void reply.code(problem.status).type(problemContentType).send(problem);
     } else if (needsToken(request.method, new URL(request.url, 'http://localhost').pathname, listen)) {
       verifyBearerAuth(request, reply, done);

@@ -23,6 +23,7 @@ import { NbdServer } from '../frontends/nbd/server.js';
 import { createMetrics } from '../metrics/registry.js';
 import type { MeteredVolume } from '../metrics/source.js';
 import { inheritedSockets } from '../platform/inherited-sockets.js';
+import { readPageFiles } from '../platform/page-files.js';
 import type { LogLevel } from '../platform/pino-log.js';
 import { openReceiptOutlet } from '../platform/receipt-outlet.js';
 import { listenRefused, NetStreamFactory, removeStaleSocket } from '../platform/socket-listener.js';
@@ -278,15 +279,8 @@ export class Gateway implements GatewayView, VolumeDirectory {
       uploadLimit: () => this.bandwidth().upload.bytesPerSecond,
     });
     const { clock } = this.#ports;
-    this.#api = await createApi({
-      gateway: this,
-      metrics,
-      listen,
-      token,
-      log: log.child('api'),
-      clock,
-      page: new Map(),
-    });
+    const page = await readPageFiles();
+    this.#api = await createApi({ gateway: this, metrics, listen, token, log: log.child('api'), clock, page });
     if (listen.kind === 'unix') await removeStaleSocket(listen.path, 'api.listen');
     const bound = await listenApi(this.#api, listen).catch((error: unknown) => {
       throw listenRefused({ address: listen, setting: 'api.listen' }, error as NodeJS.ErrnoException);

@@ -54,6 +54,7 @@ async function others() {
   // The addon is compiled with -Wall -Wextra -Werror: it exists only when there was no warning.
   await step('native warnings', process.execPath, ['native/build.mjs', '--if-changed']);
   await step('format', bin('prettier'), ['--check', '--log-level', 'warn', ...cached('prettier-check'), '.']);
+  await step('types of the page', bin('tsc'), ['-p', 'src/page/tsconfig.json']);
   await step('layering', bin('depcruise'), ['--config', '.dependency-cruiser.cjs', '--output-type', 'err', 'src']);
 
   const { tool, prepareClients } = await import('../../dist/test/tool/clients.js');

@@ -50,6 +50,7 @@ const packageOf = {
   'clang-format': 'clang-format',
   cc: 'gcc',
   openssl: 'openssl',
+  chromium: 'chromium',
   'systemd-socket-activate': 'systemd',
 } as const;
 
@@ -77,6 +78,7 @@ const libraryFolders = [
   'usr/lib/ceph',
   'usr/lib/llvm-14/lib',
   'usr/lib/x86_64-linux-gnu/nss',
+  'usr/lib/x86_64-linux-gnu/pulseaudio',
   'usr/lib/x86_64-linux-gnu/blas',
   'usr/lib/x86_64-linux-gnu/lapack',
 ] as const;

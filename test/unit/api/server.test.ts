@@ -337,6 +337,25 @@ describe('the API on loopback', () => {
     it(`allows the Host ${host}`, async () => assert.equal((await get('/v1/volumes', { host })).statusCode, 200));
   }
 
+  it('refuses what a browser sends for a page of another site, a link apart', async () => {
+    for (const site of ['cross-site', 'same-site']) {
+      for (const mode of ['no-cors', 'cors']) {
+        const answer = await get('/v1/events', {
+          'sec-fetch-site': site,
+          'sec-fetch-mode': mode,
+          'sec-fetch-dest': 'empty',
+        });
+        assert.equal(answer.statusCode, 403);
+        assert.equal(answer.json<{ code: string }>().code, 'host-refused');
+      }
+      const link = { 'sec-fetch-site': site, 'sec-fetch-mode': 'navigate' };
+      assert.equal((await get('/', { ...link, 'sec-fetch-dest': 'document' })).statusCode, 200);
+      assert.equal((await get('/', { ...link, 'sec-fetch-dest': 'iframe' })).statusCode, 403);
+    }
+    assert.equal((await get('/v1/volumes', { 'sec-fetch-site': 'same-origin' })).statusCode, 200);
+    assert.equal((await get('/v1/volumes', { 'sec-fetch-site': 'none' })).statusCode, 200);
+  });
+
   it('takes JSON only, up to its limit, and offers nothing to other origins', async () => {
     const text = await post('/v1/volumes', { authorization, 'content-type': 'text/plain' }, 'x');
     assert.equal(text.statusCode, 415);
