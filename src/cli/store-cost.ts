@@ -7,6 +7,8 @@ import { GIB, KIB, MIB } from '../base/units.js';
 import type { Configuration } from '../config/configuration.js';
 import { parseSize } from '../config/quantity.js';
 import { WrongValue } from '../config/problem.js';
+import { dailyPuts, dailyRequests, STORED_SHARE_MAX } from './store-requests.js';
+import type { VolumeLoad } from './store-requests.js';
 import type { Terminal } from './terminal.js';
 
 /** Dollars; a GB is 10^9 bytes at some providers and 2^30 at others: taken as 2^30, which errs by 7 % at most. */
@@ -59,20 +61,17 @@ export interface CostFlags {
 
 export interface CostCase {
   readonly prices: Prices;
-  /** Live data: what a restore fetches. */
-  readonly storedBytes: number;
-  /** Sent in a day, after coalescing. */
-  readonly changesBytesPerDay: number;
-  readonly objectBytes: number;
-  /** A group is sent when its oldest write is so old. */
-  readonly intervalSeconds: number;
-  /** Stored bytes for each live one: 1.7 with compaction at 50 % live, in the worst case. */
+  readonly load: VolumeLoad;
+  /** Stored bytes for each live one: STORED_SHARE_MAX with compaction, in the worst case. */
   readonly amplification: number;
 }
 
 export interface Cost {
+  /** And listings, which are billed as such. */
   readonly putsMonth: number;
-  readonly puts: number;
+  readonly getsMonth: number;
+  /** Of both. */
+  readonly requests: number;
   readonly storage: number;
   readonly month: number;
   /** One full restore. */
@@ -80,23 +79,22 @@ export interface Cost {
 }
 
 const daysPerMonth = 30;
-const secondsPerDay = 86_400;
 const frameBytes = 256 * KIB;
+/** Changes are taken to lie together, within so much at a time. */
+const neighbourBytes = GIB;
 
-export function costOf(at: CostCase): Cost {
-  const { prices } = at;
-  const full = at.changesBytesPerDay / at.objectBytes;
-  // Written a little all day, a group goes by its age; written a lot, by its size.
-  const byAge =
-    at.changesBytesPerDay > 0 ? Math.min(secondsPerDay / at.intervalSeconds, at.changesBytesPerDay / 4096) : 0;
-  const putsMonth = Math.ceil(Math.max(full, byAge) * daysPerMonth);
-  const puts = (putsMonth / 1000) * prices.putThousand;
+export function costOf({ prices, load, amplification }: CostCase): Cost {
+  const { liveBytes, changesBytesPerDay } = load;
+  const day = dailyRequests(load);
+  const putsMonth = Math.ceil(dailyPuts(day) * daysPerMonth);
+  const getsMonth = Math.ceil(day.gets * daysPerMonth);
+  const requests = (putsMonth / 1000) * prices.putThousand + (getsMonth / 1000) * prices.getThousand;
   // What is overwritten before the class's least time is billed until then.
-  const heldBytes = at.changesBytesPerDay * prices.daysMin;
-  const storage = ((at.storedBytes * at.amplification + heldBytes) / GIB) * prices.storageGbMonth;
-  const gets = at.storedBytes / frameBytes;
-  const restore = (gets / 1000) * prices.getThousand + (at.storedBytes / GIB) * (prices.retrievalGb + prices.trafficGb);
-  return { putsMonth, puts, storage, month: puts + storage, restore };
+  const heldBytes = changesBytesPerDay * prices.daysMin;
+  const storage = ((liveBytes * amplification + heldBytes) / GIB) * prices.storageGbMonth;
+  const gets = liveBytes / frameBytes;
+  const restore = (gets / 1000) * prices.getThousand + (liveBytes / GIB) * (prices.retrievalGb + prices.trafficGb);
+  return { putsMonth, getsMonth, requests, storage, month: requests + storage, restore };
 }
 
 const changesDefault = [GIB, 10 * GIB, 100 * GIB];
@@ -116,39 +114,43 @@ export function costLines(
     flags.objectSize === undefined
       ? [...new Set([...objectsDefault, configured.objectBytes])].sort((left, right) => left - right)
       : [size('--object-size', flags.objectSize)];
+  const loadOf = (changesBytesPerDay: number, objectBytes: number, spreadBytes = neighbourBytes): VolumeLoad => ({
+    liveBytes: storedBytes,
+    changesBytesPerDay,
+    objectBytes,
+    intervalSeconds,
+    spreadBytes,
+  });
   const lines = [
     `${prices.name}, prices of ${pricesAsOf}: $${prices.storageGbMonth} a GB and month, $${prices.putThousand} for 1,000 PUTs, $${prices.getThousand} for 1,000 GETs, $${prices.trafficGb} a GB of traffic`,
-    `${gigabytes(storedBytes)} live, up to 1.7 times that stored while compaction is on; a group at least every ${intervalSeconds} s while anything is written`,
+    `${gigabytes(storedBytes)} live, up to ${STORED_SHARE_MAX} times that stored while compaction is on; a group at least every ${intervalSeconds} s while anything is written`,
+    'PUTs count listings, checkpoints, and compaction at its most',
     '',
-    'changed a day   an object   PUTs a month   PUTs $   storage $   a month $',
+    'changed a day   an object   PUTs a month   requests $   storage $   a month $',
   ];
   for (const changesBytesPerDay of changes) {
     for (const objectBytes of objects) {
-      const at = { prices, storedBytes, changesBytesPerDay, objectBytes, intervalSeconds, amplification: 1.7 };
-      const cost = costOf(at);
+      const cost = costOf({ prices, load: loadOf(changesBytesPerDay, objectBytes), amplification: STORED_SHARE_MAX });
       lines.push(
         [
           gigabytes(changesBytesPerDay).padEnd(13),
           `${Number((objectBytes / MIB).toPrecision(3))} MiB`.padStart(10),
           cost.putsMonth.toLocaleString('en-US').padStart(12),
-          dollars(cost.puts).padStart(6),
+          dollars(cost.requests).padStart(10),
           dollars(cost.storage).padStart(9),
           dollars(cost.month).padStart(9),
         ].join('   '),
       );
     }
   }
-  const [anyChanges = 0] = changes;
-  const [anyObject = 8 * MIB] = objects;
-  const { restore } = costOf({
-    prices,
-    storedBytes,
-    changesBytesPerDay: anyChanges,
-    objectBytes: anyObject,
-    intervalSeconds,
-    amplification: 1.7,
-  });
-  return [...lines, '', `A full restore to elsewhere: $${dollars(restore)}. An idle volume sends nothing.`];
+  const most = loadOf(Math.max(...changes), Math.max(...objects), storedBytes);
+  const scattered = costOf({ prices, load: most, amplification: STORED_SHARE_MAX });
+  return [
+    ...lines,
+    '',
+    `Single blocks scattered over all of it cost more for the map: ${gigabytes(most.changesBytesPerDay)} a day in objects of ${most.objectBytes / MIB} MiB up to ${scattered.putsMonth.toLocaleString('en-US')} PUTs a month, requests $${dollars(scattered.requests)}`,
+    `A full restore to elsewhere: $${dollars(scattered.restore)}. An idle volume sends nothing.`,
+  ];
 }
 
 export function printCost(flags: CostFlags, { volumes }: Configuration, terminal: Terminal): void {

@@ -46,11 +46,11 @@ import type { Fencing } from './upload.js';
 import type { CommittedGroup } from './upload-pipeline.js';
 
 /** Segments since the last checkpoint: what a restore has to read beside it. */
-const SEGMENTS_DUE = 128;
+export const SEGMENTS_DUE = 128;
 /** Blocks since the last one, of those that live: space comes free only three checkpoints later. */
-const LIVE_SHARE_DUE = 1 / 40;
+export const LIVE_SHARE_DUE = 1 / 40;
 const SEGMENTS_DUE_DRAINED = 8;
-const AGE_MS_DUE = 600_000;
+export const AGE_MS_DUE = 600_000;
 /** A snapshot whose root could not be written. */
 const AGAIN_MS = 60_000;
 

@@ -7,7 +7,8 @@ import { GatewayError } from '../base/errors.js';
 import type { ObjectStore, StoreRequest } from '../ports/object-store.js';
 import type { Random } from '../ports/random.js';
 
-const RACERS = 8;
+/** PUTs that race; one more comes late. */
+export const RACERS = 8;
 const ATTEMPTS_MAX = 5;
 
 export interface ProbeResult {

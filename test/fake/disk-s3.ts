@@ -15,11 +15,20 @@ interface Stored {
   readonly modified: string;
 }
 
+export interface DiskS3Request {
+  /** A GET of the bucket itself is a LIST. */
+  readonly method: 'PUT' | 'GET' | 'HEAD' | 'LIST' | 'DELETE';
+  /** Without the bucket; of a LIST its prefix. */
+  readonly key: string;
+}
+
 export interface DiskS3 {
   readonly endpoint: string;
   readonly port: number;
   /** Keys, without the bucket. */
   keys(): readonly string[];
+  /** Every request so far, in the order in which they came. */
+  readonly requests: readonly DiskS3Request[];
   stop(): Promise<void>;
 }
 
@@ -34,6 +43,7 @@ export async function startDiskS3({ refuseDeletes, hideAbsent }: DiskS3Options =
   const directory = await mkdtemp(join(tmpdir(), 'keepgate-s3-'));
   await mkdir(directory, { recursive: true });
   const objects = new Map<string, Stored>();
+  const requests: DiskS3Request[] = [];
   let files = 0;
 
   const put = async (key: string, request: IncomingMessage, response: ServerResponse): Promise<void> => {
@@ -99,6 +109,11 @@ export async function startDiskS3({ refuseDeletes, hideAbsent }: DiskS3Options =
     const url = new URL(request.url ?? '/', 'http://localhost');
     const [, , ...rest] = decodeURIComponent(url.pathname).split('/');
     const key = rest.join('/');
+    const isList = request.method === 'GET' && key === '';
+    requests.push({
+      method: (isList ? 'LIST' : request.method) as DiskS3Request['method'],
+      key: isList ? (url.searchParams.get('prefix') ?? '') : key,
+    });
     const answer = async (): Promise<void> => {
       if (request.method === 'PUT') return put(key, request, response);
       if (request.method === 'DELETE') {
@@ -120,6 +135,7 @@ export async function startDiskS3({ refuseDeletes, hideAbsent }: DiskS3Options =
     endpoint: `http://127.0.0.1:${port}`,
     port,
     keys: () => [...objects.keys()],
+    requests,
     stop: async () => {
       server.closeAllConnections();
       await new Promise((resolve) => server.close(resolve));

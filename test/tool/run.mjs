@@ -22,6 +22,7 @@ const suites = {
   check: ['tool'],
   native: ['native'],
   sim: ['sim'],
+  scale: ['scale'],
   fuzz: ['fuzz'],
   interop: ['interop'],
   crash: ['crash'],

@@ -56,6 +56,7 @@ export const pages: readonly Page[] = [
   'docs/formats.md',
   'docs/operations.md',
   'docs/performance.md',
+  'docs/scale.md',
   'docs/testing.md',
   'docs/threat-model.md',
 ].map(readPage);
