@@ -82,6 +82,16 @@ export interface GatewayView {
   receipt(volume: string): Promise<string>;
   /** Grows a volume while it is served; durable once it resolves. @throws GatewayError not-found, size-invalid, read-only */
   resize(volume: string, sizeBytes: ByteLength): Promise<void>;
+  /** Adds what an entry of `volumes` says; its name. @throws GatewayError config-invalid, volume-exists, remote-exists … */
+  addVolume(written: Readonly<Record<string, unknown>>): Promise<string>;
+  /**
+   * Removes an added volume that nobody has, with its directory; `confirm`: its name again.
+   * @throws GatewayError not-found, invalid-request, volume-in-use, remote-behind
+   */
+  removeVolume(
+    volume: string,
+    removal: { readonly confirm: string | undefined; readonly acceptLoss: boolean },
+  ): Promise<void>;
   /** Oldest first. @throws GatewayError not-found, not-supported, store-unreachable */
   snapshots(volume: string): readonly SnapshotReport[];
   /** Everything acknowledged before this call is in it; resolves once it is durable here. Without a name: the time. */

@@ -22,7 +22,6 @@ import { EventStreams } from './event-stream.js';
 import type { GatewayView } from './gateway-view.js';
 import { isAllowedHost, isForeign, needsToken } from './guard.js';
 import { addHealthRoutes } from './health-route.js';
-import { addLaterRoutes } from './later-route.js';
 import { addOperationRoutes, operationSchema } from './operation-route.js';
 import { addPageRoutes } from './page-route.js';
 import type { PageFiles } from './page-route.js';
@@ -93,7 +92,6 @@ export async function createApi(options: ApiOptions): Promise<ApiServer> {
   addSessionRoutes(app, gateway);
   addBandwidthRoutes(app, gateway);
   addEventRoutes(app, streams);
-  addLaterRoutes(app);
   addPageRoutes(app, options.page);
   return app;
 }

@@ -4,6 +4,7 @@ import { GatewayError } from '../base/errors.js';
 import type { ByteLength } from '../base/units.js';
 import { WrongValue } from '../config/problem.js';
 import { parseSize } from '../config/quantity.js';
+import { isMapping } from '../config/shape.js';
 import type { MeteredVolume } from '../metrics/source.js';
 import type { GatewayView } from './gateway-view.js';
 import { accepted, acceptedAnswer } from './operation-route.js';
@@ -36,6 +37,58 @@ const params = { name: 'Of the volume' };
 
 export function addVolumeRoutes(app: FastifyInstance, gateway: GatewayView): void {
   addVolumeReports(app, gateway);
+
+  app.post(
+    '/v1/volumes',
+    described({
+      operationId: 'addVolume',
+      summary: 'Add a volume; it is one of the gateway from now on, over restarts too',
+      description:
+        'The body is what an entry of `volumes` in the configuration says; paths in it are absolute. A volume whose store does not answer yet has the state `opening`.',
+      tag: 'volumes',
+      changes: true,
+      body: {
+        schema: {
+          type: 'object',
+          required: ['name', 'size'],
+          properties: { name: string, size: { type: ['string', 'number'], description: '100GiB, or bytes' } },
+        },
+        example: { name: 'disk1', size: '100GiB', buffer: { size: '1GiB' } },
+      },
+      responses: { 201: answer('The volume', shared('Volume'), exampleVolume) },
+    }),
+    async ({ body }, reply) => {
+      const name = await gateway.addVolume(entryOf(body));
+      return reply
+        .code(201)
+        .header('location', `/v1/volumes/${name}`)
+        .send(reportVolume(volumeNamed(gateway, name)));
+    },
+  );
+
+  app.delete<{ Params: { name: string }; Querystring: { confirm?: string; acceptLoss?: boolean } }>(
+    '/v1/volumes/:name',
+    described({
+      operationId: 'removeVolume',
+      summary: 'Remove an added volume that nobody has attached, with its directory; the bucket stays as it is',
+      description: 'Volumes of the configuration are taken out there instead.',
+      tag: 'volumes',
+      changes: true,
+      params,
+      querystring: {
+        type: 'object',
+        properties: {
+          confirm: { type: 'string', maxLength: 100, description: 'The name of the volume again' },
+          acceptLoss: { type: 'boolean', description: 'Even if the bucket lacks what was written last' },
+        },
+      },
+      responses: { 200: answer('It is gone', group({ name: string }), { name: 'disk1' }) },
+    }),
+    async ({ params: { name }, query: { confirm, acceptLoss } }) => {
+      await gateway.removeVolume(name, { confirm, acceptLoss: acceptLoss === true });
+      return { name };
+    },
+  );
 
   app.patch<{ Params: { name: string } }>(
     '/v1/volumes/:name',
@@ -160,4 +213,12 @@ function sizeOf(body: unknown): ByteLength {
     if (!(error instanceof WrongValue)) throw error;
     throw new GatewayError('invalid-request', `size: ${error.message}`);
   }
+}
+
+/** The rest of it is the configuration's to check. */
+function entryOf(body: unknown): Readonly<Record<string, unknown>> {
+  const { name, size } = isMapping(body) ? body : {};
+  if (isMapping(body) && typeof name === 'string' && (typeof size === 'string' || typeof size === 'number'))
+    return body;
+  throw new GatewayError('invalid-request', 'the body: write {"name": "disk1", "size": "100GiB"}');
 }

@@ -134,6 +134,10 @@ export const errorCodes = {
     retryable: false,
     action: 'The bucket already holds a volume of this name: restore it, or choose another name or prefix.',
   },
+  'remote-behind': {
+    retryable: true,
+    action: 'Drain the volume first, or give --accept-loss where the bucket need not have it.',
+  },
   'remote-in-use': {
     retryable: false,
     action: 'A gateway may own this volume: stop it and take the volume out of its configuration, then give --force.',

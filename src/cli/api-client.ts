@@ -38,25 +38,31 @@ export class ApiClient {
     return this.#ask('GET', path);
   }
 
-  post(path: string, json?: object): Promise<unknown> {
-    return this.#ask('POST', path, json);
+  /** `timeout`: of what may take its time. */
+  post(path: string, json?: object, timeout?: number): Promise<unknown> {
+    return this.#ask('POST', path, json, timeout);
   }
 
   patch(path: string, json: object): Promise<unknown> {
     return this.#ask('PATCH', path, json);
   }
 
-  delete(path: string): Promise<unknown> {
-    return this.#ask('DELETE', path);
+  delete(path: string, timeout?: number): Promise<unknown> {
+    return this.#ask('DELETE', path, undefined, timeout);
   }
 
-  async #ask(method: 'GET' | 'POST' | 'PATCH' | 'DELETE', path: string, json?: object): Promise<unknown> {
+  async #ask(
+    method: 'GET' | 'POST' | 'PATCH' | 'DELETE',
+    path: string,
+    json?: object,
+    timeout = timeoutMs,
+  ): Promise<unknown> {
     const answer = await sendRequest({
       address: this.#address,
       method,
       path,
       json,
-      timeoutMs,
+      timeoutMs: timeout,
       ...(this.#token === undefined ? {} : { token: this.#token }),
     });
     const value = parseJson(answer.body);

@@ -3,7 +3,6 @@ import type { Command } from 'commander';
 import { GatewayError } from '../base/errors.js';
 
 const laterCommands: readonly (readonly [string, string, string])[] = [
-  ['volume', 'add and remove volumes while running', 'change the configuration and restart the gateway'],
   ['completion', 'shell completion', 'see `keepgate help`'],
 ];
 

@@ -67,6 +67,7 @@ export function createProgram(options: ProgramOptions): Command {
   addServe(program, options);
   addClientCommands(program, options);
   addResizeCommand(program, options);
+  addVolumeCommands(program, options);
   addSnapshotCommands(program, options);
   addTrustCommands(program, options);
   addLocalCommands(program, options);
@@ -210,6 +211,38 @@ function addResizeCommand(program: Command, { terminal, exit }: ProgramOptions):
       const { resizeVolume } = await import('./resize.js');
       const client = await ApiClient.open(await findConfiguration(flags), flags.api);
       exit(await resizeVolume({ volume, size, client, terminal, json: flags.json === true }));
+    });
+}
+
+/** Which volumes a running gateway has. */
+function addVolumeCommands(program: Command, { terminal, exit }: ProgramOptions): void {
+  const volume = program.command('volume').description('add and remove volumes of a running gateway');
+  const command = (usage: string, description: string): Command =>
+    volume
+      .command(usage)
+      .description(description)
+      .option(...configOption)
+      .option(...apiOption)
+      .option('--json', 'as JSON');
+  const given = async (name: string, flags: ClientFlags) => ({
+    name,
+    client: await ApiClient.open(await findConfiguration(flags), flags.api),
+    terminal,
+    json: flags.json === true,
+  });
+  command('add <name> <size>', 'add a volume, which is served at once and after every restart')
+    .option('--settings <yaml>', "whatever else an entry of volumes has, such as '{ buffer: { size: 4GiB } }'")
+    .action(async (name: string, size: string, flags: ClientFlags & { settings?: string }) => {
+      const { addVolume } = await import('./volume.js');
+      exit(await addVolume({ ...(await given(name, flags)), size, settings: flags.settings }));
+    });
+  command('remove <name>', 'remove an added volume that nobody has attached; asks for its name again')
+    .option('--confirm <name>', 'its name again, where nobody can type it')
+    .option('--accept-loss', 'even if the bucket lacks what was written last')
+    .action(async (name: string, flags: ClientFlags & { confirm?: string; acceptLoss?: boolean }) => {
+      const { removeVolume } = await import('./volume.js');
+      const { confirm, acceptLoss = false } = flags;
+      exit(await removeVolume({ ...(await given(name, flags)), confirm, acceptLoss }));
     });
 }
 

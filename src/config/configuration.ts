@@ -61,6 +61,8 @@ export interface VolumeConfiguration {
     readonly method: 'PUT' | 'POST';
     readonly everyMs: number;
   };
+  /** It was added while the gateway ran (added-volume.ts), and is no entry of the configuration. */
+  readonly added?: true;
 }
 
 export interface StoreConfiguration {

@@ -2,14 +2,14 @@
  * Builds the configuration from, in rising order of precedence: defaults, the file, the environment, flags. Reads no
  * file itself: its caller hands in the text. All problems are reported together, one line each.
  */
-import { resolve } from 'node:path';
+import { isAbsolute, resolve } from 'node:path';
 import convict from 'convict';
 import { readAdded } from './added-volume.js';
 import type { AddedEntries, AddedVolume } from './added-volume.js';
 import type { ChapConfiguration, Configuration, StoreConfiguration, VolumeConfiguration } from './configuration.js';
 import { codeOf, configurationError } from './problem.js';
 import type { Problem } from './problem.js';
-import { checkRules } from './rule.js';
+import { checkRules, checkVolumeRules } from './rule.js';
 import { gatewaySettings, volumeSettings } from './schema.js';
 import { isSetting } from './setting.js';
 import type { Checked, SettingGroup } from './setting.js';
@@ -65,21 +65,40 @@ export function loadConfiguration(sources: ConfigurationSources): Configuration 
   });
   if (gateway === undefined || problems.length > 0) throw configurationError(problems);
   const complete = volumes.filter((volume) => volume !== undefined);
-  const configuration = assemble(gateway, complete, demonstration, sources, overrides);
+  const configuration = assemble(
+    { gateway, volumes: complete, given: given.length, demonstration },
+    sources,
+    overrides,
+  );
   checkRules(configuration, { gateway, volumes: complete }, report);
   if (problems.length > 0) throw configurationError(problems);
   return configuration;
 }
 
-/** A volume as an entry of `volumes` says it, with everything else at its default. @throws GatewayError config-invalid */
-export function volumeConfiguration(written: Readonly<Record<string, unknown>>): VolumeConfiguration {
+/**
+ * A volume that is added to a running gateway, as an entry of `volumes` says it, with everything else at its default; so
+ * checked that the next start takes it as it is. Its paths are absolute, since no file is there that they could start from.
+ * @throws GatewayError config-invalid
+ */
+export function volumeConfiguration(
+  written: Readonly<Record<string, unknown>>,
+  gateway: Configuration,
+): VolumeConfiguration {
   const problems: Problem[] = [];
   const report = (path: string, text: string, code: Problem['code'] = 'config-invalid'): void => {
     problems.push({ code, where: '', key: path, text });
   };
   const volume = checked(volumeSettings, fitting(written, volumeSettings, '', report), {}, '', report);
   if (volume === undefined || problems.length > 0) throw configurationError(problems);
-  return volumeOf(volume, (path) => resolve(path));
+  const added = volumeOf(volume, (path) => {
+    if (!isAbsolute(path)) report('', `"${path}" is a relative path; write the absolute one`);
+    return path;
+  });
+  checkVolumeRules({ ...gateway, volumes: [added] }, [volume], (path, text, code) =>
+    report(path.replace(/^volumes\[0\]\.?/, ''), text, code),
+  );
+  if (problems.length > 0) throw configurationError(problems);
+  return { ...added, added: true };
 }
 
 interface Overrides {
@@ -181,10 +200,16 @@ function checked<S extends SettingGroup>(
   return result as Checked<S>;
 }
 
+interface Written {
+  readonly gateway: Gateway;
+  /** First those that the configuration gives itself, then what was added. */
+  readonly volumes: readonly Volume[];
+  readonly given: number;
+  readonly demonstration: boolean;
+}
+
 function assemble(
-  gateway: Gateway,
-  volumes: readonly Volume[],
-  demonstration: boolean,
+  { gateway, volumes, given: givenCount, demonstration }: Written,
   sources: ConfigurationSources,
   overrides: Overrides,
 ): Configuration {
@@ -235,7 +260,10 @@ function assemble(
       ...gateway.bandwidth,
       timezone: gateway.bandwidth.timezone ?? new Intl.DateTimeFormat().resolvedOptions().timeZone,
     },
-    volumes: volumes.map((volume) => volumeOf(volume, (path) => absolute('volumes', path))),
+    volumes: volumes.map((volume, index) => ({
+      ...volumeOf(volume, (path) => absolute('volumes', path)),
+      ...(index < givenCount ? {} : { added: true }),
+    })),
     warnings: [
       ...overrides.unknown.map((name) => `environment ${name} is no configuration key and was ignored`),
       ...tlsWarnings(gateway),

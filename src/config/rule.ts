@@ -16,7 +16,7 @@ interface Written {
 export function checkRules(configuration: Configuration, written: Written, report: Report): void {
   checkListeners(configuration, report);
   checkTls(configuration, report);
-  checkVolumes(configuration, written, report);
+  checkVolumeRules(configuration, written.volumes, report);
   const { user, secretFile } = written.gateway.iscsi.discoveryChap;
   if ((user === undefined) !== (secretFile === undefined)) {
     report('iscsi.discoveryChap', 'needs both user and secretFile');
@@ -25,6 +25,16 @@ export function checkRules(configuration: Configuration, written: Written, repor
   if (kmsKeyId !== undefined && !(serverSideEncryption ?? '').startsWith('aws:kms')) {
     report('store.kmsKeyId', 'needs serverSideEncryption: aws:kms');
   }
+}
+
+/** What concerns volumes, whether all of a configuration or one that is added to it. */
+export function checkVolumeRules(
+  configuration: Configuration,
+  written: readonly Checked<typeof volumeSettings>[],
+  report: Report,
+): void {
+  checkUsers(configuration, report);
+  checkVolumes(configuration, written, report);
   if (configuration.store === undefined && configuration.volumes.some((volume) => volume.replicate)) {
     report('store.url', 'is missing; write s3://BUCKET/PREFIX or file:///DIRECTORY, or replicate: { enabled: false }');
   }
@@ -58,7 +68,7 @@ export function insecureListener(path: string, address: ListenAddress, what: str
   return `"${formatListenAddress(address)}" would offer ${what} to the network; listen on loopback or a Unix socket, ${tls}or set trustedNetwork: true`;
 }
 
-function checkTls({ nbd, volumes }: Configuration, report: Report): void {
+function checkTls({ nbd }: Configuration, report: Report): void {
   const { mode, certificates, verifyPeer, psk } = nbd.tls;
   if (mode === 'off') {
     const said = Object.entries({ tlsCertificates: certificates, tlsPsk: psk, tlsVerifyPeer: verifyPeer || undefined });
@@ -73,6 +83,10 @@ function checkTls({ nbd, volumes }: Configuration, report: Report): void {
       'needs tlsCertificates: DIRECTORY, whose ca-cert.pem signs the certificates of clients',
     );
   }
+}
+
+function checkUsers({ nbd, volumes }: Configuration, report: Report): void {
+  const { mode, verifyPeer, psk } = nbd.tls;
   volumes.forEach(({ nbdUsers }, index) => {
     if (nbdUsers.length === 0 || (mode !== 'off' && (psk !== undefined || verifyPeer))) return;
     report(
@@ -82,7 +96,11 @@ function checkTls({ nbd, volumes }: Configuration, report: Report): void {
   });
 }
 
-function checkVolumes(configuration: Configuration, written: Written, report: Report): void {
+function checkVolumes(
+  configuration: Configuration,
+  written: readonly Checked<typeof volumeSettings>[],
+  report: Report,
+): void {
   if (configuration.volumes.length === 0) report('volumes', 'is empty; write - name: disk0 and size: 100GiB below it');
   const seen = new Map<string, number>();
   configuration.volumes.forEach((volume, index) => {
@@ -91,7 +109,7 @@ function checkVolumes(configuration: Configuration, written: Written, report: Re
       report(`volumes[${index}].name`, `"${volume.name}" is the name of volumes[${before}] too`);
     seen.set(volume.name, index);
   });
-  written.volumes.forEach(({ iscsi, replicate, snapshots }, index) => {
+  written.forEach(({ iscsi, replicate, snapshots }, index) => {
     if (snapshots.every !== undefined && !replicate.enabled)
       report(`volumes[${index}].snapshots.every`, 'needs replicate: { enabled: true }: snapshots lie in the bucket');
     const { user, secretFile, mutualUser, mutualSecretFile } = iscsi.chap;

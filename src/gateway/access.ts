@@ -98,6 +98,7 @@ export class VolumeAccess {
         'volume-in-use',
         `volume ${volume} is in use by ${holder.client.description}: detach it first`,
       );
+    if (this.#locked !== undefined) throw new GatewayError('volume-in-use', `volume ${volume} ${this.#locked}`);
     this.#locked = why;
   }
 

@@ -287,6 +287,8 @@ export class GatewayVolume implements Drainable {
   }
 
   #serve(volume: Volume): void {
+    // Its store answered while it was being closed.
+    if (this.#closed) return;
     const { configuration } = this.#options;
     const access = (): IscsiAccess => this.iscsiAccess;
     const users = (): readonly string[] => this.nbdUsers;
@@ -520,6 +522,34 @@ export class GatewayVolume implements Drainable {
     const target = this.#snapshotTarget();
     if (this.#line?.refusal !== undefined) throw this.#line.refusal;
     return target;
+  }
+
+  // Removal
+
+  /**
+   * Before it is closed for good: nobody has the volume, and nobody gets it from now on. Where it cannot be, nothing has
+   * changed. `acceptLoss`: the bucket need not have all of it. volume-in-use, volume-sanitizing, remote-behind
+   */
+  async retire(acceptLoss: boolean): Promise<void> {
+    const sanitizing = this.#sanitize.refusal();
+    if (sanitizing !== undefined) throw sanitizing;
+    this.#access.lock('is being removed');
+    if (acceptLoss || this.#line === undefined) return;
+    try {
+      await this.#requireReplicated();
+    } catch (error) {
+      this.#access.unlock();
+      throw error;
+    }
+  }
+
+  async #requireReplicated(): Promise<void> {
+    if (this.#volume === undefined)
+      throw new GatewayError('remote-behind', `volume ${this.name} is not open: nobody knows what its bucket lacks`);
+    await this.#volume.forceFlush();
+    const { oldestPendingMs, trackedDirtyBlocks } = this.#volume.status();
+    if (oldestPendingMs === 0 && trackedDirtyBlocks === 0) return;
+    throw new GatewayError('remote-behind', `the bucket of volume ${this.name} lacks what was written last`);
   }
 
   // Status

@@ -50,6 +50,8 @@ import type { SystemPorts } from './system-ports.js';
 import { TaskOperation } from './task-operation.js';
 import type { TaskOptions } from './task-operation.js';
 import { loadTlsSecurity } from './tls-credentials.js';
+import { clearRemoved, VolumeRoster } from './volume-roster.js';
+import type { Removal } from './volume-roster.js';
 
 /** Finished and running operations that the API can still show. */
 const operationsMax = 100;
@@ -74,7 +76,7 @@ export class Gateway implements GatewayView, VolumeDirectory {
   readonly version: string;
   readonly #options: GatewayOptions;
   readonly #ports: SystemPorts;
-  readonly #volumes: GatewayVolume[] = [];
+  readonly #roster: VolumeRoster;
   readonly #operations = new Map<string, DrainOperation | TaskOperation>();
   readonly #streams: NetStreamFactory;
   readonly #nbd: NbdServer;
@@ -84,8 +86,7 @@ export class Gateway implements GatewayView, VolumeDirectory {
   #lock: DiskLock | undefined;
   #thread: ReplicationThread | undefined;
   #api: ApiServer | undefined;
-  /** Volumes that were restored since the start. */
-  readonly #added: VolumeConfiguration[] = [];
+  #master: Promise<MasterKey> | undefined;
   /** The restore that runs; settles with its end. */
   #restoring: Promise<unknown> | undefined;
   readonly #stopping = new AbortController();
@@ -108,6 +109,15 @@ export class Gateway implements GatewayView, VolumeDirectory {
     const streams = this.#streams;
     const { clock } = this.#ports;
     this.#nbd = new NbdServer({ directory: this, streams, clock, log, tls: configuration.nbd.tls.mode });
+    this.#roster = new VolumeRoster({
+      configuration,
+      ports: this.#ports,
+      log,
+      stopping: this.#stopping.signal,
+      create: (volume) => this.#createVolume(volume),
+      release: async (name) => this.#thread?.release(name),
+      operationOn: (name) => this.#operationOn(name),
+    });
   }
 
   /**
@@ -125,7 +135,7 @@ export class Gateway implements GatewayView, VolumeDirectory {
 
   async #start(): Promise<RunFile> {
     const { configuration, log } = this.#options;
-    const { dataDir, demonstration } = configuration;
+    const { dataDir } = configuration;
     await ensureWritableDirectory(dataDir, 'dataDir');
     // Only then: a directory store that is missing later is a disk that is not mounted.
     const firstStart = !(await exists(join(dataDir, 'volumes')));
@@ -135,14 +145,12 @@ export class Gateway implements GatewayView, VolumeDirectory {
       throw new GatewayError('volume-locked', `${dataDir} is in use by another gateway`, { cause: error });
     });
     await clearDraft(dataDir);
-    const replicating = configuration.volumes.some(({ replicate }) => replicate);
-    const master = replicating
-      ? await loadMasterKey(configuration.keyFile, demonstration, this.#ports.random)
-      : undefined;
+    await clearRemoved(dataDir);
+    if (configuration.volumes.some(({ replicate }) => replicate)) await this.#masterKey();
     const token = await loadApiToken(configuration.api.tokenFile, this.#ports.random);
     if (configuration.store !== undefined) this.#runThread(firstStart);
     await ensureWritableDirectory(join(dataDir, 'volumes'), 'dataDir');
-    for (const volume of configuration.volumes) this.#volumes.push(await this.#createVolume(volume, master));
+    for (const volume of configuration.volumes) await this.#roster.enter(volume);
     this.#nbd.security = await this.#loadSecurity(configuration);
     const api = await this.#startApi(token);
     await this.#openVolumes();
@@ -176,16 +184,28 @@ export class Gateway implements GatewayView, VolumeDirectory {
     return this.#thread;
   }
 
-  async #createVolume(volume: VolumeConfiguration, master: MasterKey | undefined): Promise<GatewayVolume> {
+  /** Read once; where that fails, again at the next call. Only the demonstration makes one by itself. */
+  #masterKey(): Promise<MasterKey> {
+    const { keyFile, demonstration } = this.#options.configuration;
+    this.#master ??= loadMasterKey(keyFile, demonstration, this.#ports.random).catch((error: unknown) => {
+      this.#master = undefined;
+      throw error;
+    });
+    return this.#master;
+  }
+
+  async #createVolume(volume: VolumeConfiguration): Promise<GatewayVolume> {
     const { configuration, log, allowNew, onFatal } = this.#options;
     const { clock, random, checksums, bootId } = this.#ports;
     const directory = join(configuration.dataDir, 'volumes', volume.name);
     const thread = this.#thread;
     const { store } = configuration;
+    const master = volume.replicate ? await this.#masterKey() : undefined;
+    const chap = await chapOf(volume.chap);
     await ensureWritableDirectory(directory, 'dataDir');
     return new GatewayVolume({
       configuration: volume,
-      iscsiAccess: { initiators: volume.initiators, chap: await chapOf(volume.chap) },
+      iscsiAccess: { initiators: volume.initiators, chap },
       disk: this.#ports.openDisk(directory),
       checksums,
       clock,
@@ -193,7 +213,7 @@ export class Gateway implements GatewayView, VolumeDirectory {
       log: log.child('volume'),
       bootId,
       replication:
-        volume.replicate && thread !== undefined && store !== undefined && master !== undefined
+        thread !== undefined && store !== undefined && master !== undefined
           ? {
               connect: (receive) => thread.open(volume.name, directory, receive),
               master,
@@ -291,30 +311,31 @@ export class Gateway implements GatewayView, VolumeDirectory {
 
   /** Opens all at once. One that fails is shown as failed; when all fail the first failure is the gateway's. */
   async #openVolumes(): Promise<void> {
-    const outcomes = await Promise.allSettled(this.#volumes.map((volume) => volume.open()));
+    const { volumes } = this.#roster;
+    const outcomes = await Promise.allSettled(volumes.map((volume) => volume.open()));
     const failures = outcomes.filter((outcome) => outcome.status === 'rejected').map(({ reason }) => reason as Error);
-    if (failures.length === this.#volumes.length && failures[0] !== undefined) throw failures[0];
+    if (failures.length === volumes.length && failures[0] !== undefined) throw failures[0];
     for (const failure of failures) this.#options.log.error(failure.message);
   }
 
   // VolumeDirectory
 
   list(): readonly ServedVolume[] {
-    return this.#volumes.map(({ served }) => served).filter((served) => served !== undefined);
+    return this.#roster.volumes.map(({ served }) => served).filter((served) => served !== undefined);
   }
 
   find(name: string): ServedVolume | undefined {
-    return this.#volumes.find((volume) => volume.name === name)?.served;
+    return this.#roster.find(name)?.served;
   }
 
   // GatewayView
 
   ready(): boolean {
-    return this.#listening && this.#volumes.every(({ ready }) => ready);
+    return this.#listening && this.#roster.volumes.every(({ ready }) => ready);
   }
 
   volumes(): readonly MeteredVolume[] {
-    return this.#volumes.map((volume) => volume.metered());
+    return this.#roster.volumes.map((volume) => volume.metered());
   }
 
   drain(name: string): Operation {
@@ -360,12 +381,22 @@ export class Gateway implements GatewayView, VolumeDirectory {
   async #restore(request: RestoreRequest, progress: (doneBytes: number, totalBytes: number) => void): Promise<string> {
     const { configuration, log } = this.#options;
     const { signal } = this.#stopping;
-    const volumeOf = (uuid: string): Promise<string | undefined> => this.#volumeOf(uuid);
-    const restored = await restoreOnline(request, { configuration, ports: this.#ports, log, signal, volumeOf });
-    const volume = await this.#createVolume(restored.volume, restored.master);
-    // It is one of this gateway's volumes whether it opens or not, as it will be after the next start.
-    this.#volumes.push(volume);
-    this.#added.push(restored.volume);
+    const claimed: string[] = [];
+    const restored = await restoreOnline(request, {
+      configuration,
+      ports: this.#ports,
+      log,
+      signal,
+      volumeOf: (uuid) => this.#volumeOf(uuid),
+      has: (name) => this.#roster.find(name) !== undefined,
+      claim: (name) => {
+        this.#roster.claim(name);
+        claimed.push(name);
+      },
+    })
+      .then(async (done) => ({ ...done, volume: await this.#roster.enter(done.volume) }))
+      .finally(() => claimed.forEach((name) => this.#roster.unclaim(name)));
+    const { volume } = restored;
     await volume.open();
     if (signal.aborted) {
       throw new GatewayError('volume-closed', 'the gateway is stopping; the volume is served after its next start');
@@ -376,7 +407,7 @@ export class Gateway implements GatewayView, VolumeDirectory {
 
   /** Whether it could be opened or not. */
   async #volumeOf(uuid: string): Promise<string | undefined> {
-    for (const { name } of this.#volumes) {
+    for (const { name } of this.#roster.volumes) {
       const disk = this.#ports.openDisk(join(this.#options.configuration.dataDir, 'volumes', name));
       // What cannot be read is no volume either.
       const identity = await readIdentity(disk).catch(() => undefined);
@@ -386,9 +417,17 @@ export class Gateway implements GatewayView, VolumeDirectory {
   }
 
   #volumeNamed(name: string): GatewayVolume {
-    const volume = this.#volumes.find((candidate) => candidate.name === name);
+    const volume = this.#roster.find(name);
     if (volume === undefined) throw new GatewayError('not-found', `there is no volume "${name}"`);
     return volume;
+  }
+
+  #operationOn(name: string): string | undefined {
+    for (const operation of this.#operations.values()) {
+      const { kind, volume, state } = operation.report();
+      if (volume === name && state === 'running') return kind;
+    }
+    return undefined;
   }
 
   #begin(task: Pick<TaskOptions, 'kind' | 'volume' | 'work'>): Operation {
@@ -418,6 +457,14 @@ export class Gateway implements GatewayView, VolumeDirectory {
     await this.#volumeNamed(name).resize(sizeBytes);
   }
 
+  addVolume(written: Readonly<Record<string, unknown>>): Promise<string> {
+    return this.#roster.add(written);
+  }
+
+  removeVolume(name: string, removal: Removal): Promise<void> {
+    return this.#roster.remove(name, removal);
+  }
+
   async createSnapshot(name: string, snapshot: string | undefined): Promise<SnapshotReport> {
     return this.#volumeNamed(name).createSnapshot(snapshot);
   }
@@ -444,11 +491,11 @@ export class Gateway implements GatewayView, VolumeDirectory {
   }
 
   sessions(): readonly SessionReport[] {
-    return this.#volumes.flatMap((volume) => volume.sessions());
+    return this.#roster.volumes.flatMap((volume) => volume.sessions());
   }
 
   endSession(id: string): void {
-    const found = this.#volumes.some((volume) => volume.endSession(id, 'it was ended by the API'));
+    const found = this.#roster.volumes.some((volume) => volume.endSession(id, 'it was ended by the API'));
     if (!found) throw new GatewayError('not-found', `there is no session "${id}"`);
   }
 
@@ -482,16 +529,23 @@ export class Gateway implements GatewayView, VolumeDirectory {
     this.#nbd.security = security ?? this.#nbd.security;
     if (this.#iscsi !== undefined) this.#iscsi.discoveryChap = discoveryChap;
     const users = new Map(fresh.volumes.map(({ name, nbdUsers }) => [name, nbdUsers]));
-    for (const volume of this.#volumes) {
+    for (const volume of this.#roster.volumes) {
       volume.iscsiAccess = access.get(volume.name) ?? volume.iscsiAccess;
       volume.nbdUsers = users.get(volume.name) ?? volume.nbdUsers;
     }
-    const fixed = fixedPart({ ...configuration, volumes: [...configuration.volumes, ...this.#added] });
+    const changed = new Set<string>();
+    const fixed = fixedPart(configuration);
     for (const [key, value] of Object.entries(fixedPart(fresh))) {
-      if (JSON.stringify(value) !== JSON.stringify(fixed[key])) {
-        log.warn(`${key} changed in the configuration; restart the gateway for it`);
-      }
+      if (JSON.stringify(value) !== JSON.stringify(fixed[key])) changed.add(key);
     }
+    const asFresh = new Map(fresh.volumes.map((volume) => [volume.name, fixedVolume(volume)]));
+    for (const volume of this.#roster.settings()) {
+      const now = asFresh.get(volume.name);
+      if (now !== undefined && now !== fixedVolume(volume)) changed.add(`volumes: ${volume.name}`);
+    }
+    for (const key of changed) log.warn(`${key} changed in the configuration; restart the gateway for it`);
+    // Elsewhere, or with another key, they are other volumes.
+    if (!['dataDir', 'keyFile', 'store'].some((key) => changed.has(key))) await this.#roster.reload(fresh);
   }
 
   /**
@@ -502,8 +556,9 @@ export class Gateway implements GatewayView, VolumeDirectory {
     this.#listening = false;
     this.#stopping.abort();
     this.#bandwidth.close();
-    await Promise.all([this.#nbd.close(), this.#iscsi?.close(), this.#restoring?.catch(() => undefined)]);
-    const closed = await Promise.allSettled(this.#volumes.map((volume) => volume.close()));
+    const begun = [this.#restoring?.catch(() => undefined), this.#roster.idle()];
+    await Promise.all([this.#nbd.close(), this.#iscsi?.close(), ...begun]);
+    const closed = await Promise.allSettled(this.#roster.volumes.map((volume) => volume.close()));
     await this.#thread?.end();
     await this.#api?.close();
     if (this.#lock !== undefined) {
@@ -516,15 +571,7 @@ export class Gateway implements GatewayView, VolumeDirectory {
 }
 
 /** What takes a restart to change: all but bandwidth, and who may log in. */
-function fixedPart({
-  dataDir,
-  keyFile,
-  nbd,
-  iscsi,
-  api,
-  store,
-  volumes,
-}: Configuration): Readonly<Record<string, unknown>> {
+function fixedPart({ dataDir, keyFile, nbd, iscsi, api, store }: Configuration): Readonly<Record<string, unknown>> {
   return {
     dataDir,
     keyFile,
@@ -532,8 +579,12 @@ function fixedPart({
     iscsi: { ...iscsi, discoveryChap: undefined },
     api,
     store,
-    volumes: volumes.map((volume) => ({ ...volume, initiators: undefined, chap: undefined, nbdUsers: undefined })),
   };
+}
+
+/** `added` only says where it stands. */
+function fixedVolume(volume: VolumeConfiguration): string {
+  return JSON.stringify({ ...volume, initiators: undefined, chap: undefined, nbdUsers: undefined, added: undefined });
 }
 
 async function chapOf(chap: ChapConfiguration | undefined): Promise<ChapSecrets | undefined> {

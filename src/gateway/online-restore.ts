@@ -9,16 +9,16 @@
 import { join } from 'node:path';
 import type { RestoreRequest } from '../api/gateway-view.js';
 import { GatewayError } from '../base/errors.js';
-import { ADDED_DIRECTORY } from '../config/added-volume.js';
 import type { Configuration, VolumeConfiguration } from '../config/configuration.js';
 import { volumeConfiguration } from '../config/load-configuration.js';
 import { formatBytes } from '../config/quantity.js';
-import { ensureWritableDirectory, removeFile, removeTree } from '../platform/text-file.js';
+import { removeTree } from '../platform/text-file.js';
 import type { Log } from '../ports/log.js';
 import type { MasterKey } from '../remote/key.js';
 import { parseReceipt } from '../remote/receipt.js';
 import { describePoint } from '../remote/segment-point.js';
 import { RetryingStore } from '../remote/store-retry.js';
+import { removeEntry, writeEntry } from './added-entry.js';
 import { loadMasterKey } from './identity.js';
 import { openStore } from './open-store.js';
 import { locationOf, settingsFor } from './restore-location.js';
@@ -36,12 +36,14 @@ export interface OnlineRestore {
   readonly signal: AbortSignal;
   /** The volume of this gateway that has this uuid, by name. */
   readonly volumeOf: (uuid: string) => Promise<string | undefined>;
+  /** Whether it has a volume of this name. */
+  readonly has: (name: string) => boolean;
+  /** Keeps the name until the restore is over. volume-exists */
+  readonly claim: (name: string) => void;
 }
 
 export interface RestoredOnline {
   readonly volume: VolumeConfiguration;
-  /** Of the volume where it is continued: undefined for a detached copy. */
-  readonly master: MasterKey | undefined;
   readonly summary: string;
 }
 
@@ -79,7 +81,7 @@ export async function restoreOnline(request: RestoreRequest, options: OnlineRest
       admit: ({ uuid, name }) => admit({ uuid, name, takeOver }, options),
     });
     const volume = await addVolume(restored, options);
-    return { volume, master: takeOver ? master : undefined, summary: summaryOf(restored) };
+    return { volume, summary: summaryOf(restored) };
   } finally {
     await store.close();
   }
@@ -110,14 +112,14 @@ async function requireOwn(
 /** Refuses a volume that would be here twice, by its name or as itself. */
 async function admit(
   { uuid, name, takeOver }: { readonly uuid: string; readonly name: string; readonly takeOver: boolean },
-  { configuration, volumeOf }: OnlineRestore,
+  { volumeOf, has, claim }: OnlineRestore,
 ): Promise<void> {
   const same = takeOver ? await volumeOf(uuid) : undefined;
   if (same !== undefined) {
     const instead = `keepgate takeover ${same} makes this gateway its owner; to begin anew from the bucket, stop the gateway and move DATADIR/volumes/${same} away`;
     throw new GatewayError('volume-exists', `volume ${same} of this gateway is that volume (${uuid}): ${instead}`);
   }
-  if (!configuration.volumes.some((volume) => volume.name === name)) return;
+  if (!has(name)) return claim(name);
   throw new GatewayError(
     'volume-exists',
     `the configuration has a volume ${name}: use --as NAME, or stop the gateway and give the command again`,
@@ -132,16 +134,13 @@ async function addVolume(
   const { dataDir } = configuration;
   const { name, sizeBytes, detached } = restored;
   const written = { name, size: sizeBytes, ...(detached ? { replicate: { enabled: false } } : {}) };
-  const entry = join(ADDED_DIRECTORY, `${name}.json`);
-  const disk = ports.openDisk(dataDir);
   try {
-    const volume = volumeConfiguration(written);
-    await ensureWritableDirectory(join(dataDir, ADDED_DIRECTORY), 'dataDir');
-    await disk.writeSmall(entry, Buffer.from(`${JSON.stringify(written, null, 2)}\n`));
+    const volume = volumeConfiguration(written, configuration);
+    await writeEntry(ports, dataDir, name, written);
     return volume;
   } catch (error) {
     // In this order: an entry without its directory would be an empty volume of that name.
-    await removeFile(join(dataDir, entry));
+    await removeEntry(ports, dataDir, name);
     await removeTree(join(dataDir, 'volumes', name));
     throw error;
   }

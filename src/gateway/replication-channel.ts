@@ -27,12 +27,15 @@ export type ToReplicationThread =
   | { readonly type: 'hydrate'; readonly volume: string; readonly directory: string; readonly store: StoreSettings }
   | { readonly type: 'toHydrator'; readonly volume: string; readonly message: ToHydrator }
   | { readonly type: 'limit'; readonly limits: RateLimits }
+  /** The volume is none of the gateway's any more; `released` follows once nothing of it is under way. */
+  | { readonly type: 'release'; readonly volume: string }
   /** Stop all volumes, then end the thread. */
   | { readonly type: 'end' };
 
 export type FromReplicationThread =
   | FromVolumeReplicator
   | { readonly volume: string; readonly hydration: FromHydrator; readonly downloadedBytes: number }
+  | { readonly released: string }
   /** `auto` has found another rate. */
   | { readonly direction: keyof RateLimits; readonly bytesPerSecond: number };
 

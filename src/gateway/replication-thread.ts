@@ -32,6 +32,7 @@ export class ReplicationThread {
   readonly #clock: Clock;
   readonly #listeners = new Map<string, ReplicationListener>();
   readonly #hydrations = new Map<string, (message: FromHydrator, downloadedBytes: number) => void>();
+  readonly #releases = new Map<string, () => void>();
   readonly #foundRates: { upload?: number; download?: number } = {};
   #ending = false;
   readonly #exited: Promise<void>;
@@ -44,6 +45,7 @@ export class ReplicationThread {
     });
     this.#worker.on('message', (said: FromReplicationThread) => {
       if ('direction' in said) this.#foundRates[said.direction] = said.bytesPerSecond;
+      else if ('released' in said) this.#releases.get(said.released)?.();
       else if ('hydration' in said) this.#hydrations.get(said.volume)?.(said.hydration, said.downloadedBytes);
       else this.#listeners.get(said.volume)?.(said.message, said.transfers);
     });
@@ -60,7 +62,12 @@ export class ReplicationThread {
   open(volume: string, directory: string, receive: ReplicationListener): ReplicationLine {
     this.#listeners.set(volume, receive);
     this.#post({ type: 'open', volume, directory });
-    return { send: (message) => this.#post({ type: 'to', volume, message }) };
+    // A line that was released says nothing to the next volume of that name.
+    return {
+      send: (message) => {
+        if (this.#listeners.get(volume) === receive) this.#post({ type: 'to', volume, message });
+      },
+    };
   }
 
   /** A line to what fills a restored volume from the bucket that it came from. */
@@ -72,7 +79,19 @@ export class ReplicationThread {
   ): (message: ToHydrator) => void {
     this.#hydrations.set(volume, receive);
     this.#post({ type: 'hydrate', volume, directory, store });
-    return (message) => this.#post({ type: 'toHydrator', volume, message });
+    return (message) => {
+      if (this.#hydrations.get(volume) === receive) this.#post({ type: 'toHydrator', volume, message });
+    };
+  }
+
+  /** The volume was closed, and is none of the gateway's any more. Resolves once nothing of it is under way here. */
+  async release(volume: string): Promise<void> {
+    const known = [this.#listeners.delete(volume), this.#hydrations.delete(volume)];
+    if (!known.includes(true)) return;
+    const released = new Promise<void>((resolve) => this.#releases.set(volume, resolve));
+    this.#post({ type: 'release', volume });
+    await Promise.race([released, this.#exited]);
+    this.#releases.delete(volume);
   }
 
   setLimits(limits: RateLimits): void {

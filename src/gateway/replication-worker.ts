@@ -92,6 +92,16 @@ function run(port: MessagePort, data: ReplicationThreadData): void {
     void core.ended();
   };
 
+  /** What is said to it from now on is nobody's. */
+  const release = async (volume: string): Promise<void> => {
+    const [core, hydration] = [cores.get(volume), hydrations.get(volume)];
+    cores.delete(volume);
+    hydrations.delete(volume);
+    await core?.close();
+    await hydration?.close();
+    port.postMessage({ released: volume } satisfies FromReplicationThread);
+  };
+
   const end = async (): Promise<void> => {
     await Promise.all([...cores.values(), ...hydrations.values()].map((core) => core.close()));
     await inner?.close();
@@ -119,6 +129,9 @@ function run(port: MessagePort, data: ReplicationThreadData): void {
       case 'limit':
         paces.upload.setLimit(limitFor(data, message.limits.upload));
         paces.download.setLimit(limitFor(data, message.limits.download));
+        return;
+      case 'release':
+        void release(message.volume);
         return;
       case 'end':
         void end();

@@ -2,6 +2,7 @@
  * A volume's reservations, as its directory keeps them (engine/reservation-record.ts): read before anybody is served, over
  * any protocol, so that what was shut out before a restart is shut out after it.
  */
+import { GatewayError } from '../base/errors.js';
 import { readReservations, writeReservations } from '../engine/reservation-record.js';
 import type { Checksums } from '../ports/checksum.js';
 import type { Clock, Timer } from '../ports/clock.js';
@@ -39,6 +40,7 @@ export class ReservationLine implements VolumeReservations {
   #told: HeldReservation | undefined;
   /** The log was told within the last second. */
   #quiet: Timer | undefined;
+  #closed = false;
 
   constructor(options: ReservationLineOptions) {
     this.#options = options;
@@ -75,6 +77,7 @@ export class ReservationLine implements VolumeReservations {
   }
 
   close(): void {
+    this.#closed = true;
     this.#quiet?.cancel();
   }
 
@@ -92,7 +95,9 @@ export class ReservationLine implements VolumeReservations {
   }
 
   async save(what: SavedReservations): Promise<void> {
-    const { disk, checksums, onFatal } = this.#options;
+    const { disk, checksums, onFatal, volume } = this.#options;
+    // Its directory may be another volume's by now.
+    if (this.#closed) throw new GatewayError('volume-closed', `volume ${volume} is closed`);
     await keep(writeReservations(disk, checksums, what), onFatal);
     this.#saved = what;
   }

@@ -197,6 +197,9 @@ export class SanitizeLine implements VolumeSanitizer {
   }
 
   #save(record: SanitizeRecord): Promise<void> {
+    // Its directory may be another volume's by now.
+    if (this.#closed)
+      return Promise.reject(new GatewayError('volume-closed', `volume ${this.#options.volume} is closed`));
     return this.#keep(writeSanitizeRecord(this.#options.disk, this.#options.checksums, record));
   }
 

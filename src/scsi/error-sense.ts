@@ -62,6 +62,7 @@ export const errorSense: Readonly<Record<ErrorCode, Sense>> = {
   'remote-vanished': failed,
   'remote-gap': sense.unrecoveredReadError,
   'receipt-invalid': failed,
+  'remote-behind': failed,
   'remote-in-use': failed,
   'receipt-unmet': failed,
   'receipt-outlet-failed': failed,

@@ -103,6 +103,16 @@ export class FakeGateway implements GatewayView {
     this.sizes.push(sizeBytes);
     return Promise.resolve();
   }
+  readonly added: object[] = [];
+  addVolume(written: Readonly<Record<string, unknown>>): Promise<string> {
+    this.added.push(written);
+    return Promise.resolve('disk0');
+  }
+  readonly removed: object[] = [];
+  removeVolume(name: string, removal: object): Promise<void> {
+    this.removed.push({ name, ...removal });
+    return Promise.resolve();
+  }
   readonly restores: RestoreRequest[] = [];
   restore(request: RestoreRequest): Operation {
     this.restores.push(request);

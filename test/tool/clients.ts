@@ -52,6 +52,10 @@ const packageOf = {
   openssl: 'openssl',
   chromium: 'chromium',
   'systemd-socket-activate': 'systemd',
+  'systemd-analyze': 'systemd',
+  'systemd-sysusers': 'systemd',
+  'systemd-tmpfiles': 'systemd',
+  shellcheck: 'shellcheck',
 } as const;
 
 export type ToolName = keyof typeof packageOf;

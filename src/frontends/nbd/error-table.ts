@@ -73,6 +73,7 @@ export const nbdAnswers: Readonly<Record<ErrorCode, NbdAnswer>> = {
   'remote-forked': failed,
   'remote-vanished': failed,
   'remote-gap': failed,
+  'remote-behind': failed,
   'remote-in-use': failed,
   'receipt-unmet': failed,
   'receipt-outlet-failed': failed,

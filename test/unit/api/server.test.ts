@@ -191,16 +191,29 @@ describe('the API on loopback', () => {
     assert.equal((await get('/nowhere')).json<{ code: string }>().code, 'not-found');
   });
 
-  for (const [method, url] of [
-    ['POST', '/v1/volumes'],
-    ['DELETE', '/v1/volumes/disk0'],
-  ] as const) {
-    it(`says that ${method} ${url} is not there yet`, async () => {
-      const answer = await app.inject({ method, url, headers: { host: 'localhost', authorization } });
-      assert.equal(answer.statusCode, 501);
-      assert.equal(answer.json<{ code: string }>().code, 'not-supported');
-    });
-  }
+  it('adds and removes a volume, with the token', async () => {
+    const headers = { host: 'localhost' };
+    const entry = { name: 'disk0', size: '1GiB' };
+    const add = (payload: unknown, more: Record<string, string>) =>
+      app.inject({ method: 'POST', url: '/v1/volumes', headers: { ...headers, ...more }, payload: payload as object });
+    assert.equal((await add(entry, {})).statusCode, 401);
+    assert.match((await add([entry], { authorization })).json<{ detail: string }>().detail, /^the body: write \{/);
+    assert.deepEqual(gateway.added, []);
+    const added = await add(entry, { authorization });
+    assert.equal(added.statusCode, 201);
+    assert.equal(added.headers.location, '/v1/volumes/disk0');
+    assert.deepEqual(gateway.added, [entry]);
+    const remove = (query: string, more: Record<string, string>) =>
+      app.inject({ method: 'DELETE', url: `/v1/volumes/disk0${query}`, headers: { ...headers, ...more } });
+    assert.equal((await remove('?confirm=disk0', {})).statusCode, 401);
+    assert.deepEqual(gateway.removed, []);
+    await remove('', { authorization });
+    assert.deepEqual((await remove('?confirm=disk0&acceptLoss=true', { authorization })).json(), { name: 'disk0' });
+    assert.deepEqual(gateway.removed, [
+      { name: 'disk0', confirm: undefined, acceptLoss: false },
+      { name: 'disk0', confirm: 'disk0', acceptLoss: true },
+    ]);
+  });
 
   it('grows a volume, with the token, to a size that is one', async () => {
     const patch = (payload: unknown, headers: Record<string, string> = { authorization }) =>

@@ -122,8 +122,12 @@ describe('a gateway', () => {
       await eventually(line, () => gateway.log().includes(line));
     };
     await reread(
-      { ...content, bandwidth: { upload: '8Mbit/s' }, volumes: [disk] },
-      'volumes changed in the configuration',
+      {
+        ...content,
+        bandwidth: { upload: '8Mbit/s' },
+        volumes: [disk, { ...disk, name: 'local', access: 'shared', replicate: { enabled: false } }],
+      },
+      'volumes: local changed in the configuration',
     );
     assert.equal(await gateway.metric('keepgate_upload_limit_bytes_per_second'), 1_000_000);
     await reread({ ...content, bandwidth: { upload: 'fast' } }, 'the configuration was not taken over');
