@@ -10,7 +10,9 @@ import { attempt, eventually, startService, type Finished, type RunOptions, type
 import { patchArguments, patchEnvironment, type SourcePatch } from './source-patch.js';
 
 const projectDirectory = resolve(import.meta.dirname, '../../..');
-export const keepgatePath = join(projectDirectory, 'dist/src/cli/main.js');
+/** KEEPGATE_DIST: what another commit was built to, for comparisons. */
+export const distDirectory = process.env['KEEPGATE_DIST'] ?? join(projectDirectory, 'dist');
+export const keepgatePath = join(distDirectory, 'src/cli/main.js');
 export const targetPrefix = 'iqn.2026-11.io.keepgate';
 
 /** The configuration as its file says it; JSON is YAML. */
