@@ -27,6 +27,7 @@ import { addPageRoutes } from './page-route.js';
 import type { PageFiles } from './page-route.js';
 import { problemContentType, problemFrom, problemOf } from './problem.js';
 import { addRateRoutes, rateSchema } from './rate-route.js';
+import { addRequestLog } from './request-log.js';
 import { addRestoreRoutes } from './restore-route.js';
 import { problemSchema, withOptionalBodies } from './schema.js';
 import { addSessionRoutes } from './session-route.js';
@@ -67,6 +68,7 @@ export async function createApi(options: ApiOptions): Promise<ApiServer> {
   // JSON is the only content type of the API.
   app.removeContentTypeParser('text/plain');
   await addDocument(app, gateway.version);
+  addRequestLog(app, log);
   await addGuard(app, listen, token);
   addErrors(app, log);
   for (const schema of sharedSchemas) app.addSchema(schema);

@@ -47,6 +47,7 @@ export interface DoctorOptions {
 const wallMsMin = Date.UTC(2026, 0);
 const storeMsMax = 20_000;
 const silent: Log = {
+  debugs: false,
   debug: () => undefined,
   info: () => undefined,
   warn: () => undefined,

@@ -11,7 +11,7 @@ import { SystemNbdDialer } from '../platform/nbd-dialer.js';
 import { readNbdTls } from '../platform/nbd-tls.js';
 import { notifyServiceManager } from '../platform/notify.js';
 import { createLog } from '../platform/pino-log.js';
-import type { LogLevel } from '../platform/pino-log.js';
+import type { LogLevels } from '../platform/log-levels.js';
 import { takeProcessRights } from '../platform/process-rights.js';
 import type { Clock } from '../ports/clock.js';
 import type { Log } from '../ports/log.js';
@@ -24,7 +24,7 @@ export interface NbdWatchFlags {
   readonly deadTimeout: string;
   readonly requestTimeout: string;
   readonly detach?: boolean;
-  readonly logLevel: LogLevel;
+  readonly logLevel: LogLevels;
 }
 
 export interface NbdWatchOptions {

@@ -2,10 +2,11 @@
  * Every command with its options. A command's work is in the file of its name; what is wrong is thrown to main.ts. What
  * needs much code is loaded when it is called, so that `keepgate status` answers at once.
  */
-import { Command, Option } from 'commander';
+import { Command, InvalidArgumentError, Option } from 'commander';
 import { GatewayError } from '../base/errors.js';
 import { readRunFile } from '../gateway/run-file.js';
-import type { LogLevel } from '../platform/pino-log.js';
+import { levelsOf, parseLogLevels } from '../platform/log-levels.js';
+import type { LogLevels } from '../platform/log-levels.js';
 import { SystemClock } from '../platform/system-clock.js';
 import { SystemRandom } from '../platform/system-random.js';
 import { ApiClient } from './api-client.js';
@@ -38,7 +39,7 @@ interface ServeFlags {
   readonly nbdListen?: string;
   readonly iscsiListen?: string;
   readonly apiListen?: string;
-  readonly logLevel: LogLevel;
+  readonly logLevel: LogLevels;
   readonly new?: boolean;
 }
 
@@ -82,6 +83,20 @@ const configOption = [
   'the configuration; default: KEEPGATE_CONFIG, else the demonstration',
 ] as const;
 
+function logLevelOption(): Option {
+  const parse = (text: string): LogLevels => {
+    try {
+      return parseLogLevels(text);
+    } catch (error) {
+      throw new InvalidArgumentError(error instanceof Error ? error.message : String(error));
+    }
+  };
+  return new Option('--log-level <levels>', 'debug, info, warn or error; for one module: info,request=debug')
+    .argParser(parse)
+    .default(levelsOf('info'), 'info')
+    .env('KEEPGATE_LOG_LEVEL');
+}
+
 function addServe(program: Command, { version, terminal }: ProgramOptions): void {
   program
     .command('serve')
@@ -92,17 +107,12 @@ function addServe(program: Command, { version, terminal }: ProgramOptions): void
     .option('--iscsi-listen <list>', 'iscsi.listen of the configuration')
     .option('--api-listen <address>', 'api.listen of the configuration')
     .option('--new', 'create volumes even where the bucket holds volumes that the key does not open')
-    .addOption(
-      new Option('--log-level <level>')
-        .choices(['debug', 'info', 'warn', 'error'])
-        .default('info')
-        .env('KEEPGATE_LOG_LEVEL'),
-    )
+    .addOption(logLevelOption())
     .action(async (flags: ServeFlags) => {
       const { serve } = await import('./serve.js');
       await serve({
         choice: choiceOf(flags),
-        logLevel: flags.logLevel,
+        logLevels: flags.logLevel,
         allowNew: flags.new === true,
         version,
         terminal,
@@ -458,12 +468,7 @@ function addNbdWatch(program: Command, { exit }: ProgramOptions): void {
     .option('--dead-timeout <seconds>', 'how long requests wait for a gateway before they fail', '600')
     .option('--request-timeout <seconds>', 'with several connections: when a request is sent again on another', '30')
     .option('--detach', 'detach the device at the end, unless it is in use')
-    .addOption(
-      new Option('--log-level <level>')
-        .choices(['debug', 'info', 'warn', 'error'])
-        .default('info')
-        .env('KEEPGATE_LOG_LEVEL'),
-    )
+    .addOption(logLevelOption())
     .action(async (device: string, uri: string, flags: NbdWatchFlags) => {
       const { nbdWatch } = await import('./nbd-watch.js');
       exit(await nbdWatch({ device, uri, flags, clock: new SystemClock(), random: new SystemRandom() }));

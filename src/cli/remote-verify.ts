@@ -7,6 +7,7 @@ import { TokenBucket } from '../bandwidth/token-bucket.js';
 import { WrongValue } from '../config/problem.js';
 import { formatBytes, formatDuration, parseRateLimit } from '../config/quantity.js';
 import { createSystemPorts } from '../gateway/system-ports.js';
+import { levelsOf } from '../platform/log-levels.js';
 import { createLog } from '../platform/pino-log.js';
 import { listDirectory, readTextFile } from '../platform/text-file.js';
 import { UNLIMITED } from '../ports/bandwidth.js';
@@ -69,7 +70,7 @@ export async function verify(options: RemoteCommand<VerifyFlags>): Promise<ExitC
       checksums: createSystemPorts().checksums,
       clock,
       random,
-      log: createLog('error'),
+      log: createLog(levelsOf('error')),
       ...(flags.json === true ? {} : { progress: (done, total) => progress.update(done, total) }),
     });
     progress.end();

@@ -11,6 +11,7 @@ import { restoreVolume } from '../gateway/restore-volume.js';
 import type { RestoredVolume } from '../gateway/restore-volume.js';
 import { readRunFile } from '../gateway/run-file.js';
 import { createSystemPorts } from '../gateway/system-ports.js';
+import { levelsOf } from '../platform/log-levels.js';
 import { createLog } from '../platform/pino-log.js';
 import { readTextFile } from '../platform/text-file.js';
 import type { Clock } from '../ports/clock.js';
@@ -108,7 +109,7 @@ async function restoreStopped(options: RestoreOptions, configuration: Configurat
       receipt,
       acceptLoss: flags.acceptLoss === true,
       ports: createSystemPorts(),
-      log: createLog('warn'),
+      log: createLog(levelsOf('warn')),
       signal: interrupted.signal,
       progress: (doneBytes, totalBytes) => progress.update(doneBytes, totalBytes),
     });

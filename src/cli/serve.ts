@@ -11,7 +11,7 @@ import { Gateway } from '../gateway/gateway.js';
 import type { RunFile } from '../gateway/run-file.js';
 import { notifyServiceManager } from '../platform/notify.js';
 import { createLog } from '../platform/pino-log.js';
-import type { LogLevel } from '../platform/pino-log.js';
+import type { LogLevels } from '../platform/log-levels.js';
 import { boundProcessMemory } from '../platform/process-memory.js';
 import { takeProcessRights } from '../platform/process-rights.js';
 import type { Clock } from '../ports/clock.js';
@@ -24,7 +24,7 @@ import type { Terminal } from './terminal.js';
 
 export interface ServeOptions {
   readonly choice: ConfigurationChoice;
-  readonly logLevel: LogLevel;
+  readonly logLevels: LogLevels;
   readonly allowNew: boolean;
   readonly version: string;
   readonly terminal: Terminal;
@@ -33,10 +33,10 @@ export interface ServeOptions {
 
 /** Returns only when a start failed; otherwise the process ends itself. */
 export async function serve(options: ServeOptions): Promise<void> {
-  const { choice, logLevel, allowNew, version, terminal, clock } = options;
+  const { choice, logLevels, allowNew, version, terminal, clock } = options;
   boundProcessMemory();
   const configuration = await findConfiguration(choice);
-  const log = createLog(logLevel);
+  const log = createLog(logLevels);
   const onFatal = (error: unknown): never => {
     log.error(`the gateway ends at once: ${error instanceof Error ? error.message : String(error)}`);
     process.exit(exitCodes.failed);
@@ -48,7 +48,7 @@ export async function serve(options: ServeOptions): Promise<void> {
     log[granted ? 'debug' : 'info'](`process right ${name}: ${detail}`);
   }
   for (const warning of configuration.warnings) log.warn(warning);
-  const gateway = new Gateway({ configuration, version, log, logLevel, allowNew, onFatal });
+  const gateway = new Gateway({ configuration, version, log, logLevels, allowNew, onFatal });
   const stopping = stopOnSignals(gateway, log, clock);
   const run = await gateway.start();
   if (stopping()) return;

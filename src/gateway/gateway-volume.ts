@@ -9,7 +9,7 @@
 import type { SessionReport, SnapshotReport } from '../api/gateway-view.js';
 import { DurabilityLostError, GatewayError } from '../base/errors.js';
 import type { ErrorCode } from '../base/errors.js';
-import { IoStats } from '../base/io-stats.js';
+import type { IoStats } from '../base/io-stats.js';
 import { BLOCK_BYTES, type ByteLength, type Lsn } from '../base/units.js';
 import type { VolumeConfiguration } from '../config/configuration.js';
 import { reserveDraft } from '../engine/reserved-space.js';
@@ -34,6 +34,7 @@ import { FillRate } from './fill-rate.js';
 import { GuardedDevice } from './guarded-device.js';
 import { HydrationLine } from './hydration-line.js';
 import type { HydrationPort } from './hydration-line.js';
+import { ioStatsFor } from './logged-io-stats.js';
 import { ReplicatorLine } from './replicator-line.js';
 import type { VolumeReplication } from './replicator-line.js';
 import { ReservationLine } from './reservation-line.js';
@@ -85,7 +86,7 @@ export class GatewayVolume implements Drainable {
   readonly #sanitize: SanitizeLine;
   #sanitizable = false;
   #rotational = false;
-  readonly #stats = { nbd: new IoStats(), iscsi: new IoStats() };
+  readonly #stats: Readonly<Record<'nbd' | 'iscsi', IoStats>>;
   readonly #fill = new FillRate();
   #identity: VolumeIdentity | undefined;
   #volume: Volume | undefined;
@@ -111,6 +112,7 @@ export class GatewayVolume implements Drainable {
     this.iscsiAccess = options.iscsiAccess;
     this.nbdUsers = configuration.nbdUsers;
     this.#options = options;
+    this.#stats = { nbd: ioStatsFor(log, this.name, 'nbd'), iscsi: ioStatsFor(log, this.name, 'iscsi') };
     this.#snapshots = new SnapshotLine({
       volume: this.name,
       schedule: configuration.snapshots,

@@ -23,8 +23,8 @@ import { NbdServer } from '../frontends/nbd/server.js';
 import { createMetrics } from '../metrics/registry.js';
 import type { MeteredVolume } from '../metrics/source.js';
 import { inheritedSockets } from '../platform/inherited-sockets.js';
+import type { LogLevels } from '../platform/log-levels.js';
 import { readPageFiles } from '../platform/page-files.js';
-import type { LogLevel } from '../platform/pino-log.js';
 import { openReceiptOutlet } from '../platform/receipt-outlet.js';
 import { listenRefused, NetStreamFactory, removeStaleSocket } from '../platform/socket-listener.js';
 import { ensureWritableDirectory, exists, removeTree, restrictToOwner } from '../platform/text-file.js';
@@ -61,7 +61,7 @@ export interface GatewayOptions {
   readonly configuration: Configuration;
   readonly version: string;
   readonly log: Log;
-  readonly logLevel: LogLevel;
+  readonly logLevels: LogLevels;
   /** Create volumes even where the bucket holds volumes that the key does not open. */
   readonly allowNew: boolean;
   /** A promise or an invariant is broken: the process must end at once. */
@@ -174,10 +174,10 @@ export class Gateway implements GatewayView, VolumeDirectory {
 
   /** One thread for all that goes to and from buckets; started when something does. */
   #runThread(createStore: boolean): ReplicationThread {
-    const { configuration, logLevel, onFatal } = this.#options;
+    const { configuration, logLevels, onFatal } = this.#options;
     const { store } = configuration;
     this.#thread ??= new ReplicationThread({
-      data: { store, createStore, logLevel, limits: this.#bandwidth.limits },
+      data: { store, createStore, logLevels, limits: this.#bandwidth.limits },
       clock: this.#ports.clock,
       onFatal,
     });

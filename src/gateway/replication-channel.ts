@@ -5,7 +5,7 @@
  */
 import type { Transfers } from '../metrics/source.js';
 import type { RateLimits } from '../ports/bandwidth.js';
-import type { LogLevel } from '../platform/pino-log.js';
+import type { LogLevels } from '../platform/log-levels.js';
 import type { StoreConfiguration } from '../config/configuration.js';
 import type { FromHydrator, ToHydrator } from '../remote/hydration-messages.js';
 import type { FromReplicator, ToReplicator } from '../remote/replication-messages.js';
@@ -15,7 +15,7 @@ export interface ReplicationThreadData {
   /** undefined: no volume replicates. */
   readonly store: StoreConfiguration | undefined;
   readonly createStore: boolean;
-  readonly logLevel: LogLevel;
+  readonly logLevels: LogLevels;
   readonly limits: RateLimits;
 }
 

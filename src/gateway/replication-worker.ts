@@ -29,7 +29,7 @@ function run(port: MessagePort, data: ReplicationThreadData): void {
   goBehindClients();
   const ports = createSystemPorts();
   const { clock, random, checksums, cipher } = ports;
-  const log = createLog(data.logLevel).child('replication');
+  const log = createLog(data.logLevels).child('replication');
   const budget = (direction: keyof RateLimits): BandwidthBudget =>
     new BandwidthBudget({
       clock,

@@ -1,4 +1,5 @@
 /** Metrics of replication: how far the bucket is behind, what goes there, what it answers. */
+import { errorCodes } from '../base/errors.js';
 import type { ReplicationMode, ReplicationStatus } from '../ports/replication.js';
 import { histogramSamples } from './family.js';
 import type { Family, Sample } from './family.js';
@@ -12,6 +13,13 @@ const modes = {
   blocked: 4,
   off: 5,
 } as const satisfies Record<ReplicationMode, number>;
+
+/** Every code that a store answers with is there from the start, at 0: a rate does not see a series begin at 1. */
+const noStoreErrors = Object.fromEntries(
+  Object.keys(errorCodes)
+    .filter((code) => code.startsWith('store-'))
+    .map((code) => [code, 0]),
+);
 
 const uploadDuration = 'keepgate_upload_duration_seconds';
 
@@ -145,7 +153,10 @@ export const replicationFamilies: readonly Family<MetricsSource>[] = [
     'Bytes sent to move what lives out of segments that are mostly dead; part of the uploaded bytes.',
     ({ compactionBytes }) => compactionBytes,
   ),
-  counted('store_errors_total', 'code', 'Errors of the store by code.', ({ storeErrors }) => storeErrors),
+  counted('store_errors_total', 'code', 'Errors of the store by code.', ({ storeErrors }) => ({
+    ...noStoreErrors,
+    ...storeErrors,
+  })),
   family('remote_objects', 'gauge', 'Objects in the store.', ({ remoteObjects }) => remoteObjects),
   family('remote_bytes', 'gauge', 'Bytes in the store.', ({ remoteBytes }) => remoteBytes),
   family(

@@ -7,23 +7,30 @@ import { destination, pino, stdTimeFunctions } from 'pino';
 import type { Logger } from 'pino';
 import { PinoPretty } from 'pino-pretty';
 import type { Log, LogFields } from '../ports/log.js';
+import { levelOf } from './log-levels.js';
+import type { LogLevels } from './log-levels.js';
 
 const stderrFd = 2;
 
-export type LogLevel = 'debug' | 'info' | 'warn' | 'error';
-
 class PinoLog implements Log {
   readonly #root: Logger;
+  readonly #levels: LogLevels;
   readonly #module: string;
   readonly #fields: LogFields;
   readonly #logger: Logger;
 
   /** pino would print a field twice that a child has again, so each child is made from the root. */
-  constructor(root: Logger, module: string, fields: LogFields) {
+  constructor(root: Logger, levels: LogLevels, module: string, fields: LogFields) {
     this.#root = root;
+    this.#levels = levels;
     this.#module = module;
     this.#fields = fields;
-    this.#logger = module === '' ? root : root.child({ module, ...fields });
+    const level = levelOf(levels, module);
+    this.#logger = module === '' ? root : root.child({ module, ...fields }, { level });
+  }
+
+  get debugs(): boolean {
+    return this.#logger.isLevelEnabled('debug');
   }
 
   debug(message: string, fields: LogFields = {}): void {
@@ -44,13 +51,13 @@ class PinoLog implements Log {
 
   child(module: string, fields: LogFields = {}): Log {
     const path = this.#module === '' || this.#module === module ? module : `${this.#module}.${module}`;
-    return new PinoLog(this.#root, path, { ...this.#fields, ...fields });
+    return new PinoLog(this.#root, this.#levels, path, { ...this.#fields, ...fields });
   }
 }
 
-export function createLog(level: LogLevel): Log {
+export function createLog(levels: LogLevels): Log {
   const options = {
-    level,
+    level: levels.level,
     base: null,
     timestamp: stdTimeFunctions.isoTime,
     formatters: { level: (label: string) => ({ level: label }) },
@@ -63,5 +70,5 @@ export function createLog(level: LogLevel): Log {
         messageFormat: '{if module}{module}: {end}{msg}',
       })
     : destination({ fd: stderrFd, sync: true });
-  return new PinoLog(pino(options, stream), '', {});
+  return new PinoLog(pino(options, stream), levels, '', {});
 }

@@ -1,5 +1,7 @@
 /** Where a component says what happened. `fields` never holds a secret or a payload. */
 export interface Log {
+  /** False: debug() writes nothing, and whoever would call it for each request need not. */
+  readonly debugs: boolean;
   debug(message: string, fields?: LogFields): void;
   info(message: string, fields?: LogFields): void;
   warn(message: string, fields?: LogFields): void;

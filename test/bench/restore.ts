@@ -33,6 +33,7 @@ const GIB = 1024 ** 3;
 const READS = 64;
 const master = parseMasterKey(Buffer.alloc(32, 7).toString('base64'), 'the key of this bench');
 const quiet: Log = {
+  debugs: false,
   debug: () => undefined,
   info: () => undefined,
   warn: console.error,

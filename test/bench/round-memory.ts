@@ -19,6 +19,7 @@ import { Rounds } from '../../src/engine/rounds.js';
 import { SnapshotRecords } from '../../src/engine/snapshot-records.js';
 import { Sums } from '../../src/engine/sums.js';
 import { createSystemPorts } from '../../src/gateway/system-ports.js';
+import { levelsOf } from '../../src/platform/log-levels.js';
 import { createLog } from '../../src/platform/pino-log.js';
 import { boundProcessMemory } from '../../src/platform/process-memory.js';
 import type { LogCursor } from '../../src/ports/replication.js';
@@ -51,7 +52,7 @@ async function measure(): Promise<void> {
   const ports = createSystemPorts();
   const { checksums, random } = ports;
   const disk = ports.openDisk(folder);
-  const log = createLog('error');
+  const log = createLog(levelsOf('error'));
   const file = await disk.open('image', { mode: 'write', create: true, lane: 'image' });
   await file.truncate(blocks * BLOCK_BYTES);
   const sumsFile = await disk.open('sums', { mode: 'write', create: true, lane: 'sums' });

@@ -2,6 +2,7 @@
 import type { Log, LogFields } from '../../src/ports/log.js';
 
 export class RecordedLog implements Log {
+  readonly debugs = true;
   readonly lines: string[] = [];
 
   debug(message: string): void {

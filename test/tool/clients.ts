@@ -56,6 +56,8 @@ const packageOf = {
   'systemd-sysusers': 'systemd',
   'systemd-tmpfiles': 'systemd',
   shellcheck: 'shellcheck',
+  prometheus: 'prometheus',
+  promtool: 'prometheus',
 } as const;
 
 export type ToolName = keyof typeof packageOf;

@@ -38,6 +38,15 @@ export function inlineCode({ prose }: Page): string[] {
   return [...flat(prose).matchAll(/`([^`]+)`/g)].map(([, code = '']) => code);
 }
 
+/** As GitHub makes it of a heading. */
+export function anchorOf(heading: string): string {
+  return heading
+    .toLowerCase()
+    .replaceAll(/[^\p{L}\p{N}\s-]/gu, '')
+    .trim()
+    .replaceAll(' ', '-');
+}
+
 /** Lines of the sh blocks, continued ones joined, without comments. */
 export function shellLines({ blocks }: Page): string[] {
   return blocks

@@ -10,7 +10,7 @@ import { gatewaySettings, volumeSettings } from '../../../src/config/schema.js';
 import { isSetting } from '../../../src/config/setting.js';
 import type { SettingGroup } from '../../../src/config/setting.js';
 import { volumeStates } from '../../../src/ports/volume-status.js';
-import { flat, inlineCode, page, pages, projectDirectory, shellLines } from './page.js';
+import { anchorOf, flat, inlineCode, page, pages, projectDirectory, shellLines } from './page.js';
 
 const program = createProgram({
   version: '0',
@@ -188,15 +188,6 @@ describe('the operations page', () => {
     assert.deepEqual(tableCells('Modes of replication').sort(), modes.sort());
   });
 });
-
-/** As GitHub makes it of a heading. */
-function anchorOf(heading: string): string {
-  return heading
-    .toLowerCase()
-    .replaceAll(/[^\p{L}\p{N}\s-]/gu, '')
-    .trim()
-    .replaceAll(' ', '-');
-}
 
 describe('links and references', () => {
   it('of the pages lead to files and headings', () => {

@@ -96,6 +96,7 @@ describe('/metrics', () => {
       'keepgate_uploaded_bytes_total{volume="disk0"} 123',
       'keepgate_upload_requests_total{volume="disk0",outcome="stored"} 12',
       'keepgate_store_errors_total{volume="disk0",code="store-slow-down"} 2',
+      'keepgate_store_errors_total{volume="disk0",code="store-unreachable"} 0',
       'keepgate_upload_duration_seconds_bucket{volume="disk0",le="1"} 2',
       'keepgate_upload_duration_seconds_bucket{volume="disk0",le="+Inf"} 3',
       'keepgate_upload_duration_seconds_sum{volume="disk0"} 2.5',
