@@ -126,7 +126,11 @@ export class IscsiJudge {
   private abortedBy(header: Buffer): readonly Command[] {
     const wanted = header[1]! & 0x7f;
     const cmdSn = header.readUInt32BE(24);
-    if (wanted === ABORT_TASK) return [...(this.asked.get(header.readUInt32BE(20)) ?? [])];
+    if (wanted === ABORT_TASK) {
+      const tag = header.readUInt32BE(20);
+      // Of two under one tag, which there must not be, it ends one, and nobody can tell which.
+      return this.ambiguous.has(tag) ? [] : [...(this.asked.get(tag) ?? [])];
+    }
     if (!abortingAll.has(wanted) || header.readBigUInt64BE(8) !== 0n) return [];
     return [...this.asked.values()].flat().filter((each) => each.opcode === 0x01 && isBefore(each.cmdSn, cmdSn));
   }
