@@ -167,7 +167,7 @@ async function checkKey({ keyFile, demonstration }: Configuration): Promise<Find
   });
 }
 
-async function checkStore({ configuration, random }: DoctorOptions): Promise<Finding> {
+async function checkStore({ configuration, random, clock }: DoctorOptions): Promise<Finding> {
   const { store: chosen, demonstration } = configuration;
   if (chosen === undefined) return { verdict: 'wrong', what: 'store', text: 'store.url is missing' };
   const deletes = configuration.volumes.some(({ compaction }) => compaction);
@@ -177,6 +177,7 @@ async function checkStore({ configuration, random }: DoctorOptions): Promise<Fin
     try {
       const { conditionalPut, detail } = await probeConditionalPut(store, {
         random,
+        clock,
         signal: AbortSignal.timeout(storeMsMax),
         appendOnly: !deletes,
         refused: (error) => (refusal = error),

@@ -188,13 +188,14 @@ async function probeStore(
   options: AttachOptions,
   request: StoreRequest,
 ): Promise<Pick<AttachedRemote, 'fencing' | 'deletesForbidden'>> {
-  const { config, store, random, log } = options;
+  const { config, store, random, clock, log } = options;
   if (config.fencing === 'none') return { fencing: 'none', deletesForbidden: false };
   const appendOnly = config.compaction !== true;
   let deletesForbidden = false;
   const { conditionalPut, detail } = await probeConditionalPut(store, {
     ...request,
     random,
+    clock,
     appendOnly,
     refused: ({ message }) => {
       deletesForbidden = true;

@@ -4,12 +4,15 @@
  * racing PUTs all win, so asking once is not enough.
  */
 import { GatewayError } from '../base/errors.js';
+import type { Clock } from '../ports/clock.js';
 import type { ObjectStore, StoreRequest } from '../ports/object-store.js';
 import type { Random } from '../ports/random.js';
 
 /** PUTs that race; one more comes late. */
 export const RACERS = 8;
 const ATTEMPTS_MAX = 5;
+/** Some stores take one write a second of one name (Cloudflare R2 says so): who is told to slow down waits for a turn. */
+const TURN_MS = 1100;
 
 export interface ProbeResult {
   readonly conditionalPut: boolean;
@@ -19,6 +22,7 @@ export interface ProbeResult {
 
 export interface ProbeOptions extends StoreRequest {
   readonly random: Random;
+  readonly clock: Clock;
   /** No delete is even tried. */
   readonly appendOnly?: boolean;
   /** Told when the store does not let us delete the scratch object; not when it only failed to. */
@@ -30,17 +34,17 @@ export interface ProbeOptions extends StoreRequest {
  * delete is even tried. Store errors that may pass are thrown once they persist.
  */
 export async function probeConditionalPut(store: ObjectStore, options: ProbeOptions): Promise<ProbeResult> {
-  const { random, signal, appendOnly = false, refused = () => undefined } = options;
+  const { random, clock, signal, appendOnly = false, refused = () => undefined } = options;
   const request = signal === undefined ? {} : { signal };
   const key = `probe-${random.uuid()}`;
   try {
-    const racers = Array.from({ length: RACERS }, (_, racer) => conditionalPut(store, key, racer, request));
+    const racers = Array.from({ length: RACERS }, (_, racer) => conditionalPut({ store, key, racer, clock, request }));
     const settled = await Promise.allSettled(racers);
     const answers = settled.map((outcome) => {
       if (outcome.status === 'rejected') throw outcome.reason;
       return outcome.value;
     });
-    answers.push(await conditionalPut(store, key, RACERS, request));
+    answers.push(await conditionalPut({ store, key, racer: RACERS, clock, request }));
     const winners = answers.filter((answer) => answer === 'stored').length;
     const late = answers.at(-1) === 'stored';
     const detail = `${winners} of ${RACERS} racing PUTs with If-None-Match won${late ? ', and a late one' : ''}`;
@@ -63,17 +67,21 @@ export async function probeConditionalPut(store: ObjectStore, options: ProbeOpti
 }
 
 /** One racer. A conflict (409) or another failure that may pass is tried again. */
-async function conditionalPut(
-  store: ObjectStore,
-  key: string,
-  racer: number,
-  request: StoreRequest,
-): Promise<'stored' | 'exists'> {
+async function conditionalPut(options: {
+  readonly store: ObjectStore;
+  readonly key: string;
+  readonly racer: number;
+  readonly clock: Clock;
+  readonly request: StoreRequest;
+}): Promise<'stored' | 'exists'> {
+  const { store, key, racer, clock, request } = options;
   for (let attempt = 1; ; attempt++) {
     try {
       return await store.put(key, new Uint8Array([racer]), { ...request, ifAbsent: true });
     } catch (error) {
       if (!(error instanceof GatewayError) || !error.retryable || attempt === ATTEMPTS_MAX) throw error;
+      // Each has a second of its own, so that all have had one after RACERS of them.
+      if (error.code === 'store-slow-down') await clock.sleep(TURN_MS * ((racer % RACERS) + 1), request.signal);
     }
   }
 }

@@ -236,10 +236,11 @@ describe('counters', () => {
 
 describe('probe for conditional PUTs', () => {
   const random = new SeededRandom(3);
+  const clock = new ManualClock();
 
   it('believes a store that lets one PUT win, and leaves nothing behind', async () => {
     const store = new MemoryStore();
-    assert.deepEqual(await probeConditionalPut(store, { random }), {
+    assert.deepEqual(await probeConditionalPut(store, { random, clock }), {
       conditionalPut: true,
       detail: '1 of 8 racing PUTs with If-None-Match won',
     });
@@ -249,11 +250,11 @@ describe('probe for conditional PUTs', () => {
   it('does not believe a store that ignores the header, refuses it, or honours it only when PUTs do not race', async () => {
     const ignoring = new MemoryStore();
     ignoring.conditionalPuts = false;
-    assert.equal((await probeConditionalPut(ignoring, { random })).conditionalPut, false);
+    assert.equal((await probeConditionalPut(ignoring, { random, clock })).conditionalPut, false);
 
     const refusing = new MemoryStore();
     refusing.fault = ({ operation }) => (operation === 'put' ? { failBefore: 'store-no-conditional-put' } : undefined);
-    assert.equal((await probeConditionalPut(refusing, { random })).conditionalPut, false);
+    assert.equal((await probeConditionalPut(refusing, { random, clock })).conditionalPut, false);
 
     const racy = new MemoryStore();
     racy.conditionalPuts = false;
@@ -261,7 +262,7 @@ describe('probe for conditional PUTs', () => {
       if (ordinal === 9) racy.conditionalPuts = true;
       return undefined;
     };
-    assert.equal((await probeConditionalPut(racy, { random })).conditionalPut, false);
+    assert.equal((await probeConditionalPut(racy, { random, clock })).conditionalPut, false);
   });
 
   it('is not misled by conflicts and lost replies', async () => {
@@ -270,7 +271,21 @@ describe('probe for conditional PUTs', () => {
       if (ordinal === 1) return { failAfter: 'store-failed' };
       return ordinal <= 4 ? { failBefore: 'store-failed' } : undefined;
     };
-    assert.equal((await probeConditionalPut(store, { random })).conditionalPut, true);
+    assert.equal((await probeConditionalPut(store, { random, clock })).conditionalPut, true);
+  });
+
+  it('believes a store that takes one write a second of one name, and waits for its turns', async () => {
+    const store = new MemoryStore();
+    let nextMs = 0;
+    store.fault = ({ operation }) => {
+      if (operation !== 'put') return undefined;
+      if (clock.nowMs() < nextMs) return { failBefore: 'store-slow-down' };
+      nextMs = clock.nowMs() + 1000;
+      return undefined;
+    };
+    const { conditionalPut } = await finish(clock, probeConditionalPut(store, { random, clock }));
+    assert.equal(conditionalPut, true);
+    assert.deepEqual(store.keys(), []);
   });
 
   it('is content with credentials that may not delete', async () => {
@@ -278,7 +293,7 @@ describe('probe for conditional PUTs', () => {
     store.fault = ({ operation }) => (operation === 'delete' ? { failBefore: 'store-forbidden' } : undefined);
     let refusal = '';
     const refused = ({ code }: { code: string }): void => void (refusal = code);
-    assert.equal((await probeConditionalPut(store, { random, refused })).conditionalPut, true);
+    assert.equal((await probeConditionalPut(store, { random, clock, refused })).conditionalPut, true);
     assert.equal(store.keys('probe-').length, 1);
     assert.equal(refusal, 'store-forbidden');
   });
@@ -287,12 +302,12 @@ describe('probe for conditional PUTs', () => {
     const store = new MemoryStore();
     store.fault = ({ operation }) => (operation === 'delete' ? { failBefore: 'store-unreachable' } : undefined);
     const refused = (): void => assert.fail('it says that the store forbids deletes');
-    assert.equal((await probeConditionalPut(store, { random, refused })).conditionalPut, true);
+    assert.equal((await probeConditionalPut(store, { random, clock, refused })).conditionalPut, true);
   });
 
   it('sends no delete where nothing is ever to be deleted', async () => {
     const store = new MemoryStore();
-    assert.equal((await probeConditionalPut(store, { random, appendOnly: true })).conditionalPut, true);
+    assert.equal((await probeConditionalPut(store, { random, clock, appendOnly: true })).conditionalPut, true);
     assert.deepEqual(
       store.calls.filter(({ operation }) => operation === 'delete'),
       [],
@@ -302,6 +317,6 @@ describe('probe for conditional PUTs', () => {
   it('says nothing about a store that it cannot reach', async () => {
     const store = new MemoryStore();
     store.fault = () => ({ failBefore: 'store-unreachable' });
-    await assert.rejects(probeConditionalPut(store, { random }), { code: 'store-unreachable' });
+    await assert.rejects(probeConditionalPut(store, { random, clock }), { code: 'store-unreachable' });
   });
 });
