@@ -65,7 +65,7 @@ const lines: Readonly<Record<string, Where>> = {
   'keepgate attach disk0-copy --config restored.yaml': 'here',
   [takeOver]: 'here',
   'prometheus --config.file=grafana/prometheus.yml': {
-    nowhere: 'a server that does not end; what it reads is checked by test/unit/docs/dashboard.test.ts',
+    nowhere: 'it scrapes a fixed port; test/interop/prometheus.test.ts runs one that scrapes a gateway',
   },
 };
 
