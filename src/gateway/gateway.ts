@@ -369,7 +369,7 @@ export class Gateway implements GatewayView, VolumeDirectory {
     if (this.#restoring !== undefined) {
       throw new GatewayError('invalid-request', 'another restore runs; begin this one after it');
     }
-    if (this.#stopping.signal.aborted) throw new GatewayError('volume-closed', 'the gateway is stopping');
+    this.#requireStarted();
     const work = (progress: (doneBytes: number, totalBytes: number) => void): Promise<string> => {
       const running = this.#restore(request, progress).finally(() => (this.#restoring = undefined));
       this.#restoring = running;
@@ -457,12 +457,19 @@ export class Gateway implements GatewayView, VolumeDirectory {
     await this.#volumeNamed(name).resize(sizeBytes);
   }
 
-  addVolume(written: Readonly<Record<string, unknown>>): Promise<string> {
+  async addVolume(written: Readonly<Record<string, unknown>>): Promise<string> {
+    this.#requireStarted();
     return this.#roster.add(written);
   }
 
-  removeVolume(name: string, removal: Removal): Promise<void> {
+  async removeVolume(name: string, removal: Removal): Promise<void> {
+    this.#requireStarted();
     return this.#roster.remove(name, removal);
+  }
+
+  /** The API answers before: what is just being opened can be neither closed nor opened a second time. */
+  #requireStarted(): void {
+    if (!this.#listening) throw new GatewayError('volume-closed', 'the gateway is starting or stopping; try again');
   }
 
   async createSnapshot(name: string, snapshot: string | undefined): Promise<SnapshotReport> {

@@ -39,6 +39,16 @@ const stateOf = async (gateway: TestGateway, volume: string): Promise<string | u
 const directories = async (gateway: TestGateway): Promise<string[]> =>
   (await readdir(join(gateway.dataDir, 'volumes'))).filter((name) => !name.startsWith('.removed-')).sort();
 
+/** The process that waits before it opens its volumes. */
+async function eventuallyHeld(gateway: TestGateway): Promise<number> {
+  let pid = 0;
+  await eventually('it waits', () => {
+    pid = Number(/HELD BY (\d+)/.exec(gateway.log())?.[1] ?? 0);
+    return pid > 0;
+  });
+  return pid;
+}
+
 const entries = async (gateway: TestGateway): Promise<string[]> => {
   const directory = join(gateway.dataDir, 'volumes.d');
   return existsSync(directory) ? readdir(directory) : [];
@@ -193,6 +203,39 @@ describe('a volume that is removed from a running gateway', () => {
     await writeFile(join(left, 'log', '00000001'), 'left');
     await gateway.startAgain();
     assert.ok(!existsSync(left));
+  });
+});
+
+describe('a gateway that is still starting', () => {
+  it('changes nothing about its volumes', async () => {
+    const gateway = await TestGateway.start({ volumes: [disk, local] });
+    try {
+      const added = { name: 'added', size: '8MiB', buffer: { size: '64MiB' }, replicate: { enabled: false } };
+      const token = (await readFile(join(gateway.dataDir, 'api-token'), 'utf8')).trim();
+      const headers = { authorization: `Bearer ${token}`, 'content-type': 'application/json' };
+      const add = async (): Promise<number | undefined> => {
+        const asked = fetch(`${gateway.apiUrl}/v1/volumes`, { method: 'POST', headers, body: JSON.stringify(added) });
+        return (await asked.catch(() => undefined))?.status;
+      };
+      await gateway.stop();
+      const held = {
+        file: 'src/gateway/gateway.js',
+        find: 'await this.#openVolumes();',
+        replace: `console.error('HELD BY', process.pid);
+          await new Promise((resolve) => process.once('SIGUSR2', resolve));
+          await this.#openVolumes();`,
+      };
+      const started = gateway.startAgain({ patches: [held] });
+      const pid = await eventuallyHeld(gateway);
+      assert.equal(await add(), 503);
+      process.kill(pid, 'SIGUSR2');
+      await started;
+      assert.deepEqual(await entries(gateway), []);
+      assert.equal(await add(), 201);
+      assert.deepEqual(await names(gateway), ['disk0', 'local', 'added']);
+    } finally {
+      await gateway.dispose();
+    }
   });
 });
 
