@@ -113,23 +113,30 @@ interface Request {
 
 const folder = await mkdtemp(join(values.dir, 'keepgate-bench-memory-'));
 const settings = { name: 'demo', size: `${VOLUME_MIB}MiB`, buffer: { size: '4GiB' } };
-const gateway = await TestGateway.start({ folder, volumes: [settings], bandwidth: { upload: '20MB/s' } });
 try {
-  const askers = await Promise.all(Array.from({ length: connections }, () => Asker.attach(gateway.nbdPort)));
-  console.log(`${connections} connections at depth ${depth}, ${values.seconds} s each`);
-  for (const kib of [4, 64]) {
-    const bytes = kib * KIB;
-    const payload = Buffer.alloc(bytes, 0x5a);
-    await measure(askers, `write ${kib} KiB`, { type: CMD.WRITE, bytes, payload });
-    await measure(askers, `read ${kib} KiB`, { type: CMD.READ, bytes, payload: undefined });
-  }
-  for (const asker of askers) asker.close();
+  await measureAll();
 } finally {
-  await gateway.dispose();
   await rm(folder, { recursive: true, force: true });
 }
 
-async function measure(askers: readonly Asker[], name: string, request: Request): Promise<void> {
+async function measureAll(): Promise<void> {
+  const gateway = await TestGateway.start({ folder, volumes: [settings], bandwidth: { upload: '20MB/s' } });
+  try {
+    const askers = await Promise.all(Array.from({ length: connections }, () => Asker.attach(gateway.nbdPort)));
+    console.log(`${connections} connections at depth ${depth}, ${values.seconds} s each`);
+    for (const kib of [4, 64]) {
+      const bytes = kib * KIB;
+      const payload = Buffer.alloc(bytes, 0x5a);
+      await measure(gateway, askers, `write ${kib} KiB`, { type: CMD.WRITE, bytes, payload });
+      await measure(gateway, askers, `read ${kib} KiB`, { type: CMD.READ, bytes, payload: undefined });
+    }
+    for (const asker of askers) asker.close();
+  } finally {
+    await gateway.dispose();
+  }
+}
+
+async function measure(gateway: TestGateway, askers: readonly Asker[], name: string, request: Request): Promise<void> {
   writeFileSync(`/proc/${gateway.pid}/clear_refs`, '5'); // Sets the peak back to what is resident now.
   const beganMs = performance.now();
   for (const asker of askers) asker.begin(request);
