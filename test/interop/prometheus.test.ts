@@ -252,6 +252,7 @@ suite('Prometheus', ['prometheus', 'promtool', 'cc'], () => {
 
     it('on buffers that fill, that are full, and that were let go', async () => {
       const full = await nbd(slow, 'full');
+      const letGo = fill(await nbd(slow, 'let-go'), 96);
       const ratio = async (): Promise<number> =>
         (await slow.metric('keepgate_buffer_used_bytes', 'volume="full"')) /
         (await slow.metric('keepgate_buffer_capacity_bytes', 'volume="full"'));
@@ -259,8 +260,7 @@ suite('Prometheus', ['prometheus', 'promtool', 'cc'], () => {
       await firing('KeepgateBufferFillsUp', 'full');
       const writing = fill(full, 96).catch(() => undefined); // Waits for room at its end, until the gateway goes.
       await firing('KeepgateBufferFull', 'full');
-      const letGo = await nbd(slow, 'let-go');
-      await fill(letGo, 96);
+      await letGo;
       await firing('KeepgateReplicationTracking', 'let-go');
       await slow.kill();
       await writing;
@@ -283,6 +283,7 @@ suite('Prometheus', ['prometheus', 'promtool', 'cc'], () => {
 
   describe('over a week of an idle, fully replicated volume', () => {
     const minutes = 2;
+    const evaluationMinutes = 4;
     const ever = 'count by (alertname) (count_over_time(ALERTS{alertstate="firing"}[7d]))';
     /** What alerts ask for, as it was twice, a second apart. */
     let first: ReadonlyMap<string, number>;
@@ -322,7 +323,7 @@ suite('Prometheus', ['prometheus', 'promtool', 'cc'], () => {
       const series = stretched(7);
       assert.ok(Object.keys(series).length > 50, 'the alerts ask for much');
       const checks = [{ at: '7d', expr: ever, samples: [] }];
-      const tested = await testRules([{ name: 'an idle week', minutes, series, checks }]);
+      const tested = await testRules([{ name: 'an idle week', minutes, series, checks }], { evaluationMinutes });
       assert.equal(tested.status, 0, describeFailure('promtool', ['test', 'rules'], tested));
     });
 
@@ -341,7 +342,10 @@ suite('Prometheus', ['prometheus', 'promtool', 'cc'], () => {
           value: 1,
         }));
         const checks = [{ at: '1d', expr: ever, samples }];
-        const tested = await testRules([{ name: 'a day', minutes, series, checks }], [file]);
+        const tested = await testRules([{ name: 'a day', minutes, series, checks }], {
+          further: [file],
+          evaluationMinutes,
+        });
         assert.equal(tested.status, 0, describeFailure('promtool', ['test', 'rules'], tested));
       } finally {
         await rm(folder, { recursive: true, force: true });

@@ -138,14 +138,22 @@ export interface RuleSample {
   readonly value: number;
 }
 
-/** Runs the rules of grafana/, and of further files, over the series of each case. */
-export async function testRules(cases: readonly RuleCase[], further: readonly string[] = []): Promise<Finished> {
+export interface RuleTestOptions {
+  /** Beside the rules of grafana/. */
+  readonly further?: readonly string[];
+  /** Between two evaluations; default: 1. */
+  readonly evaluationMinutes?: number;
+}
+
+/** Runs the rules of grafana/ over the series of each case. */
+export async function testRules(cases: readonly RuleCase[], options: RuleTestOptions = {}): Promise<Finished> {
+  const { further = [], evaluationMinutes = 1 } = options;
   const folder = await mkdtemp(join(tmpdir(), 'keepgate-rules-'));
   try {
     const file = join(folder, 'test.yml');
     const content = {
       rule_files: [...ruleFiles, ...further],
-      evaluation_interval: `${Math.max(...cases.map(({ minutes = 1 }) => minutes))}m`,
+      evaluation_interval: `${evaluationMinutes}m`,
       group_eval_order: ruleGroups,
       tests: cases.map(({ name, minutes = 1, series, checks }) => ({
         name,
