@@ -62,8 +62,8 @@ export const sustainedJob: Job = {
   sustainedSeconds: 60,
 };
 
-/** Compiles a client of this folder; returns its path. */
-async function compile(name: string, folder: string, libraries: readonly string[]): Promise<string> {
+/** Compiles a program of this folder; returns its path. */
+export async function compile(name: string, folder: string, libraries: readonly string[]): Promise<string> {
   const source = resolve(import.meta.dirname, '../../../test/bench', `${name}.c`);
   const program = join(folder, name);
   await run(requiredTool('cc'), ['-O2', '-o', program, source, ...libraries]);
