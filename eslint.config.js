@@ -67,6 +67,7 @@ export default tseslint.config(
         fetch: 'readonly',
         AbortController: 'readonly',
         TextDecoderStream: 'readonly',
+        performance: 'readonly',
       },
     },
   },

@@ -9,7 +9,7 @@ import { pagePrefix } from './page-route.js';
 
 const probes: ReadonlySet<string> = new Set(['/livez', '/readyz', '/healthz']);
 /** The page itself says nothing of the gateway; it asks its reader for the token. */
-const isPage = (path: string): boolean => path === '/' || path.startsWith(pagePrefix);
+const isPage = (route: string): boolean => route === '/' || route.startsWith(pagePrefix);
 
 /** True for a Host header that names this gateway: loopback, or what it was told to listen on. */
 export function isAllowedHost(header: string | undefined, listen: ListenAddress): boolean {
@@ -25,9 +25,10 @@ export function isAllowedHost(header: string | undefined, listen: ListenAddress)
   return wildcard && (/^[\d.]+$/.test(name) || name.includes(':'));
 }
 
-export function needsToken(method: string, path: string, listen: ListenAddress): boolean {
+/** `route` as it was registered, such as "/v1/volumes/:name", never what a client wrote; undefined: there is none. */
+export function needsToken(method: string, route: string | undefined, listen: ListenAddress): boolean {
   if (method !== 'GET' && method !== 'HEAD') return true;
-  return !isLocal(listen) && !probes.has(path) && !isPage(path);
+  return !isLocal(listen) && (route === undefined || (!probes.has(route) && !isPage(route)));
 }
 
 /**

@@ -129,7 +129,7 @@ async function addGuard(app: FastifyInstance, listen: ListenAddress, token: stri
     } else if (isForeign(request.headers)) {
       const problem = problemOf('host-refused', 'a browser asks on behalf of a page of another site');
       void reply.code(problem.status).type(problemContentType).send(problem);
-    } else if (needsToken(request.method, new URL(request.url, 'http://localhost').pathname, listen)) {
+    } else if (needsToken(request.method, request.routeOptions.url, listen)) {
       verifyBearerAuth(request, reply, done);
     } else {
       done();

@@ -127,7 +127,7 @@ export const limits = {
   apiEventBytesMax: 4 * MIB,
   eventIntervalMs: 1000,
   /** A stream without news says that it is there that often. */
-  eventSilenceMs: 15_000,
+  eventSilenceMs: 5000,
   /** Of the last hour, per volume. */
   rateIntervalMs: 10_000,
   rateSamplesMax: 360,

@@ -5,6 +5,8 @@
 
 const waitMsMin = 1000;
 const waitMsMax = 10_000;
+/** The gateway says every five seconds that it is there. */
+const silenceMsMax = 15_000;
 
 /**
  * @typedef {object} Follower
@@ -30,7 +32,7 @@ export function follow(token, follower) {
         if (!response.ok || response.body === null) throw new Error(`the gateway answered ${response.status}`);
         waitMs = waitMsMin;
         follower.opened();
-        await read(response.body, follower);
+        await read(response.body.pipeThrough(new TextDecoderStream()).getReader(), follower);
         follower.lost('the gateway ended the connection');
       } catch (error) {
         if (ended.signal.aborted) return;
@@ -48,12 +50,18 @@ export function authorization(token) {
   return token === undefined ? {} : { authorization: `Bearer ${token}` };
 }
 
-/** @param {ReadableStream<BufferSource>} body @param {Follower} follower */
-async function read(body, follower) {
-  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+/**
+ * Returns when the gateway ends the stream. @throws when it breaks, or nothing comes for too long
+ * @param {ReadableStreamDefaultReader<string>} reader
+ * @param {Follower} follower
+ */
+async function read(reader, follower) {
   let text = '';
   for (;;) {
-    const { done, value } = await reader.read();
+    const silence = setTimeout(() => void reader.cancel('silence'), silenceMsMax);
+    const beganMs = performance.now();
+    const { done, value } = await reader.read().finally(() => clearTimeout(silence));
+    if (done && performance.now() - beganMs >= silenceMsMax) throw new TypeError('silence');
     if (done) return;
     text += value;
     const blocks = text.split('\n\n');

@@ -22,20 +22,24 @@ suite('the status page in Chromium', ['chromium'], () => {
   let page: Page;
   let seen: ReturnType<typeof watch>;
 
+  /** The newest first; what was started before something failed is ended too. */
+  const endings: (() => Promise<unknown>)[] = [];
+
   before(async () => {
     madeUp = await servePage();
+    endings.unshift(() => madeUp.app.close());
     gateway = await TestGateway.start({
       volumes: [
         { name: 'disk0', size: '16MiB', buffer },
         { name: 'local', size: '16MiB', buffer, replicate: { enabled: false } },
       ],
     });
+    endings.unshift(() => gateway.dispose());
     browser = await openBrowser();
+    endings.unshift(() => browser.close());
   });
   after(async () => {
-    await browser.close();
-    await madeUp.app.close();
-    await gateway.dispose();
+    for (const end of endings) await end();
   });
   beforeEach(async () => {
     context = await browser.newContext({ viewport: { width: 1000, height: 800 } });
@@ -97,12 +101,17 @@ suite('the status page in Chromium', ['chromium'], () => {
     const own = await TestGateway.start({ volumes: [{ name: 'disk0', size: '16MiB', buffer }] });
     try {
       await page.goto(own.apiUrl);
-      await connection('Live').waitFor();
-      await own.kill();
+      await connection(/^Live$/).waitFor();
+      // It ends in order, whoever is looking.
+      await own.stop();
       await connection(/^Not live: .* Trying again…$/).waitFor();
       await own.startAgain();
-      await connection('Live').waitFor();
+      await connection(/^Live$/).waitFor();
       await volume('disk0').getByText('online', { exact: true }).waitFor();
+      process.kill(own.pid, 'SIGSTOP');
+      await connection('Not live: the gateway does not answer. Trying again…').waitFor();
+      process.kill(own.pid, 'SIGCONT');
+      await connection(/^Live$/).waitFor();
     } finally {
       await own.dispose();
     }

@@ -12,6 +12,7 @@ export async function openBrowser(): Promise<Browser> {
     executablePath,
     // Tests run as root in containers, where its sandbox cannot be made; it sees pages of this project only.
     chromiumSandbox: false,
+    timeout: 120_000,
     args: ['--disable-gpu', '--disable-dev-shm-usage'],
     env: {
       ...process.env,

@@ -1,5 +1,6 @@
 import { after, before, describe, it } from 'node:test';
 import assert from 'node:assert/strict';
+import { request } from 'node:http';
 import type { FastifyInstance } from 'fastify';
 import { createApi } from '../../../src/api/server.js';
 import type { ListenAddress } from '../../../src/config/listen-address.js';
@@ -404,7 +405,31 @@ describe('the API beyond loopback', () => {
     assert.equal((await get('/livez')).statusCode, 200);
     assert.equal((await get('/livez?x=1')).statusCode, 200);
     assert.equal((await get('/')).statusCode, 200);
-    assert.equal((await get('/page/../v1/volumes')).statusCode, 401);
+    assert.equal((await get('/livez/')).statusCode, 200);
+    assert.equal((await get('/nothing')).statusCode, 401);
+  });
+
+  it('goes by the route that answers, whatever way the path is written', async () => {
+    const url = new URL(await app.listen({ host: '127.0.0.1', port: 0 }));
+    // Not over fetch, which would put the path in order.
+    const statusOf = (path: string): Promise<number | undefined> =>
+      new Promise((resolve, reject) => {
+        const asked = request({ host: url.hostname, port: url.port, path, agent: false }, (response) => {
+          response.resume();
+          resolve(response.statusCode);
+        });
+        asked.on('error', reject).end();
+      });
+    for (const path of [
+      '/page/../v1/volumes',
+      '/v1/volumes/a\\..\\..\\..\\livez',
+      '//livez',
+      '/docs/../livez',
+      '/page/nothing',
+    ]) {
+      assert.equal(await statusOf(path), 401, path);
+    }
+    assert.equal(await statusOf('/livez'), 200);
   });
 
   it('still refuses a Host that is a foreign name', async () => {
