@@ -35,6 +35,7 @@ import type { ReplyForm } from './reply-form.js';
 import { ReplyWriter } from './reply-writer.js';
 import { opIndex, RequestCheck } from './request-check.js';
 import { RequestLedger } from './request-ledger.js';
+import { RequestStart } from './request-start.js';
 import type { RequestSlot, SlotOwner } from './request-slot.js';
 import { StatusRequests } from './status-request.js';
 import type { StatusHost } from './status-request.js';
@@ -77,6 +78,7 @@ export class Transmission implements SlotOwner, ReplySender, LargeReadHost, Stat
   readonly #failConnection: (reason: string) => void;
   readonly #writer: ReplyWriter;
   readonly #ledger: RequestLedger;
+  readonly #start: RequestStart;
   readonly #payload = new IncomingPayload();
 
   #phase: 'running' | 'finishing' | 'closed' = 'running';
@@ -87,9 +89,6 @@ export class Transmission implements SlotOwner, ReplySender, LargeReadHost, Stat
   #staged = false;
   #flushScheduled = false;
   #blocked = false;
-  #waitsForWritable = false;
-  /** Bytes of reads that are still running. */
-  #readingBytes = 0;
   #streamed: StreamedRead | undefined;
 
   constructor(options: TransmissionOptions) {
@@ -110,6 +109,13 @@ export class Transmission implements SlotOwner, ReplySender, LargeReadHost, Stat
     this.#failConnection = options.fail;
     this.#writer = new ReplyWriter(options.stream, options.pool, this);
     this.#ledger = new RequestLedger(this, options.stats, options.clock);
+    this.#start = new RequestStart({
+      ...options,
+      ledger: this.#ledger,
+      statuses: this.#statuses,
+      pieceBytes: this.pieceBytes,
+      onWritable: () => this.#unblock(),
+    });
   }
 
   /** Requests received so far. */
@@ -127,6 +133,10 @@ export class Transmission implements SlotOwner, ReplySender, LargeReadHost, Stat
 
   get pendingBytes(): number {
     return this.#stream.pendingBytes;
+  }
+
+  get takesStatus(): boolean {
+    return this.#start.takesStatus;
   }
 
   get pieceBytes(): number {
@@ -167,6 +177,7 @@ export class Transmission implements SlotOwner, ReplySender, LargeReadHost, Stat
   /** ReplySender: the kernel took some of the replies. */
   progressed(): void {
     this.#streamed?.progressed();
+    this.#statuses.advance();
     this.#unblock();
   }
 
@@ -188,7 +199,7 @@ export class Transmission implements SlotOwner, ReplySender, LargeReadHost, Stat
 
   readEnded(slot: RequestSlot, error: Errno, answered: boolean): void {
     this.#streamed = undefined;
-    this.#readingBytes -= slot.lengthBytes;
+    this.#start.readingBytes -= slot.lengthBytes;
     slot.error = error;
     if (answered) this.#ended(slot);
     else this.#reply(slot);
@@ -250,7 +261,7 @@ export class Transmission implements SlotOwner, ReplySender, LargeReadHost, Stat
     if (this.#extended) lengthBytes = lengthBytes * 0x1_0000_0000 + readU32(header, at + 28);
     const error = this.#check.error(type, flags, offset, lengthBytes);
     const filters = type === command.blockStatus && this.#hasPayload(type, flags);
-    if ((error === errno.none || filters) && !this.#mayStart(type, flags, lengthBytes)) return BLOCKED;
+    if ((error === errno.none || filters) && !this.#start.mayStart(type, flags, lengthBytes)) return BLOCKED;
 
     const slot = this.#ledger.take();
     slot.op = opIndex(type);
@@ -276,38 +287,6 @@ export class Transmission implements SlotOwner, ReplySender, LargeReadHost, Stat
     return this.#extended ? (flags & commandFlag.payloadLen) !== 0 : type === command.write;
   }
 
-  /** Whether the device and the reply budget take this request now; if not, #unblock will be called. */
-  #mayStart(type: number, flags: number, lengthBytes: number): boolean {
-    switch (type) {
-      case command.blockStatus:
-        return this.#statuses.mayStart && this.#mayStart(command.read, 0, this.pieceBytes);
-      case command.read: {
-        const heldBytes = this.#readingBytes + this.#statuses.heldBytes + this.#stream.pendingBytes;
-        const budgetBytes = this.#replyBudgetBytes();
-        if (lengthBytes > budgetBytes / 2 && lengthBytes > this.pieceBytes) return this.#ledger.used === 0;
-        return heldBytes === 0 || heldBytes + lengthBytes <= budgetBytes;
-      }
-      case command.write:
-      case command.trim:
-      case command.writeZeroes:
-        // What cannot be done at once must be answered at once.
-        if ((flags & commandFlag.fastZero) !== 0) return true;
-        if (type === command.write ? this.device.writable : this.device.zeroable) return true;
-        if (!this.#waitsForWritable) {
-          this.#waitsForWritable = true;
-          this.device.onceWritable(this.#onWritable);
-        }
-        return false;
-      default:
-        return true;
-    }
-  }
-
-  readonly #onWritable = (): void => {
-    this.#waitsForWritable = false;
-    this.#unblock();
-  };
-
   #read(slot: RequestSlot, offset: number, flags: number): void {
     const { lengthBytes } = slot;
     slot.unfragmented = (flags & commandFlag.df) !== 0;
@@ -331,11 +310,11 @@ export class Transmission implements SlotOwner, ReplySender, LargeReadHost, Stat
     slot.buffer = this.#writer.lend(replyBytes);
     slot.position = position;
     slot.offset = offset;
-    this.#readingBytes += lengthBytes;
+    this.#start.readingBytes += lengthBytes;
   }
 
   #readLarge(slot: RequestSlot, offset: number): void {
-    this.#readingBytes += slot.lengthBytes;
+    this.#start.readingBytes += slot.lengthBytes;
     if (slot.lengthBytes <= this.#replyBudgetBytes() / 2) {
       new BufferedRead(this, slot).start(offset);
       return;
@@ -438,7 +417,7 @@ export class Transmission implements SlotOwner, ReplySender, LargeReadHost, Stat
 
   #replyToRead(slot: RequestSlot, buffer: ReplyBuffer): void {
     const { lengthBytes, position } = slot;
-    this.#readingBytes -= lengthBytes;
+    this.#start.readingBytes -= lengthBytes;
     if (this.closed || slot.error !== errno.none) {
       buffer.release();
       this.#reply(slot);
@@ -465,6 +444,7 @@ export class Transmission implements SlotOwner, ReplySender, LargeReadHost, Stat
 
   #ended(slot: RequestSlot): void {
     this.#ledger.end(slot);
+    this.#statuses.advance();
     if (this.#ledger.inWakeUp) return;
     this.#unblock();
     if (this.#flushScheduled) return;

@@ -161,6 +161,64 @@ describe('NBD conversation in chunks', () => {
     assert.equal(parseChunks(stream.output()).length, 30);
     assert.equal(most, limits.nbdStatusInflightMax);
   });
+
+  it('questions that wait keep nothing else waiting, and leave their place with their connection', async () => {
+    const bench = await Bench.start([volume(small)]);
+    const stream = await bench.attachWith([extended, contexts('base:allocation')]);
+    const blockStatus = bench.device.blockStatus.bind(bench.device);
+    const asked: (() => void)[] = [];
+    bench.device.blockStatus = async (...args) => {
+      await new Promise<void>((resolve) => asked.push(resolve));
+      return blockStatus(...args);
+    };
+    const questions = [1n, 2n, 3n, 4n, 5n].map((cookie) =>
+      extendedRequest({ type: CMD.BLOCK_STATUS, cookie, length: 4096 }),
+    );
+    stream.feed(joined([...questions, extendedRequest({ type: CMD.READ, cookie: 9n, length: 512 })]));
+    await settled(4);
+    assert.equal(asked.length, limits.nbdStatusInflightMax);
+    assert.deepEqual(
+      parseChunks(stream.output()).map(({ cookie }) => cookie),
+      [9n],
+      'the read behind them is answered',
+    );
+    asked[0]?.();
+    await settled(4);
+    assert.equal(asked.length, 3);
+    stream.destroy();
+    await settled(2);
+    for (const answer of asked) answer();
+    await settled(4);
+    assert.equal(asked.length, 3, 'nobody asks for a connection that is gone');
+    assert.equal(bench.volume.nbd.stats.inflight, 0);
+  });
+
+  it('answers of a client that does not read them stay within its budget', async () => {
+    const bench = await Bench.start([volume(small)]);
+    const stream = await bench.attachWith([extended, contexts('base:allocation')]);
+    let asked = 0;
+    // Answers as long as they get.
+    const extents = Array.from({ length: limits.nbdStatusExtentsMax }, (_, at) => ({
+      lengthBytes: MIB / limits.nbdStatusExtentsMax,
+      state: at % 2 === 0 ? ('data' as const) : ('hole' as const),
+    }));
+    bench.device.blockStatus = () => {
+      asked++;
+      return Promise.resolve(extents);
+    };
+    stream.stalled = true;
+    const one = extendedRequest({ type: CMD.BLOCK_STATUS, cookie: 1n, length: MIB });
+    const all = Array.from({ length: limits.nbdInflightMax }, () => one);
+    stream.feed(joined(all));
+    await settled(200);
+    const budgetBytes = limits.nbdReplyBytesPerConnectionMax;
+    assert.ok(stream.pendingBytes <= budgetBytes, `${stream.pendingBytes} bytes wait`);
+    stream.stalled = false;
+    stream.take();
+    await settled(2000);
+    assert.equal(asked, limits.nbdInflightMax);
+    assert.equal(bench.volume.nbd.stats.inflight, 0);
+  });
 });
 
 describe('NBD bytes of any kind', () => {
