@@ -198,13 +198,21 @@ export function restoreRequests(options: {
   readonly mapShards: number;
   /** Ranges of neighbouring frames with live blocks in a segment. */
   readonly rangesPerSegment?: number;
+  /** Whose heads are read once more: the chain behind the newest checkpoint. */
+  readonly segmentsSinceCheckpoint?: number;
   readonly othersUnderPrefix?: number;
 }): Requests {
-  const { segments, mapShards, rangesPerSegment = 1, othersUnderPrefix = 0 } = options;
+  const { segments, mapShards, rangesPerSegment = 1, segmentsSinceCheckpoint = 0, othersUnderPrefix = 0 } = options;
   const tableShards = Math.floor(segments / TABLE_SHARD_NUMBERS);
   return {
     puts: 2,
-    gets: 4 + mapShards + tableShards + segments * (1 + rangesPerSegment) + GETS_PER_OTHER * othersUnderPrefix,
+    gets:
+      4 +
+      mapShards +
+      tableShards +
+      segments * (1 + rangesPerSegment) +
+      segmentsSinceCheckpoint +
+      GETS_PER_OTHER * othersUnderPrefix,
     lists: 4 + LISTS_PER_OTHER * othersUnderPrefix,
     deletes: 2,
   };

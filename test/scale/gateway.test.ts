@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { createRequests, restoreRequests, startRequests } from '../../src/cli/store-requests.js';
+import { ObjectNames } from '../../src/remote/name.js';
 import { NbdClient } from '../crash/nbd-client.js';
 import { startDiskS3 } from '../fake/disk-s3.js';
 import type { DiskS3 } from '../fake/disk-s3.js';
@@ -92,7 +93,9 @@ describe('the model of requests', () => {
         assert.equal(ended.status, 0, `${ended.stdout}${ended.stderr}`);
       });
       const segments = total(written, 'put segments') + 1;
-      const modelled = restoreRequests({ segments, mapShards: 1, othersUnderPrefix: 1 });
+      // How many checkpoints there are depends on how fast this machine is.
+      const segmentsSinceCheckpoint = sinceCheckpoint(s3.keys(), writtenVolume(s3));
+      const modelled = restoreRequests({ segments, mapShards: 1, segmentsSinceCheckpoint, othersUnderPrefix: 1 });
       near('GETs of a restore', modelled.gets, total(restored, 'get '), 0.3);
       assert.equal(total(restored, 'put pins'), modelled.puts);
       assert.equal(total(restored, 'delete pins'), modelled.deletes);
@@ -107,4 +110,26 @@ describe('the model of requests', () => {
 /** How many there are depends on how fast this machine is. */
 function checkpointPuts(counts: Counts): number {
   return total(counts, 'put checkpoints') + total(counts, 'put shards');
+}
+
+/** The uuid of the volume that has the most objects: the one that was written. */
+function writtenVolume(s3: DiskS3): string {
+  const counts = new Map<string, number>();
+  for (const key of s3.keys()) {
+    const uuid = /[0-9a-f]{8}-[0-9a-f-]{27}/.exec(key)?.[0];
+    if (uuid !== undefined) counts.set(uuid, (counts.get(uuid) ?? 0) + 1);
+  }
+  return [...counts].sort(([, left], [, right]) => right - left)[0]?.[0] ?? '';
+}
+
+function sinceCheckpoint(keys: readonly string[], uuid: string): number {
+  const names = new ObjectNames(uuid);
+  let newest = 0;
+  const segments: number[] = [];
+  for (const key of keys) {
+    const parsed = names.parse(key.slice(key.indexOf(uuid)));
+    if (parsed?.kind === 'checkpoint') newest = Math.max(newest, parsed.number);
+    if (parsed?.kind === 'segment') segments.push(parsed.number);
+  }
+  return segments.filter((number) => number > newest).length;
 }
