@@ -27,7 +27,7 @@ const faults: readonly Fault[] = [
   fault('a write of a connection that dies stays open', 'incoming-payload', 'this.#partial?.abandon();', ''),
   fault('a refused payload is taken for requests', 'transmission', 'this.#payload.begin(slot, lengthBytes, undefined);', 'this.#payload.begin(slot, 0, undefined);'), // prettier-ignore
   fault('a header in pieces is put together once', 'transmission', 'if (next !== BLOCKED)\n            this.#carryBytes = 0;', ''), // prettier-ignore
-  fault('a write that waits for room is forgotten', 'transmission', 'this.device.onceWritable(this.#onWritable);', ''), // prettier-ignore
+  fault('a write that waits for room is forgotten', 'request-start', 'device.onceWritable(this.#onWritable);', ''), // prettier-ignore
   fault('DISC drops what is in flight', 'transmission', " || this.#ledger.used > 0)\n            return;\n        this.#writer.flush();\n        this.#stream.end()", ")\n            return;\n        this.#writer.flush();\n        this.#stream.end()"), // prettier-ignore
   fault('a trim goes to another place', 'transmission', 'this.device.trim(offset,', 'this.device.trim(0,'),
   fault('a READ is answered without chunks', 'reply-form', 'type === command.read || type === command.blockStatus', 'type === command.blockStatus'), // prettier-ignore
