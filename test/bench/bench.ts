@@ -16,7 +16,7 @@ import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { prepareClients } from '../tool/clients.js';
 import { TestGateway } from '../tool/gateway.js';
-import { run } from '../tool/process.js';
+import { eventually, run } from '../tool/process.js';
 import { buildForcedBench, buildIscsiBench, measureForced, measureIscsi, measureNbd } from './job.js';
 import { jobs, nbdJobs, sustainedJob, type Job, type Measured, type Seen } from './job.js';
 import { serverProcessor, startPeers, type Peer } from './peer.js';
@@ -75,6 +75,10 @@ function accounted(client: (url: string, job: Job) => Promise<Seen>): Measure {
 async function settle(gateway: TestGateway): Promise<void> {
   await gateway.reconfigure({ bandwidth: { upload: 'unlimited' } });
   await gateway.drain(volume, 600_000);
+  await eventually('all is in the image', async () => {
+    const { overlayBlocks } = (await gateway.api(`/v1/volumes/${volume}`)) as { overlayBlocks: number };
+    return overlayBlocks === 0;
+  });
   await gateway.reconfigure({ bandwidth: limited });
   await writeOut();
 }
