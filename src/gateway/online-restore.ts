@@ -122,7 +122,7 @@ async function admit(
   if (!has(name)) return claim(name);
   throw new GatewayError(
     'volume-exists',
-    `the configuration has a volume ${name}: use --as NAME, or stop the gateway and give the command again`,
+    `this gateway has a volume ${name}: use --as NAME, or stop the gateway and give the command again`,
   );
 }
 

@@ -99,8 +99,7 @@ const mutations: readonly TrustMutation[] = [
     name: 'forget that it was fenced before it owns again',
     file: 'remote/replicator',
     find: 'this.#owned = await this.#takeOwnership(remote);\n        }\n        catch',
-    replace:
-      "this.#emit({ type: 'state', state: { ...this.#state, fenced: false } });\nthis.#owned = await this.#takeOwnership(remote);\n        }\n        catch",
+    replace: 'this.#progress.tookOver();\nthis.#owned = await this.#takeOwnership(remote);\n        }\n        catch',
     test: takeover,
     title: 'is refused where both went on, changes nothing, and says what each side would lose',
   },

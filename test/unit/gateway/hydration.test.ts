@@ -126,7 +126,7 @@ describe('instant restore', () => {
     const states = (await owner.api('/v1/volumes')) as VolumeReport[];
     assert.equal(states.find(({ name }) => name === 'copy2')?.state, 'online');
     for (const [more, line] of [
-      [['--as', 'copy1'], /copy1 exists; nothing was overwritten/],
+      [['--as', 'copy1'], /this gateway has a volume copy1: use --as NAME/],
       [['--take-over'], /is that volume .*keepgate takeover disk0/],
       [['--as', 'copy3', '--snapshot', 'none'], /has no snapshot "none"/],
     ] as const) {

@@ -90,7 +90,7 @@ describe('a restore into a running gateway', () => {
         /^keepgate: this gateway replicates to file:.*take over only what lies in its own store/,
       );
       assert.equal(other.status, 1);
-      assert.match((await take('--as', 'disk1')).stderr, /the configuration has a volume disk1: use --as NAME/);
+      assert.match((await take('--as', 'disk1')).stderr, /this gateway has a volume disk1: use --as NAME/);
       const taken = await take();
       assert.match(taken.stdout, /^restored disk0 .*; this gateway continues it, and serves it\n$/, taken.stderr);
       const again = await take('--as', 'twice');
