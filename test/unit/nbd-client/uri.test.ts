@@ -3,6 +3,17 @@ import { describe, it } from 'node:test';
 import { GatewayError } from '../../../src/base/errors.js';
 import { formatNbdUri, parseNbdUri } from '../../../src/nbd-client/uri.js';
 
+function isRefused(text: string, reason: RegExp, form: string): void {
+  assert.throws(
+    () => parseNbdUri(text),
+    (error) =>
+      error instanceof GatewayError &&
+      error.code === 'config-invalid' &&
+      reason.test(error.message) &&
+      error.message.includes(form),
+  );
+}
+
 describe('an NBD URI', () => {
   for (const [text, address, exportName] of [
     ['nbd://gate/disk0', { kind: 'tcp', host: 'gate', port: 10809 }, 'disk0'],
@@ -27,16 +38,7 @@ describe('an NBD URI', () => {
     ['nbd+unix:///disk0?socket=relative', /\?socket=/],
     ['nbd+unix://gate/disk0?socket=/s', /three slashes/],
   ] as const) {
-    it(`${text} is refused with the reason and the right form`, () => {
-      assert.throws(
-        () => parseNbdUri(text),
-        (error) =>
-          error instanceof GatewayError &&
-          error.code === 'config-invalid' &&
-          reason.test(error.message) &&
-          error.message.includes('nbd://HOST'),
-      );
-    });
+    it(`${text} is refused with the reason and the right form`, () => isRefused(text, reason, 'nbd://HOST'));
   }
 
   it('with TLS says by what both sides prove who they are', () => {
@@ -63,16 +65,7 @@ describe('an NBD URI', () => {
     ['nbds://alice@gate/disk0?tls-certificates=/tls', /goes with \?tls-psk-file=/],
     ['nbds://gate/disk0?tls-certificates=/tls&tls-psk-file=/keys', /one proof/],
   ] as const) {
-    it(`${text} is refused with the reason and the right form`, () => {
-      assert.throws(
-        () => parseNbdUri(text),
-        (error) =>
-          error instanceof GatewayError &&
-          error.code === 'config-invalid' &&
-          reason.test(error.message) &&
-          error.message.includes('nbds://HOST'),
-      );
-    });
+    it(`${text} is refused with the reason and the right form`, () => isRefused(text, reason, 'nbds://HOST'));
   }
 
   it('with TLS over a Unix socket is refused: the kernel has none there', () => {
