@@ -5,9 +5,9 @@
  */
 import type { Agent as HttpAgent } from 'node:http';
 import type { Agent as HttpsAgent } from 'node:https';
-import type { Socket } from 'node:net';
 import type { Pace } from '../ports/pace.js';
 import { loadAddon } from './addon.js';
+import { descriptorOf } from './socket-descriptor.js';
 
 const SAMPLE_MS = 100;
 
@@ -57,10 +57,4 @@ export class ConnectionDelay {
       }
     }
   }
-}
-
-/** Node has no public name for it; undefined where there is none (yet). */
-function descriptorOf(socket: Socket): number | undefined {
-  const { _handle: handle } = socket as { readonly _handle?: { readonly fd?: number } | null };
-  return handle?.fd !== undefined && handle.fd >= 0 ? handle.fd : undefined;
 }

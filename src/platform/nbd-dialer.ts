@@ -16,6 +16,7 @@ import { loadAddon } from './addon.js';
 import { installKernelTls } from './kernel-tls.js';
 import { NbdTls } from './nbd-tls.js';
 import type { NbdTlsCredentials } from './nbd-tls.js';
+import { descriptorOf } from './socket-descriptor.js';
 
 /** Idle time after which the kernel asks whether the server's machine is still there (then every second, ten times). */
 const KEEPALIVE_IDLE_MS = 5000;
@@ -121,15 +122,15 @@ class NodeConnection implements DialedConnection {
 
   async detach(): Promise<ConnectedSocket> {
     const socket = this.#socket;
-    const { _handle: handle } = socket as { readonly _handle?: { readonly fd?: number } | null };
-    if (this.#ended !== undefined || handle?.fd === undefined || handle.fd < 0) {
+    const own = descriptorOf(socket);
+    if (this.#ended !== undefined || own === undefined) {
       throw new GatewayError('gateway-unreachable', 'the gateway ended the connection');
     }
     if (socket.readableLength > 0 || socket.writableLength > 0) {
       throw new GatewayError('gateway-unreachable', 'the server sent more than the negotiation');
     }
     const keys = this.#tls?.release();
-    const fd = loadAddon().duplicateDescriptor(handle.fd);
+    const fd = loadAddon().duplicateDescriptor(own);
     if (fd < 0) throw new GatewayError('gateway-unreachable', `no descriptor: ${loadAddon().errorText(-fd)}`);
     const closed = new Promise((resolve) => socket.once('close', resolve));
     this.#tls?.socket.destroy();

@@ -26,6 +26,7 @@ import { findOwner } from './account.js';
 import { loadAddon } from './addon.js';
 import { BusyPoll } from './busy-poll.js';
 import { unixPathOf } from './inherited-sockets.js';
+import { descriptorOf } from './socket-descriptor.js';
 import { NetStream } from './socket.js';
 
 const BACKLOG = 511;
@@ -108,9 +109,8 @@ function peerOf(socket: Socket, listening: ListenAddress): StreamPeer | undefine
 }
 
 function userOf(socket: Socket): number | undefined {
-  // Node has no public name for it.
-  const { _handle: handle } = socket as { readonly _handle?: { readonly fd?: number } | null };
-  const userId = handle?.fd === undefined || handle.fd < 0 ? -1 : loadAddon().peerUserId(handle.fd);
+  const fd = descriptorOf(socket);
+  const userId = fd === undefined ? -1 : loadAddon().peerUserId(fd);
   return userId < 0 ? undefined : userId;
 }
 

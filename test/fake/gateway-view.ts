@@ -1,4 +1,5 @@
 /** A gateway for the API's tests: one volume, "disk0", in the state that the test says. */
+import { idleReplication } from '../../src/gateway/volume-placeholder.js';
 import type {
   GatewayView,
   Operation,
@@ -42,18 +43,10 @@ export function meteredVolume(state: VolumeState): MeteredVolume {
       hydration: undefined,
       reservation: undefined,
       replication: {
+        ...idleReplication,
         mode: 'draining',
         recoveryPoint: { lsn: 1, segment: 3, epoch: 2, timeMs: 0 },
-        uploadedBytes: 0,
-        coalescedBytes: 0,
         compactionBytes: 46,
-        uploadRequests: {},
-        uploadBytesPerSecond: 0,
-        storeErrors: {},
-        remoteObjects: 0,
-        remoteBytes: 0,
-        remoteLiveBytes: 0,
-        reason: undefined,
       },
     },
   };
