@@ -34,11 +34,11 @@ export class ApiClient {
     return new ApiClient(address, token?.trim());
   }
 
-  get(path: string): Promise<unknown> {
-    return this.#ask('GET', path);
+  /** `timeout`: of what somebody waits for, or of what may take its time. */
+  get(path: string, timeout?: number): Promise<unknown> {
+    return this.#ask('GET', path, undefined, timeout);
   }
 
-  /** `timeout`: of what may take its time. */
   post(path: string, json?: object, timeout?: number): Promise<unknown> {
     return this.#ask('POST', path, json, timeout);
   }

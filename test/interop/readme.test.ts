@@ -33,6 +33,9 @@ const takeOver =
 const lines: Readonly<Record<string, Where>> = {
   'npm ci && npm start': 'here',
   'npm ci && npm test': { nowhere: 'it is what runs this' },
+  'source <(keepgate completion bash)': {
+    nowhere: 'it is for a shell: test/interop/completion.test.ts has bash, zsh and fish do it',
+  },
   'keepgate attach demo --protocol nbd': 'here',
   'keepgate attach demo --protocol iscsi': 'here',
   'modprobe nbd': { guest: 'test/guest/guest-image.ts', words: /modprobe \$m/ },

@@ -58,6 +58,10 @@ const packageOf = {
   shellcheck: 'shellcheck',
   prometheus: 'prometheus',
   promtool: 'prometheus',
+  zsh: 'zsh',
+  fish: 'fish',
+  mandoc: 'mandoc',
+  script: 'bsdutils',
 } as const;
 
 export type ToolName = keyof typeof packageOf;

@@ -4,22 +4,15 @@ import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { describe, it } from 'node:test';
 import type { Command } from 'commander';
-import { createProgram } from '../../../src/cli/program.js';
 import { loadConfiguration } from '../../../src/config/load-configuration.js';
 import { gatewaySettings, volumeSettings } from '../../../src/config/schema.js';
 import { isSetting } from '../../../src/config/setting.js';
 import type { SettingGroup } from '../../../src/config/setting.js';
 import { volumeStates } from '../../../src/ports/volume-status.js';
+import { quietProgram } from '../cli/program.js';
 import { anchorOf, flat, inlineCode, page, pages, projectDirectory, shellLines } from './page.js';
 
-const program = createProgram({
-  version: '0',
-  terminal: { print: () => undefined, note: () => undefined, interactive: false },
-  exit: () => undefined,
-});
-
-const refused = 'not supported by this version';
-const isLater = (command: Command): boolean => command.description().includes(refused);
+const program = quietProgram();
 
 /** The command that the words name, and the words behind its name. */
 function resolveCommand(words: readonly string[]): { command: Command; rest: readonly string[] } | undefined {
@@ -41,7 +34,6 @@ function fault(line: string, whole: boolean): string | undefined {
   const found = resolveCommand(words.slice(1));
   if (found === undefined) return `there is no command ${words[1] ?? ''}`;
   const { command, rest } = found;
-  if (isLater(command)) return undefined;
   const given = new Set<string>();
   let positionals = 0;
   for (let at = 0; at < rest.length; at += 1) {
@@ -76,20 +68,6 @@ describe('the README', () => {
       .filter(({ language, text }) => language === 'sh' && /\bnpm\b/.test(text))
       .map(({ text }) => text);
     assert.deepEqual(npm, ['npm ci && npm start\n', 'npm ci && npm test\n']);
-  });
-
-  it('names every command that this version refuses, and no other, among its limits', () => {
-    const refusedCommands: string[] = [];
-    const visit = (command: Command, words: readonly string[]): void => {
-      if (isLater(command)) refusedCommands.push(words.join(' '));
-      for (const child of command.commands) visit(child, [...words, child.name()]);
-    };
-    visit(program, []);
-    const limits = page('README.md').prose.split('## Limits of this version\n')[1]?.split('\n## ')[0] ?? '';
-    const named = [...flat(limits).matchAll(/`([^`]+)`/g)]
-      .map(([, code = '']) => code)
-      .filter((code) => resolveCommand(code.split(' '))?.rest.length === 0);
-    assert.deepEqual([...new Set(named)].sort(), refusedCommands.sort());
   });
 });
 
