@@ -135,9 +135,10 @@ function exampleLines(shown: readonly Example[]): string[] {
 function optionLines(option: Option): string[] {
   const { argChoices, defaultValueDescription } = option;
   const defaultValue: unknown = option.defaultValue;
+  const standing = defaultValueDescription ?? (typeof defaultValue === 'string' ? defaultValue : undefined);
   const further = [
     argChoices === undefined ? '' : `One of ${argChoices.join(', ')}.`,
-    defaultValue === undefined ? '' : `Default: ${defaultValueDescription ?? String(defaultValue)}.`,
+    standing === undefined ? '' : `Default: ${standing}.`,
     option.envVar === undefined ? '' : `Also ${option.envVar}.`,
   ];
   const parts = [sentence(option.description), ...further.map(text)].filter((part) => part !== '');
