@@ -21,7 +21,7 @@
         'native/core/new-file.cc',
         'native/core/process-rights.cc',
         'native/core/socket-peer.cc',
-        'native/core/socket-send.cc',
+        'native/core/socket-now.cc',
         'native/core/tcp-delay.cc',
         'native/binding/addon.cc',
         'native/binding/arguments.cc',

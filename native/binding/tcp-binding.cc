@@ -1,8 +1,10 @@
 // What the kernel knows of a connection (src/platform/connection-delay.ts, socket.ts, socket-listener.ts),
-// sending (socket.ts), and what it is to do with it (kernel-tls.ts).
+// sending and receiving (socket.ts), and what it is to do with it (kernel-tls.ts).
+#include <uv.h>
+
 #include "../core/kernel-tls.h"
+#include "../core/socket-now.h"
 #include "../core/socket-peer.h"
-#include "../core/socket-send.h"
 #include "../core/tcp-delay.h"
 #include "arguments.h"
 #include "bindings.h"
@@ -11,6 +13,7 @@ namespace keepgate {
 namespace {
 
 constexpr int64_t kDescriptorMax = 0x7fffffff;
+constexpr int64_t kAwakeUsMax = 1'000'000;
 
 template <int64_t (*kAsk)(int)>
 napi_value Ask(napi_env env, napi_callback_info info) {
@@ -32,6 +35,23 @@ napi_value Send(napi_env env, napi_callback_info info) {
     return nullptr;
   return arguments.Number(
       static_cast<double>(SendNow(static_cast<int>(descriptor), view.bytes + start, end - start)));
+}
+
+// receiveSoon(fd, bytes, awakeUs): the bytes received, or a negative errno
+napi_value Receive(napi_env env, napi_callback_info info) {
+  const Arguments arguments(env, info);
+  int64_t descriptor;
+  ByteView view;
+  int64_t awake_us;
+  if (!arguments.Integer(0, "fd", kDescriptorMax, &descriptor) || !arguments.Bytes(1, "bytes", &view) ||
+      !arguments.Integer(2, "awakeUs", kAwakeUsMax, &awake_us))
+    return nullptr;
+  uv_loop_t* loop;
+  if (napi_get_uv_event_loop(env, &loop) != napi_ok) return nullptr;
+  // With a timer that is due, or an immediate, the loop would not sleep either.
+  const std::chrono::microseconds awake{uv_backend_timeout(loop) == 0 ? 0 : awake_us};
+  return arguments.Number(static_cast<double>(
+      ReceiveSoon(static_cast<int>(descriptor), view.bytes, view.length, uv_backend_fd(loop), awake)));
 }
 
 // (fd, transmit, receive)
@@ -60,6 +80,7 @@ bool DefineTcp(napi_env env, napi_value exports, Instance* instance) {
       {"tcpUnanswered", Ask<TcpUnanswered>},
       {"tcpSilentMs", Ask<TcpSilentMs>},
       {"sendNow", Send},
+      {"receiveSoon", Receive},
       {"installKernelTls", SetKernelTls},
   };
   return Define(env, exports, instance, kBindings, sizeof kBindings / sizeof *kBindings);

@@ -61,6 +61,8 @@ export const limits = {
   receiveBufferBytes: 256 * KIB,
   /** How long the event loop stays awake for the next request, in microseconds, where requests follow each other as closely. */
   busyPollUs: 100,
+  /** How many times in a row a connection is answered before the others are looked at. */
+  turnsAwakeMax: 16,
   lingerMsMax: 2000,
   scsiTransferBytesMax: 32 * MIB,
   /** Data-Out that commands of one unit gather before they begin. */

@@ -11,6 +11,7 @@
  * which lives until they are used up; reading stands still meanwhile.
  */
 import { Socket } from 'node:net';
+import { getSystemErrorName } from 'node:util';
 import { assert } from '../base/assert.js';
 import { limits } from '../base/limits.js';
 import type { PeerSilence, Stream, StreamHandler, StreamPeer } from '../ports/stream.js';
@@ -210,10 +211,24 @@ export class NetStream implements Stream {
 
   /** Node's callback for buffer[0, count); false stops reading until socket.resume. */
   #onRead(count: number): boolean {
-    const { writtenBytes } = this;
-    const goesOn = this.#take(this.#buffer, count);
-    if (this.writtenBytes > writtenBytes) this.#poll.answered();
-    return goesOn;
+    let arrived = count;
+    for (let turn = 1; ; turn++) {
+      const { writtenBytes } = this;
+      const goesOn = this.#take(this.#buffer, arrived);
+      const answered = this.writtenBytes > writtenBytes;
+      if (!answered || !goesOn || turn === limits.turnsAwakeMax) return goesOn;
+      arrived = this.#receiveSoon();
+      if (arrived <= 0) return true;
+    }
+  }
+
+  /** What follows closely on what was just answered; 0: nothing does, or it is the loop's to read. */
+  #receiveSoon(): number {
+    const awakeUs = this.#poll.answered();
+    if (awakeUs === 0 || this.#descriptor < 0 || this.#socket.destroyed || this.#isEnding()) return 0;
+    const received = this.#addon.receiveSoon(this.#descriptor, this.#buffer, awakeUs);
+    if (received < 0) this.#socket.destroy(new Error(`read ${getSystemErrorName(received)}`));
+    return received;
   }
 
   /** bytes[0, count) has arrived; false: read no further until socket.resume. */

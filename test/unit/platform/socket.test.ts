@@ -214,6 +214,60 @@ describe('a socket: back-pressure', { timeout: 20_000 }, () => {
   });
 });
 
+describe('a socket whose peer asks again at once', { timeout: 20_000 }, () => {
+  const exchanges = 2000;
+  const byte = Buffer.of(1);
+
+  /** Answers each byte, and has the client send the next one before that returns; `then` with the last, which is `count`. */
+  function exchange({ client, stream, handler }: Pair, count: number, then: () => void): void {
+    client.on('data', () => undefined);
+    handler.onReceived = (_bytes, start, end) => {
+      stream.write(byte, 0, 1, () => undefined);
+      if (stream.receivedBytes === count) then();
+      else client.write(byte);
+      return end - start;
+    };
+    client.write(byte);
+  }
+
+  it('is answered to the last, and the others are looked at meanwhile', async () => {
+    await startListening();
+    const busy = await connected();
+    const other = await connected();
+    let asked = 0;
+    let heard = 0;
+    other.handler.onReceived = (_bytes, start, end) => {
+      heard = busy.stream.receivedBytes;
+      return end - start;
+    };
+    await new Promise<void>((resolve) => {
+      exchange(busy, exchanges / 2, () => {
+        asked = busy.stream.receivedBytes;
+        other.client.write('now');
+        exchange(busy, exchanges, resolve);
+      });
+    });
+    assert.equal(busy.stream.receivedBytes, exchanges);
+    assert(heard > 0 && heard - asked <= 3 * limits.turnsAwakeMax, `asked at exchange ${asked}, heard at ${heard}`);
+  });
+
+  it('is closed with its error where it breaks', async () => {
+    await startListening();
+    const pair = await connected();
+    exchange(pair, 100, () => pair.client.resetAndDestroy());
+    assert.match(String(await pair.handler.closing), /ECONNRESET/);
+    assert.equal(pair.handler.endedCalls, 0);
+  });
+
+  it('may end the connection, which is heard', async () => {
+    await startListening();
+    const pair = await connected();
+    exchange(pair, 100, () => pair.client.end());
+    await until(() => pair.handler.endedCalls === 1);
+    assert.equal(pair.stream.receivedBytes, 100);
+  });
+});
+
 describe('a socket: the end', { timeout: 20_000 }, () => {
   it('a peer that closes its side is reported after its last bytes; the stream can still be written', async () => {
     await startListening();
