@@ -44,7 +44,7 @@ export function shardChanges(overlay: Overlay): Map<number, ShardChange> {
     changes.set(shard, fresh);
     return fresh;
   };
-  for (const { first, count, place } of runsOf(overlay)) {
+  eachRun(overlay, (first, count, place) => {
     for (let block = first; block < first + count;) {
       const shard = Math.floor(block / SHARD_BLOCKS);
       const end = Math.min(first + count, (shard + 1) * SHARD_BLOCKS);
@@ -52,77 +52,85 @@ export function shardChanges(overlay: Overlay): Map<number, ShardChange> {
       else of(shard).written += end - block;
       block = end;
     }
-  }
+  });
   return changes;
 }
 
 /** The delta's columns, without the shards that `skip` names. */
 export function deltaOf(overlay: Overlay, skip: (shard: number) => boolean): MapDelta {
-  const rows: { first: number; count: number; place: number }[] = [];
-  for (const run of runsOf(overlay)) {
-    for (let block = run.first; block < run.first + run.count;) {
+  const rows = new DeltaRows();
+  eachRun(overlay, (first, count, place) => {
+    for (let block = first; block < first + count;) {
       const shard = Math.floor(block / SHARD_BLOCKS);
-      const end = Math.min(run.first + run.count, (shard + 1) * SHARD_BLOCKS);
-      if (!skip(shard))
-        addRow(rows, block, end - block, run.place === ZERO_LOCATION ? run.place : run.place + block - run.first);
+      const end = Math.min(first + count, (shard + 1) * SHARD_BLOCKS);
+      if (!skip(shard)) rows.add(block, end - block, place === ZERO_LOCATION ? place : place + block - first);
       block = end;
     }
+  });
+  return rows.columns();
+}
+
+/** The rows of a delta, neighbours joined. */
+class DeltaRows {
+  readonly #firsts: number[] = [];
+  readonly #counts: number[] = [];
+  readonly #places: number[] = [];
+
+  add(first: number, count: number, place: number): void {
+    const last = this.#firsts.length - 1;
+    const lastCount = this.#counts[last] ?? 0;
+    const lastPlace = this.#places[last] ?? 0;
+    const follows =
+      last >= 0 &&
+      (this.#firsts[last] ?? 0) + lastCount === first &&
+      lastCount + count <= DELTA_BLOCKS_MAX &&
+      (lastPlace === ZERO_LOCATION ? place === ZERO_LOCATION : place === lastPlace + lastCount);
+    if (follows) this.#counts[last] = lastCount + count;
+    else {
+      this.#firsts.push(first);
+      this.#counts.push(count);
+      this.#places.push(place);
+    }
   }
-  return {
-    count: rows.length,
-    firstBlock: Float64Array.from(rows, ({ first }) => first),
-    blockCount: Uint32Array.from(rows, ({ count }) => count),
-    segment: Float64Array.from(rows, ({ place }) => (place === ZERO_LOCATION ? 0 : Math.floor(place / PLACE_SEGMENT))),
-    payload: Uint16Array.from(rows, ({ place }) => (place === ZERO_LOCATION ? 0 : place % PLACE_SEGMENT)),
-  };
+
+  columns(): MapDelta {
+    const isZero = (place: number): boolean => place === ZERO_LOCATION;
+    return {
+      count: this.#firsts.length,
+      firstBlock: Float64Array.from(this.#firsts),
+      blockCount: Uint32Array.from(this.#counts),
+      segment: Float64Array.from(this.#places, (place) => (isZero(place) ? 0 : Math.floor(place / PLACE_SEGMENT))),
+      payload: Uint16Array.from(this.#places, (place) => (isZero(place) ? 0 : place % PLACE_SEGMENT)),
+    };
+  }
 }
 
-function addRow(
-  rows: { first: number; count: number; place: number }[],
-  first: number,
-  count: number,
-  place: number,
-): void {
-  const last = rows.at(-1);
-  const follows =
-    last !== undefined &&
-    last.first + last.count === first &&
-    last.count + count <= DELTA_BLOCKS_MAX &&
-    (last.place === ZERO_LOCATION ? place === ZERO_LOCATION : place === last.place + last.count);
-  if (follows) last.count += count;
-  else rows.push({ first, count, place });
-}
-
-interface Run {
-  readonly first: BlockNumber;
-  readonly count: number;
-  readonly place: number;
-}
-
-/** What the overlay shows, ascending: runs of places that follow each other, and of zeros. */
-function* runsOf(overlay: Overlay): Generator<Run, void, undefined> {
+/**
+ * What the overlay shows, ascending: runs of places that follow each other, and of zeros (place: ZERO_LOCATION). A visitor, since
+ * a delta has up to a hundred thousand of them.
+ */
+function eachRun(overlay: Overlay, visit: (first: BlockNumber, count: number, place: number) => void): void {
   const { table, extents } = overlay;
   const blocks = table.sortedBlocks();
   let at = 0;
   /** Visible table entries below `end`; inside a zero range, what lies between them is zero from `from` on. */
-  function* upTo(end: number, from: number | undefined): Generator<Run, void, undefined> {
+  const upTo = (end: number, from: number | undefined): void => {
     let zeroFrom = from;
     for (let block = blocks[at]; block !== undefined && block < end; block = blocks[++at]) {
       const slot = overlay.lookup(block);
       if (slot < 0) continue;
       const place = table.locationAt(slot);
       if (zeroFrom !== undefined && place !== ZERO_LOCATION) {
-        if (block > zeroFrom) yield { first: zeroFrom, count: block - zeroFrom, place: ZERO_LOCATION };
+        if (block > zeroFrom) visit(zeroFrom, block - zeroFrom, ZERO_LOCATION);
         zeroFrom = block + 1;
       }
-      if (zeroFrom === undefined || place !== ZERO_LOCATION) yield { first: block, count: 1, place };
+      if (zeroFrom === undefined || place !== ZERO_LOCATION) visit(block, 1, place);
     }
-    if (zeroFrom !== undefined && end > zeroFrom)
-      yield { first: zeroFrom, count: end - zeroFrom, place: ZERO_LOCATION };
-  }
+    if (zeroFrom !== undefined && end > zeroFrom) visit(zeroFrom, end - zeroFrom, ZERO_LOCATION);
+  };
   for (const { start, end } of extents) {
-    yield* upTo(start, undefined);
-    yield* upTo(end, start);
+    upTo(start, undefined);
+    upTo(end, start);
   }
-  yield* upTo(Infinity, undefined);
+  upTo(Infinity, undefined);
 }

@@ -20,7 +20,8 @@ import type { Disk, DiskFile } from '../ports/disk.js';
 import { samePoint } from './chain.js';
 import { decodeHeader, encodeHeader, MAP_MAGIC, MapDoubtError, readHeader, readOrDoubt } from './remote-map-header.js';
 import type { MapFileOptions } from './remote-map-header.js';
-import { completeRedo, eachRecord, MapChange, RECORD_HOLES, REDO_FILE } from './remote-map-redo.js';
+import { completeRedo, MapChange, REDO_FILE, redoRecords } from './remote-map-redo.js';
+import type { RedoRecord } from './remote-map-redo.js';
 import { chainOrigin } from './segment-point.js';
 import type { ChainPoint } from './segment-point.js';
 import { MAP_PAGE_BYTES, mapPageSum, SHARD_BYTES, SHARD_PAGES } from './shard-map.js';
@@ -89,12 +90,12 @@ export class MapFile {
     return this.#position;
   }
 
-  /** Reads a page, verified; MapDoubtError when it has rotted or cannot be read. */
-  async readPage(page: number, target: Uint8Array, targetStart: number): Promise<void> {
-    const shard = Math.floor(page / SHARD_PAGES);
-    const sum = (await this.#sumsOf(shard))[page % SHARD_PAGES] ?? 0;
-    await this.#readOrZeros(target, targetStart, MAP_PAGE_BYTES, pagePosition(page));
-    this.#check(page, sum, target, targetStart);
+  /** Reads pages of one shard, verified; MapDoubtError when one has rotted or cannot be read. */
+  async readPages(first: number, count: number, target: Uint8Array, targetStart: number): Promise<void> {
+    const sums = await this.#sumsOf(Math.floor(first / SHARD_PAGES));
+    await this.#readOrZeros(target, targetStart, count * MAP_PAGE_BYTES, pagePosition(first));
+    for (let at = 0; at < count; at++)
+      this.#check(first + at, sums[(first + at) % SHARD_PAGES] ?? 0, target, targetStart + at * MAP_PAGE_BYTES);
   }
 
   /** A whole shard, verified, as it is sealed. */
@@ -127,17 +128,17 @@ export class MapFile {
     this.#remember(shard.shardIndex, shard.pageSums.slice());
   }
 
-  /** Puts a page in place, while the map is being made: not atomic. Its CRC follows with `writeSums`. */
-  async #writePage(page: number, sum: number, bytes: Uint8Array, start: number): Promise<void> {
-    const shard = Math.floor(page / SHARD_PAGES);
-    const sums = (await this.#sumsOf(shard)).slice();
-    sums[page % SHARD_PAGES] = sum;
+  /** Puts pages of one shard in place, and their CRCs: not atomic. */
+  async #writePages({ first, pages, sums }: PageRun): Promise<void> {
+    const shard = Math.floor(first / SHARD_PAGES);
+    const all = (await this.#sumsOf(shard)).slice();
+    all.set(sums, first % SHARD_PAGES);
     const sumBytes = new Uint8Array(SHARD_PAGES * 4);
-    encodeSums(sumBytes, sums);
-    await this.#file.write([bytes.subarray(start, start + MAP_PAGE_BYTES)], pagePosition(page));
+    encodeSums(sumBytes, all);
+    await this.#file.write(pages, pagePosition(first));
     await this.#file.write([sumBytes], pagePosition(shard * SHARD_PAGES) - MAP_PAGE_BYTES);
-    this.#grow(page + 1);
-    this.#remember(shard, sums);
+    this.#grow(first + pages.length);
+    this.#remember(shard, all);
   }
 
   async #writeHoles(firstShard: number, count: number): Promise<void> {
@@ -176,10 +177,12 @@ export class MapFile {
     try {
       const head = await completeRedo(redo, this.#options);
       if (head !== undefined) {
-        await eachRecord(redo, head.records, async (record, page) => {
-          if (record.kind === RECORD_HOLES) await this.#writeHoles(record.number, record.sum);
-          else await this.#writePage(record.number, record.sum, page, 0);
-        });
+        for await (const records of redoRecords(redo, head.records)) {
+          for (const run of pageRuns(records)) {
+            if ('pages' in run) await this.#writePages(run);
+            else await this.#writeHoles(run.number, run.sum);
+          }
+        }
         await this.#file.sync();
         await this.#file.write([encodeHeader(MAP_MAGIC, this.#options, head.position, 0, 0)], 0);
         await this.#file.sync();
@@ -223,6 +226,33 @@ export class MapFile {
   #grow(pages: number): void {
     this.#sizeBytes = Math.max(this.#sizeBytes, pagePosition(pages - 1) + MAP_PAGE_BYTES);
   }
+}
+
+/** Pages of one shard that follow each other. */
+interface PageRun {
+  readonly first: number;
+  readonly pages: Uint8Array[];
+  readonly sums: number[];
+}
+
+/** The records in their order, pages that belong together as one. */
+function pageRuns(records: readonly RedoRecord[]): (PageRun | RedoRecord)[] {
+  const runs: (PageRun | RedoRecord)[] = [];
+  for (const record of records) {
+    const { number, sum, page } = record;
+    const last = runs.at(-1);
+    if (page === undefined) runs.push(record);
+    else if (
+      last !== undefined &&
+      'pages' in last &&
+      number === last.first + last.pages.length &&
+      number % SHARD_PAGES !== 0
+    ) {
+      last.pages.push(page);
+      last.sums.push(sum);
+    } else runs.push({ first: number, pages: [page], sums: [sum] });
+  }
+  return runs;
 }
 
 function pagePosition(page: number): number {

@@ -14,12 +14,14 @@ import { MAP_PAGE_BYTES, mapPageSum } from './shard-map.js';
 export const REDO_FILE = 'map.redo';
 const RECORD_HEAD_BYTES = 16;
 const RECORD_PAGE = 1;
-export const RECORD_HOLES = 2;
+const RECORD_HOLES = 2;
 
+/** A page with its CRC; or, without a page, `sum` shards from `number` on that are holes. */
 export interface RedoRecord {
   readonly number: number;
   readonly sum: number;
-  readonly kind: number;
+  readonly head: Uint8Array;
+  readonly page: Uint8Array | undefined;
 }
 
 /** Changes on their way to the redo file. */
@@ -92,39 +94,51 @@ export async function completeRedo(file: DiskFile, options: MapFileOptions): Pro
   if (checksums.isZero(bytes, 0, bytes.length)) return undefined;
   const head = decodeHeader(file.path, bytes, REDO_MAGIC, options);
   let crc = 0;
-  await eachRecord(file, head.records, (record, page, recordHead) => {
-    crc = checksums.crc32c(crc, recordHead, 0, RECORD_HEAD_BYTES);
-    const zero = record.sum === 0 && checksums.isZero(page, 0, page.length);
-    const sound = record.kind === RECORD_HOLES || zero || mapPageSum(checksums, record.number, page, 0) === record.sum;
-    if (!sound) throw new MapDoubtError('a decided change of the map has rotted');
-    return Promise.resolve();
-  });
+  for await (const records of redoRecords(file, head.records)) {
+    for (const { number, sum, head: recordHead, page } of records) {
+      crc = checksums.crc32c(crc, recordHead, 0, RECORD_HEAD_BYTES);
+      if (page === undefined || (sum === 0 && checksums.isZero(page, 0, page.length))) continue;
+      if (mapPageSum(checksums, number, page, 0) !== sum)
+        throw new MapDoubtError('a decided change of the map has rotted');
+    }
+  }
   if (crc !== head.headsCrc) throw new MapDoubtError('a decided change of the map has rotted');
   return head;
 }
 
-export async function eachRecord(
+/** As many at a time as a buffer holds, which is used again for the next. */
+export async function* redoRecords(
   file: DiskFile,
-  records: number,
-  visit: (record: RedoRecord, page: Uint8Array, head: Uint8Array) => Promise<void>,
-): Promise<void> {
-  const head = new Uint8Array(RECORD_HEAD_BYTES);
-  const headView = new DataView(head.buffer);
-  const page = new Uint8Array(MAP_PAGE_BYTES);
+  count: number,
+): AsyncGenerator<readonly RedoRecord[], void, undefined> {
+  const buffer = new Uint8Array(MIB);
   let at = MAP_PAGE_BYTES;
-  for (let record = 0; record < records; record++) {
-    if ((await readOrDoubt(file, head, 0, RECORD_HEAD_BYTES, at)) !== RECORD_HEAD_BYTES)
-      throw new MapDoubtError('a redo file is cut');
-    const [number, sum, kind] = [getU64(headView, 0), headView.getUint32(8, true), headView.getUint32(12, true)];
-    if (number === undefined || (kind !== RECORD_PAGE && kind !== RECORD_HOLES))
-      throw new MapDoubtError('a redo record is none');
-    const fields = { number, sum, kind };
-    at += RECORD_HEAD_BYTES;
-    if (fields.kind === RECORD_PAGE) {
-      if ((await readOrDoubt(file, page, 0, MAP_PAGE_BYTES, at)) !== MAP_PAGE_BYTES)
-        throw new MapDoubtError('a redo file is cut');
-      at += MAP_PAGE_BYTES;
+  for (let left = count; left > 0;) {
+    const records: RedoRecord[] = [];
+    let used = 0;
+    const got = await readOrDoubt(file, buffer, 0, buffer.length, at);
+    while (records.length < left) {
+      const record = recordAt(buffer.subarray(used, got));
+      if (record === undefined) break;
+      records.push(record);
+      used += RECORD_HEAD_BYTES + (record.page?.length ?? 0);
     }
-    await visit(fields, page, head);
+    if (records.length === 0) throw new MapDoubtError('a redo file is cut');
+    yield records;
+    left -= records.length;
+    at += used;
   }
+}
+
+/** undefined: not all of it is there. */
+function recordAt(bytes: Uint8Array): RedoRecord | undefined {
+  if (bytes.length < RECORD_HEAD_BYTES) return undefined;
+  const view = new DataView(bytes.buffer, bytes.byteOffset, RECORD_HEAD_BYTES);
+  const [number, sum, kind] = [getU64(view, 0), view.getUint32(8, true), view.getUint32(12, true)];
+  if (number === undefined || (kind !== RECORD_PAGE && kind !== RECORD_HOLES))
+    throw new MapDoubtError('a redo record is none');
+  const head = bytes.subarray(0, RECORD_HEAD_BYTES);
+  if (kind === RECORD_HOLES) return { number, sum, head, page: undefined };
+  if (bytes.length < RECORD_HEAD_BYTES + MAP_PAGE_BYTES) return undefined;
+  return { number, sum, head, page: bytes.subarray(RECORD_HEAD_BYTES, RECORD_HEAD_BYTES + MAP_PAGE_BYTES) };
 }

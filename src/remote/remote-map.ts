@@ -18,7 +18,7 @@ import type { MapFile } from './remote-map-file.js';
 import type { MapChange } from './remote-map-redo.js';
 import type { SegmentIndex } from './segment-index.js';
 import type { SegmentMoves } from './segment-moves.js';
-import { MAP_PAGE_BLOCKS, MAP_PAGE_BYTES, MapEntries, SHARD_BLOCKS, SHARD_PAGES } from './shard-map.js';
+import { MAP_PAGE_BLOCKS, MAP_PAGE_BYTES, MapEntries, SHARD_BLOCKS, SHARD_BYTES, SHARD_PAGES } from './shard-map.js';
 
 /** Told when a block's copy in a segment is superseded. */
 export interface LiveCounter {
@@ -38,8 +38,9 @@ export class RemoteMap {
   #folds = 0;
   /** The page that `place` read last. */
   #lookUp: { readonly page: number; readonly entries: MapEntries } | undefined;
-  readonly #page = new Uint8Array(MAP_PAGE_BYTES);
-  readonly #entries = new MapEntries(this.#page);
+  /** Of a shard, as they are read to be changed. */
+  readonly #pages = new Uint8Array(SHARD_BYTES);
+  readonly #entries = new MapEntries(this.#pages);
 
   /** `delta`: the checkpoint's at the file's position, whose pages contain it already; an empty file's: to be staged. */
   constructor(file: MapFile, table: LiveCounter, delta: MapDelta) {
@@ -83,7 +84,10 @@ export class RemoteMap {
   async #applyMoves(number: number, { extents }: SegmentIndex, moves: SegmentMoves): Promise<void> {
     const { table } = this.#delta;
     this.#sorted = undefined;
-    for (let at = 0; at < extents.count; at++) {
+    // By block, so that each page of the map is read once.
+    const order = Uint32Array.from({ length: extents.count }, (_, at) => at);
+    order.sort((left, right) => (extents.firstBlock[left] ?? 0) - (extents.firstBlock[right] ?? 0));
+    for (const at of order) {
       const first = extents.firstBlock[at] ?? 0;
       const payload = extents.payload[at] ?? 0;
       for (let next = 0; next < (extents.blockCount[at] ?? 0); next++) {
@@ -117,7 +121,7 @@ export class RemoteMap {
   async #lookedUp(page: number): Promise<MapEntries> {
     if (this.#lookUp?.page !== page) {
       const bytes = new Uint8Array(MAP_PAGE_BYTES);
-      await this.file.readPage(page, bytes, 0);
+      await this.file.readPages(page, 1, bytes, 0);
       this.#lookUp = { page, entries: new MapEntries(bytes) };
     }
     return this.#lookUp.entries;
@@ -125,20 +129,24 @@ export class RemoteMap {
 
   /** Writes every page that the delta changes to `change`, and counts the copies that die by it. */
   async stage(change: MapChange): Promise<void> {
-    let nextPage = 0;
-    for (const page of this.#dirtyPages()) {
-      if (page < nextPage) continue;
-      const shard = Math.floor(page / SHARD_PAGES);
-      const holes = page % SHARD_PAGES === 0 ? this.#wholeHoles(shard) : 0;
+    const pages = this.#dirtyPages();
+    for (let at = 0; at < pages.length;) {
+      const first = pages[at] ?? 0;
+      const shard = Math.floor(first / SHARD_PAGES);
+      const holes = first % SHARD_PAGES === 0 ? this.#wholeHoles(shard) : 0;
       if (holes > 0) {
         await this.#dropShards(shard, holes);
         change.holes(shard, holes);
-        nextPage = (shard + holes) * SHARD_PAGES;
+        while ((pages[at] ?? Infinity) < (shard + holes) * SHARD_PAGES) at++;
         continue;
       }
-      await this.file.readPage(page, this.#page, 0);
-      this.#mergePage(page);
-      await change.page(page, this.#page, 0);
+      const count = runLength(pages, at);
+      await this.file.readPages(first, count, this.#pages, 0);
+      for (let next = 0; next < count; next++) {
+        this.#mergePage(first + next, next * MAP_PAGE_BLOCKS);
+        await change.page(first + next, this.#pages, next * MAP_PAGE_BYTES);
+      }
+      at += count;
     }
   }
 
@@ -212,18 +220,19 @@ export class RemoteMap {
       this.#table.drop(Math.floor(place / PLACE_SEGMENT));
   }
 
-  #mergePage(page: number): void {
+  /** `entry`: where the page lies in #entries. */
+  #mergePage(page: number, entry: number): void {
     const first = page * MAP_PAGE_BLOCKS;
     const end = first + MAP_PAGE_BLOCKS;
     if (this.#delta.extents.nextStart(first) < end) {
-      for (let block = first; block < end; block++) this.#mergeEntry(block, this.#entries, block - first, true);
+      for (let block = first; block < end; block++) this.#mergeEntry(block, this.#entries, entry + block - first, true);
       return;
     }
     const sorted = this.#sortedBlocks();
     for (let at = lowerBound(sorted, first); at < sorted.length; at++) {
       const block = sorted[at] ?? end;
       if (block >= end) return;
-      this.#mergeEntry(block, this.#entries, block - first, true);
+      this.#mergeEntry(block, this.#entries, entry + block - first, true);
     }
   }
 
@@ -291,6 +300,15 @@ export class RemoteMap {
     this.#sorted ??= this.#delta.table.sortedBlocks();
     return this.#sorted;
   }
+}
+
+/** How many pages of one shard follow each other from pages[at] on. */
+function runLength(pages: readonly number[], at: number): number {
+  const first = pages[at] ?? 0;
+  const most = SHARD_PAGES - (first % SHARD_PAGES);
+  let count = 1;
+  while (count < most && pages[at + count] === first + count) count++;
+  return count;
 }
 
 function lowerBound(sorted: Uint32Array, value: number): number {

@@ -191,7 +191,7 @@ class FetchState {
         if (offset < count) {
           const block = first + offset;
           const number = Math.floor(block / MAP_PAGE_BLOCKS);
-          if (number !== loaded) await this.#map.readPage(number, page, 0);
+          if (number !== loaded) await this.#map.readPages(number, 1, page, 0);
           loaded = number;
           const entry = block % MAP_PAGE_BLOCKS;
           live = entries.segment(entry) === segment.key.number && entries.payload(entry) === payload + offset;

@@ -43,7 +43,7 @@ async function change(map: MapFile, segment: number): Promise<void> {
 
 async function segmentOf(map: MapFile, page: number): Promise<number> {
   const bytes = new Uint8Array(MAP_PAGE_BYTES);
-  await map.readPage(page, bytes, 0);
+  await map.readPages(page, 1, bytes, 0);
   return new MapEntries(bytes).segment(3);
 }
 
