@@ -9,7 +9,13 @@ import { sendRequest } from '../platform/http-client.js';
 import { readSecretFile } from '../platform/secret-file.js';
 import type { ListenAddress } from '../ports/stream.js';
 
-const timeoutMs = 15_000;
+const timeoutMsDefault = 15_000;
+
+export interface Patience {
+  /** Of what somebody waits for, or of what may take its time. Default: 15 s. */
+  readonly timeoutMs?: number;
+  readonly signal?: AbortSignal;
+}
 
 export class ApiClient {
   readonly #address: ListenAddress;
@@ -34,35 +40,35 @@ export class ApiClient {
     return new ApiClient(address, token?.trim());
   }
 
-  /** `timeout`: of what somebody waits for, or of what may take its time. */
-  get(path: string, timeout?: number): Promise<unknown> {
-    return this.#ask('GET', path, undefined, timeout);
+  get(path: string, patience: Patience = {}): Promise<unknown> {
+    return this.#ask('GET', path, patience);
   }
 
-  post(path: string, json?: object, timeout?: number): Promise<unknown> {
-    return this.#ask('POST', path, json, timeout);
+  post(path: string, json?: object, patience: Patience = {}): Promise<unknown> {
+    return this.#ask('POST', path, { ...patience, json });
   }
 
   patch(path: string, json: object): Promise<unknown> {
-    return this.#ask('PATCH', path, json);
+    return this.#ask('PATCH', path, { json });
   }
 
-  delete(path: string, timeout?: number): Promise<unknown> {
-    return this.#ask('DELETE', path, undefined, timeout);
+  delete(path: string, patience: Patience = {}): Promise<unknown> {
+    return this.#ask('DELETE', path, patience);
   }
 
   async #ask(
     method: 'GET' | 'POST' | 'PATCH' | 'DELETE',
     path: string,
-    json?: object,
-    timeout = timeoutMs,
+    options: Patience & { readonly json?: object | undefined },
   ): Promise<unknown> {
+    const { json, timeoutMs = timeoutMsDefault, signal } = options;
     const answer = await sendRequest({
       address: this.#address,
       method,
       path,
       json,
-      timeoutMs: timeout,
+      timeoutMs,
+      ...(signal === undefined ? {} : { signal }),
       ...(this.#token === undefined ? {} : { token: this.#token }),
     });
     const value = parseJson(answer.body);

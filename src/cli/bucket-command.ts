@@ -50,6 +50,7 @@ export function addRemoteCommands(program: Command, { terminal, exit }: ProgramO
     .description('remove a volume from a bucket for good; asks for its name again')
     .option('--confirm <name>', 'its name again, where nobody can type it')
     .option('--force', 'also one that was written within a day, and, by uuid, one that the key does not open')
+    .option('--json', 'as JSON')
     .action(async (url: string, volume: string, flags: RemoveFlags) => {
       const { remove } = await import('./remote-verify.js');
       exit(await remove({ ...given(url, volume), flags }));
@@ -71,6 +72,7 @@ export function addRestore(program: Command, { terminal, exit }: ProgramOptions)
       '--api <url>',
       'the gateway that restores it; default: the one that runs on the data directory, if one does',
     )
+    .option('--json', 'the end as JSON: the restored volume, or, through a gateway, the operation')
     .action(async (volume: string, flags: RestoreFlags) => {
       const { restore } = await import('./restore.js');
       exit(await restore({ volume, flags, terminal, random: new SystemRandom(), clock: new SystemClock() }));

@@ -34,9 +34,13 @@ function addClientCommands(program: Command, { terminal, exit }: ProgramOptions)
     .option('--json', 'as JSON')
     .option('--watch', 'again every second, until it is interrupted')
     .action(async (flags: ClientFlags) => {
-      const client = await connect(flags);
       const json = flags.json === true;
-      exit(await status({ client, terminal, clock: new SystemClock(), json, watch: flags.watch === true }));
+      if (flags.watch !== true) return exit(await status({ client: await connect(flags), terminal, json }));
+      const { watchStatus } = await import('./status-watch.js');
+      const stop = new AbortController();
+      for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => stop.abort());
+      const { signal } = stop;
+      exit(await watchStatus({ connect: () => connect(flags), terminal, clock: new SystemClock(), json, signal }));
     });
   program
     .command('drain <volume>')

@@ -9,9 +9,11 @@ import { parseMasterKey } from '../remote/key.js';
 import type { MasterKey } from '../remote/key.js';
 import { KeyRing } from '../remote/key-ring.js';
 import { findRemoteVolume } from '../remote/remote-list.js';
+import { painted } from './colour.js';
 import { findConfiguration } from './find-configuration.js';
 import { openRemote } from './remote-access.js';
 import type { StoreFlags } from './remote-access.js';
+import { tableOf } from './table.js';
 import type { Terminal } from './terminal.js';
 
 export interface KeyFlags extends StoreFlags {
@@ -33,11 +35,15 @@ export async function listKeys(options: KeyCommand & { readonly volume: string }
     const keys = await (await open(volume, [master])).list();
     if (flags.json === true)
       return terminal.print(JSON.stringify(keys.map(({ id, opens }) => ({ id, opens: opens ?? null }))));
-    for (const { id, opens } of keys) {
-      const what =
-        opens === undefined ? 'another key' : opens ? 'the given key: opens' : 'the given key: DAMAGED, does not open';
-      terminal.print(`${id}  ${what}`);
-    }
+    const rows = keys.map(({ id, opens }) => [
+      id,
+      opens === undefined
+        ? 'another key'
+        : opens
+          ? painted('the given key: opens', 'green', terminal)
+          : painted('the given key: DAMAGED, does not open', 'red', terminal),
+    ]);
+    terminal.print(tableOf(['KEY', 'WHAT IT IS'], rows));
   });
 }
 

@@ -38,7 +38,7 @@ async function namesAt(
   if (configuration === undefined) return undefined;
   try {
     const client = await ApiClient.open(configuration, api);
-    return ((await client.get(path, timeoutMs)) as { readonly name: string }[]).map(({ name }) => name);
+    return ((await client.get(path, { timeoutMs })) as { readonly name: string }[]).map(({ name }) => name);
   } catch {
     return undefined;
   }

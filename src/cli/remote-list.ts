@@ -5,9 +5,11 @@ import type { Random } from '../ports/random.js';
 import { listRemoteVolumes } from '../remote/remote-list.js';
 import type { ListedVolume } from '../remote/remote-list.js';
 import { describePoint, pointAsJson } from '../remote/segment-point.js';
+import { painted } from './colour.js';
 import { findConfiguration } from './find-configuration.js';
 import { openRemote } from './remote-access.js';
 import type { StoreFlags } from './remote-access.js';
+import { tableOf } from './table.js';
 import type { Terminal } from './terminal.js';
 
 export interface ListOptions {
@@ -27,16 +29,23 @@ export async function listRemote(options: ListOptions): Promise<void> {
   await store.close();
   if (json) return terminal.print(JSON.stringify(volumes.map(asJson)));
   if (volumes.length === 0) return terminal.print(`${store.description} holds no volumes`);
-  for (const volume of volumes) terminal.print(line(volume));
+  terminal.print(tableOf(heads, volumes.map(row)));
+  for (const { uuid, name, problem } of volumes) {
+    if (problem !== undefined) terminal.print(painted(`${name ?? uuid}: ${problem}`, 'red', terminal));
+  }
 }
 
-function line({ uuid, name, sizeBytes, recoveryPoint, objects, bytes, problem }: ListedVolume): string {
-  const parts = [uuid, name ?? '(this key does not open it)'];
-  if (sizeBytes !== undefined) parts.push(formatBytes(sizeBytes));
-  if (name !== undefined) parts.push(describePoint(recoveryPoint));
-  parts.push(`${objects} objects, ${formatBytes(bytes)}`);
-  if (problem !== undefined) parts.push(problem);
-  return parts.join('  ');
+const heads = ['UUID', 'VOLUME', 'SIZE', 'RECOVERY POINT', 'OBJECTS', 'BYTES'];
+
+function row({ uuid, name, sizeBytes, recoveryPoint, objects, bytes }: ListedVolume): string[] {
+  return [
+    uuid,
+    name ?? '(this key does not open it)',
+    sizeBytes === undefined ? '-' : formatBytes(sizeBytes),
+    name === undefined ? '-' : describePoint(recoveryPoint).replace('recovery point ', ''),
+    String(objects),
+    formatBytes(bytes),
+  ];
 }
 
 function asJson(volume: ListedVolume): object {

@@ -36,6 +36,7 @@ export interface VerifyFlags extends StoreFlags {
 }
 
 export interface RemoveFlags extends StoreFlags {
+  readonly json?: boolean;
   readonly force?: boolean;
   readonly confirm?: string;
 }
@@ -119,7 +120,7 @@ export async function remove(options: RemoteCommand<RemoveFlags>): Promise<ExitC
   const { volume, flags, terminal, clock, random } = options;
   const configuration = await findConfiguration(flags);
   const { store, master } = await openRemote({ ...options, configuration });
-  const progress = new Progress({ title: `removing ${volume}`, terminal, clock });
+  const progress = new Progress({ title: `removing ${volume}`, unit: 'objects', terminal, clock });
   try {
     const removed = await removeRemote({
       store,
@@ -128,6 +129,7 @@ export async function remove(options: RemoteCommand<RemoveFlags>): Promise<ExitC
       random,
       request: {},
       force: flags.force === true,
+      ...(flags.json === true ? {} : { progress: (done, total) => progress.update(done, total) }),
       confirm: async (what) => {
         await refuseOwn(what, configuration.dataDir, flags.force === true);
         return confirmed(what, flags.confirm, terminal);
@@ -138,9 +140,9 @@ export async function remove(options: RemoteCommand<RemoveFlags>): Promise<ExitC
       terminal.note('keepgate: that is not its name; nothing was removed');
       return exitCodes.failed;
     }
-    terminal.print(
-      `removed ${removed.name ?? removed.uuid}: ${removed.objects} objects, ${formatBytes(removed.bytes)}`,
-    );
+    const { uuid, name = uuid, objects, bytes } = removed;
+    if (flags.json === true) terminal.print(JSON.stringify({ uuid, name: removed.name ?? null, objects, bytes }));
+    else terminal.print(`removed ${name}: ${objects} objects, ${formatBytes(bytes)}`);
     return exitCodes.done;
   } finally {
     progress.end();

@@ -18,7 +18,7 @@ import type { Clock } from '../ports/clock.js';
 import type { Random } from '../ports/random.js';
 import { parseReceipt } from '../remote/receipt.js';
 import type { Receipt } from '../remote/receipt.js';
-import { describePoint } from '../remote/segment-point.js';
+import { describePoint, pointAsJson } from '../remote/segment-point.js';
 import { ApiClient } from './api-client.js';
 import { commandBudget } from './command-budget.js';
 import { exitCodes } from './exit-code.js';
@@ -40,6 +40,7 @@ export interface RestoreFlags extends StoreFlags {
   readonly acceptLoss?: boolean;
   readonly dataDir?: string;
   readonly api?: string;
+  readonly json?: boolean;
 }
 
 export interface RestoreOptions {
@@ -77,7 +78,8 @@ async function restoreByGateway(options: RestoreOptions, configuration: Configur
   };
   const client = await ApiClient.open(configuration, flags.api);
   const title = `restoring ${volume}`;
-  return operate({ path: '/v1/restores', body, title, done: title, client, terminal, clock, json: false });
+  const json = flags.json === true;
+  return operate({ path: '/v1/restores', body, title, done: title, client, terminal, clock, json });
 }
 
 /** An interrupt ends it in order: what was fetched goes again, so that the next try finds an empty place. */
@@ -111,10 +113,13 @@ async function restoreStopped(options: RestoreOptions, configuration: Configurat
       ports: createSystemPorts(),
       log: createLog(levelsOf('warn')),
       signal: interrupted.signal,
-      progress: (doneBytes, totalBytes) => progress.update(doneBytes, totalBytes),
+      progress: (doneBytes, totalBytes) => {
+        if (flags.json !== true) progress.update(doneBytes, totalBytes);
+      },
     });
     progress.end();
-    for (const line of summary(restored)) terminal.print(line);
+    if (flags.json === true) terminal.print(JSON.stringify(asJson(restored)));
+    else for (const line of summary(restored)) terminal.print(line);
     return exitCodes.done;
   } catch (error) {
     if (!interrupted.signal.aborted) throw error;
@@ -142,6 +147,14 @@ async function readReceiptText(path: string): Promise<string> {
   if (text === undefined) throw new GatewayError('config-invalid', `--receipt: there is no file ${path}`);
   parseReceipt(text, path);
   return text;
+}
+
+function asJson({ name, uuid, sizeBytes, recoveryPoint, detached, loss, lostBlocks }: RestoredVolume): object {
+  return {
+    ...{ name, uuid, sizeBytes, recoveryPoint: pointAsJson(recoveryPoint), detached, loss: loss ?? null },
+    /** null: not known before all of its content has come. */
+    lostBlocks: lostBlocks ?? null,
+  };
 }
 
 function summary(restored: RestoredVolume): string[] {

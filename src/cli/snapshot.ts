@@ -1,10 +1,10 @@
 /** `keepgate snapshot create|list|delete VOLUME [NAME]`: snapshots of a volume of a running gateway. */
-import Table from 'cli-table3';
 import { formatBytes } from '../config/quantity.js';
 import type { ApiClient } from './api-client.js';
+import { painted } from './colour.js';
 import { exitCodes } from './exit-code.js';
 import type { ExitCode } from './exit-code.js';
-import { plain } from './status.js';
+import { tableOf } from './table.js';
 import type { Terminal } from './terminal.js';
 
 interface SnapshotAnswer {
@@ -38,7 +38,7 @@ export async function listSnapshots({ volume, client, terminal, json }: Snapshot
   const snapshots = (await client.get(pathOf(volume))) as SnapshotAnswer[];
   if (json) terminal.print(JSON.stringify(snapshots));
   else if (snapshots.length === 0) terminal.print(`${volume} has no snapshots`);
-  else terminal.print(table(snapshots));
+  else terminal.print(table(snapshots, terminal));
   return exitCodes.done;
 }
 
@@ -53,21 +53,16 @@ function pathOf(volume: string): string {
   return `/v1/volumes/${encodeURIComponent(volume)}/snapshots`;
 }
 
-function table(snapshots: readonly SnapshotAnswer[]): string {
-  const rows = new Table({
-    head: ['SNAPSHOT', 'TIME', 'STATE', 'SIZE', 'REFERENCED', 'EXCLUSIVE'],
-    style: { head: [], border: [], compact: true },
-    chars: plain,
-  });
-  for (const { name, time, state, late, sizeBytes, referencedBytes, exclusiveBytes } of snapshots) {
-    rows.push([
-      name,
-      time,
-      late ? `${state}, late` : state,
-      formatBytes(sizeBytes),
-      referencedBytes === null ? '-' : formatBytes(referencedBytes),
-      exclusiveBytes === null ? '-' : formatBytes(exclusiveBytes),
-    ]);
-  }
-  return rows.toString();
+const heads = ['SNAPSHOT', 'TIME', 'STATE', 'SIZE', 'REFERENCED', 'EXCLUSIVE'];
+
+function table(snapshots: readonly SnapshotAnswer[], terminal: Terminal): string {
+  const rows = snapshots.map(({ name, time, state, late, sizeBytes, referencedBytes, exclusiveBytes }) => [
+    name,
+    time,
+    painted(late ? `${state}, late` : state, state === 'complete' ? 'green' : 'yellow', terminal),
+    formatBytes(sizeBytes),
+    referencedBytes === null ? '-' : formatBytes(referencedBytes),
+    exclusiveBytes === null ? '-' : formatBytes(exclusiveBytes),
+  ]);
+  return tableOf(heads, rows);
 }

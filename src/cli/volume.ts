@@ -10,7 +10,7 @@ import type { ExitCode } from './exit-code.js';
 import type { Terminal } from './terminal.js';
 
 /** Reserving all of a volume's space, or closing one whose disk is slow. */
-const CHANGE_MS_MAX = 10 * 60_000;
+const patience = { timeoutMs: 10 * 60_000 };
 
 interface VolumeCommand {
   readonly name: string;
@@ -29,7 +29,7 @@ export interface AddVolumeOptions extends VolumeCommand {
 export async function addVolume(options: AddVolumeOptions): Promise<ExitCode> {
   const { name, size, settings, client, terminal, json } = options;
   const rest = settings === undefined ? {} : parseSource('--settings', settings).value;
-  const added = (await client.post('/v1/volumes', { ...rest, name, size }, CHANGE_MS_MAX)) as VolumeReport;
+  const added = (await client.post('/v1/volumes', { ...rest, name, size }, patience)) as VolumeReport;
   if (json) terminal.print(JSON.stringify(added));
   else {
     terminal.print(`${name} was added: ${formatBytes(added.sizeBytes)}, ${added.state}`);
@@ -57,7 +57,7 @@ export async function removeVolume(options: RemoveVolumeOptions): Promise<ExitCo
     return exitCodes.failed;
   }
   const query = new URLSearchParams({ confirm, acceptLoss: String(acceptLoss) });
-  const removed = await client.delete(`${path}?${query.toString()}`, CHANGE_MS_MAX);
+  const removed = await client.delete(`${path}?${query.toString()}`, patience);
   if (json) terminal.print(JSON.stringify(removed));
   else terminal.print(`${name} was removed from this gateway; keepgate remote rm removes what its bucket holds`);
   return exitCodes.done;

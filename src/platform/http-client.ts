@@ -11,6 +11,7 @@ export interface HttpRequest {
   readonly json?: object | undefined;
   readonly token?: string;
   readonly timeoutMs: number;
+  readonly signal?: AbortSignal;
 }
 
 export interface HttpAnswer {
@@ -20,7 +21,8 @@ export interface HttpAnswer {
 
 /** @throws GatewayError gateway-unreachable */
 export function sendRequest(options: HttpRequest): Promise<HttpAnswer> {
-  const { address, method, path, json, token, timeoutMs } = options;
+  const { address, method, path, json, token, timeoutMs, signal } = options;
+  const timeout = AbortSignal.timeout(timeoutMs);
   const body = json === undefined ? undefined : JSON.stringify(json);
   const name =
     address.kind === 'unix'
@@ -38,7 +40,7 @@ export function sendRequest(options: HttpRequest): Promise<HttpAnswer> {
           : { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) }),
       },
       agent: false,
-      signal: AbortSignal.timeout(timeoutMs),
+      signal: signal === undefined ? timeout : AbortSignal.any([timeout, signal]),
     });
     outgoing.once('error', (error: NodeJS.ErrnoException) => {
       const why =

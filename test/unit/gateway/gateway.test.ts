@@ -100,8 +100,17 @@ describe('a gateway', () => {
 
   it('lists what is in the bucket', async () => {
     const listed = await gateway.command(['remote', 'ls', `file://${gateway.storeDirectory}`]);
-    assert.match(listed.stdout, /^[0-9a-f-]{36} {2}disk0 {2}16 MiB {2}recovery point 1-\d+ of /);
+    assert.match(listed.stdout, /^UUID +VOLUME +SIZE +RECOVERY POINT +OBJECTS +BYTES\n/);
+    assert.match(listed.stdout, /^[0-9a-f-]{36} {2}disk0 +16 MiB {2}1-\d+ of .*Z +\d+ +[\d.]+ KiB$/m);
     assert.equal(listed.status, 0);
+  });
+
+  it('lists the keys that open a volume there, and says what is theirs as JSON', async () => {
+    const args = ['key', 'list', 'disk0', '--from', `file://${gateway.storeDirectory}`];
+    const listed = await gateway.command(args);
+    assert.match(listed.stdout, /^KEY +WHAT IT IS\n[0-9a-f]{32} {2}the given key: opens\n$/);
+    const json = JSON.parse((await gateway.command([...args, '--json'])).stdout) as object[];
+    assert.deepEqual(json, [{ id: listed.stdout.split('\n')[1]?.split(' ')[0], opens: true }]);
   });
 
   it('keeps a second gateway off its data directory', async () => {

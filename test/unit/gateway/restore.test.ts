@@ -91,8 +91,11 @@ describe('restore', () => {
     await eventually('the snapshot is complete', async () =>
       /before +\S+ +complete +16 MiB +4 MiB/.test((await snapshot('list', 'disk0')).stdout),
     );
-    const ended = await restore(join(folder, 'snap', 'data'), '--as', 'copy2', '--snapshot', 'before');
+    const ended = await restore(join(folder, 'snap', 'data'), '--as', 'copy2', '--snapshot', 'before', '--json');
     assert.equal(ended.status, 0, ended.stderr);
+    assert.doesNotMatch(ended.stderr, /restoring/);
+    const { name, sizeBytes, detached, loss } = JSON.parse(ended.stdout) as Record<string, unknown>;
+    assert.deepEqual([name, sizeBytes, detached, loss], ['copy2', 2 ** 24, true, null]);
     const copy = await serve('snap', { volumes: [{ ...disk, name: 'copy2', replicate: { enabled: false } }] });
     try {
       assert.ok((await readAll(copy, 'copy2')).equals(expected));

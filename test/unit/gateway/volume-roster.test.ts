@@ -183,6 +183,10 @@ describe('a volume that is removed from a running gateway', () => {
     assert.equal(await gateway.metric('keepgate_volume_size_bytes', '"more"'), 0);
     const listed = await gateway.command(['remote', 'ls', `file://${gateway.storeDirectory}`]);
     assert.match(listed.stdout, / more /);
+    const rm = ['remote', 'rm', `file://${gateway.storeDirectory}`, 'more', '--force', '--confirm', 'more', '--json'];
+    const { name, objects } = JSON.parse((await gateway.command(rm)).stdout) as { name: string; objects: number };
+    assert.equal(name, 'more');
+    assert.ok(objects > 0);
     const again = await gateway.command([
       ...['volume', 'add', 'more', '8MiB'],
       ...['--settings', '{ buffer: { size: 64MiB }, replicate: { enabled: false } }'],
