@@ -68,6 +68,7 @@ export const examples: Readonly<Record<string, readonly Example[]>> = {
   attach: [example('over NBD', 'keepgate attach demo'), example('over iSCSI', 'keepgate attach demo --protocol iscsi')],
   doctor: [
     example('before the first start, and whenever something is odd', `keepgate doctor ${configured}`),
+    example('and mend what is safe, such as a key that others can read', `keepgate doctor --fix ${configured}`),
     example(
       'what a bucket of 500 GiB, of which 20 GiB change a day, would cost at Cloudflare',
       'keepgate doctor --cost --prices r2 --stored 500GiB --changes 20GiB',

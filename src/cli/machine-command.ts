@@ -5,14 +5,15 @@ import { readRunFile } from '../gateway/run-file.js';
 import type { LogLevels } from '../platform/log-levels.js';
 import { SystemClock } from '../platform/system-clock.js';
 import { SystemRandom } from '../platform/system-random.js';
-import { attachLines } from './attach.js';
+import { attachLines, attachSteps } from './attach.js';
+import { lookAtMachine } from './client-machine.js';
 import { findConfiguration } from './find-configuration.js';
 import type { ConfigurationChoice } from './find-configuration.js';
 import { init } from './init.js';
 import type { NbdWatchFlags } from './nbd-watch.js';
 import { configOption, logLevelOption } from './program-option.js';
 import type { ProgramOptions } from './program-option.js';
-import type { CostFlags } from './store-cost.js';
+import type { CostFlags, PriceName } from './store-cost.js';
 
 interface ServeFlags {
   readonly config?: string;
@@ -63,6 +64,20 @@ export function addServe(program: Command, { version, terminal }: ProgramOptions
     });
 }
 
+interface DoctorFlags {
+  readonly config?: string;
+  readonly cost?: boolean;
+  readonly fix?: boolean;
+  readonly json?: boolean;
+}
+
+interface AttachFlags {
+  readonly config?: string;
+  readonly protocol: 'nbd' | 'iscsi';
+  readonly anyMachine?: boolean;
+  readonly json?: boolean;
+}
+
 /** Commands that need no gateway. */
 export function addLocalCommands(program: Command, { terminal, exit }: ProgramOptions): void {
   const random = new SystemRandom();
@@ -74,22 +89,41 @@ export function addLocalCommands(program: Command, { terminal, exit }: ProgramOp
     .command('attach <volume>')
     .description('print, never run, the commands that attach a volume on this machine')
     .option(...configOption)
-    .addOption(new Option('--protocol <protocol>').choices(['nbd', 'iscsi']).default('nbd'))
-    .action(async (volume: string, flags: { config?: string; protocol: 'nbd' | 'iscsi' }) => {
+    .addOption(new Option('--protocol <protocol>', 'over what').choices(['nbd', 'iscsi']).default('nbd'))
+    .option('--any-machine', 'for another machine than this one: what may be missing there too')
+    .option('--json', 'as JSON: the steps, and what this machine has')
+    .action(async (volume: string, flags: AttachFlags) => {
+      const { protocol } = flags;
       const configuration = await findConfiguration(flags);
       const run = await readRunFile(configuration.dataDir);
-      const configured = configuration[flags.protocol].listen.flatMap((address) =>
+      const configured = configuration[protocol].listen.flatMap((address) =>
         address.kind === 'systemd' ? [] : [address],
       );
-      const listen = run?.[flags.protocol] ?? configured;
-      for (const line of attachLines({ configuration, volume, protocol: flags.protocol, listen })) terminal.print(line);
+      const listen = run?.[protocol] ?? configured;
+      const machine = flags.anyMachine === true ? undefined : await lookAtMachine();
+      const options = { configuration, volume, protocol, listen, machine };
+      if (flags.json === true) {
+        return terminal.print(
+          JSON.stringify({ volume, protocol, steps: attachSteps(options), machine: machine ?? null }),
+        );
+      }
+      for (const line of attachLines(options)) terminal.print(line);
     });
   program
     .command('doctor')
     .description('check ports, disk, memory rights, clock, key, store and kernel modules')
     .option(...configOption)
+    .option('--fix', 'mend what can be mended without any risk to data; default: only say how')
+    .option('--json', 'as JSON')
     .option('--cost', 'what the store will cost in a month, instead')
-    .option('--prices <name>', 's3-standard (default), s3-standard-ia, s3-glacier-ir or r2')
+    .addOption(
+      new Option('--prices <name>', 'whose; default: s3-standard').choices([
+        's3-standard',
+        's3-standard-ia',
+        's3-glacier-ir',
+        'r2',
+      ] satisfies PriceName[]),
+    )
     .option('--stored <size>', 'live data; default: the volumes’ sizes')
     .option('--changes <size>', 'sent in a day; default: 1, 10 and 100 GiB')
     .option('--object-size <size>', 'default: 1, 8 and 32 MiB')
@@ -98,14 +132,15 @@ export function addLocalCommands(program: Command, { terminal, exit }: ProgramOp
     .option('--put-price <dollars>', '1,000 PUTs')
     .option('--get-price <dollars>', '1,000 GETs')
     .option('--traffic-price <dollars>', 'a GB that leaves the provider')
-    .action(async (flags: CostFlags & { config?: string; cost?: boolean }) => {
+    .action(async (flags: CostFlags & DoctorFlags) => {
       const configuration = await findConfiguration(flags);
       if (flags.cost === true) {
         const { printCost } = await import('./store-cost.js');
         return printCost(flags, configuration, terminal);
       }
       const { doctor } = await import('./doctor.js');
-      exit(await doctor({ configuration, terminal, random, clock: new SystemClock() }));
+      const [fix, json] = [flags.fix === true, flags.json === true];
+      exit(await doctor({ configuration, terminal, random, clock: new SystemClock(), fix, json }));
     });
 }
 

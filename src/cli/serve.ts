@@ -17,6 +17,8 @@ import { takeProcessRights } from '../platform/process-rights.js';
 import type { Clock } from '../ports/clock.js';
 import type { Log } from '../ports/log.js';
 import { attachLines } from './attach.js';
+import { lookAtMachine } from './client-machine.js';
+import type { ClientMachine } from './client-machine.js';
 import { errorLines, exitCodes } from './exit-code.js';
 import { findConfiguration } from './find-configuration.js';
 import type { ConfigurationChoice } from './find-configuration.js';
@@ -54,7 +56,7 @@ export async function serve(options: ServeOptions): Promise<void> {
   if (stopping()) return;
   process.on('SIGHUP', () => void reread(gateway, choice, log));
   notifyServiceManager('READY=1');
-  if (configuration.demonstration) printDemonstration(configuration, run, terminal);
+  if (configuration.demonstration) printDemonstration(configuration, run, terminal, await lookAtMachine());
 }
 
 /** Tells whether the stop has begun. */
@@ -99,7 +101,12 @@ async function reread(gateway: Gateway, choice: ConfigurationChoice, log: Log): 
   notifyServiceManager('READY=1');
 }
 
-function printDemonstration(configuration: Configuration, run: RunFile, terminal: Terminal): void {
+function printDemonstration(
+  configuration: Configuration,
+  run: RunFile,
+  terminal: Terminal,
+  machine: ClientMachine,
+): void {
   const [volume] = configuration.volumes;
   if (volume === undefined) return;
   terminal.print(`Keepgate's demonstration: volume ${volume.name}, everything under ${configuration.dataDir}`);
@@ -110,6 +117,7 @@ function printDemonstration(configuration: Configuration, run: RunFile, terminal
     terminal.print(
       `\n# ---- over ${protocol === 'nbd' ? 'NBD' : 'iSCSI'}: keepgate attach ${volume.name} --protocol ${protocol}`,
     );
-    for (const line of attachLines({ configuration, volume: volume.name, protocol, listen })) terminal.print(line);
+    const options = { configuration, volume: volume.name, protocol, listen, machine };
+    for (const line of attachLines(options)) terminal.print(line);
   }
 }

@@ -23,6 +23,7 @@ export async function readSecretFile(path: string, what: string, bytesMax = secr
       throw new GatewayError(
         'key-permissions',
         `${path}: group or world can use this ${what} (mode ${rights}); chmod 600 ${path}`,
+        { context: { path } },
       );
     }
     if (size > bytesMax) throw new GatewayError('key-invalid', `${path}: this is not a ${what}`);

@@ -90,12 +90,33 @@ export async function ensureWritableDirectory(path: string, setting: string): Pr
   } catch (error) {
     const code = errnoOf(error);
     if (code === 'ENOSPC' || code === 'EDQUOT' || code === 'EIO') throw fileError(path, 'cannot be made', error);
-    const why =
-      code === 'ENOTDIR' || code === 'EEXIST' ? 'it, or a parent, is a file' : `${code ?? String(error)} for this user`;
-    throw new GatewayError('directory-unwritable', `${path} is not a writable directory: ${why} (${setting})`, {
-      cause: error,
-    });
+    throw unwritable(path, setting, error);
   }
+}
+
+/**
+ * Whether a directory that is missing could be made, as far as can be told without making it.
+ * @throws GatewayError directory-unwritable, in one line
+ */
+export async function checkDirectoryCanBeMade(path: string, setting: string): Promise<void> {
+  for (let above = dirname(resolve(path)); ; above = dirname(above)) {
+    try {
+      // Also refuses a file.
+      await access(`${above}/.`, constants.W_OK | constants.X_OK);
+      return;
+    } catch (error) {
+      if (errnoOf(error) !== 'ENOENT') throw unwritable(path, setting, error);
+    }
+  }
+}
+
+function unwritable(path: string, setting: string, error: unknown): GatewayError {
+  const code = errnoOf(error);
+  const why =
+    code === 'ENOTDIR' || code === 'EEXIST' ? 'it, or a parent, is a file' : `${code ?? String(error)} for this user`;
+  return new GatewayError('directory-unwritable', `${path} is not a writable directory: ${why} (${setting})`, {
+    cause: error,
+  });
 }
 
 export async function exists(path: string): Promise<boolean> {
@@ -116,7 +137,7 @@ export async function listDirectory(path: string): Promise<readonly string[]> {
   }
 }
 
-/** Lets only this user connect to a Unix socket that was made with other rights. */
+/** Takes from everybody else the rights to a file, or to connect to a Unix socket. */
 export async function restrictToOwner(path: string): Promise<void> {
   await chmod(path, 0o600);
 }

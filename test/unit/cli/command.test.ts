@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { chmod, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import type { AddressInfo } from 'node:net';
-import { tmpdir } from 'node:os';
+import { release, tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { attempt } from '../../tool/process.js';
@@ -124,7 +124,7 @@ describe('init', () => {
     const again = await keepgate('init', directory);
     assert.equal(again.status, 2);
     assert.match(again.stderr, /exists; nothing was overwritten\n$/);
-    const attached = await keepgate('attach', 'disk0', '--config', join(directory, 'keepgate.yaml'));
+    const attached = await keepgate('attach', 'disk0', '--any-machine', '--config', join(directory, 'keepgate.yaml'));
     assert.equal(attached.stderr, '');
     assert.match(attached.stdout, /URI=nbd:\/\/127\.0\.0\.1\/disk0/);
   });
@@ -132,7 +132,7 @@ describe('init', () => {
 
 describe('attach', () => {
   it('prints the way there and the way back for NBD', async () => {
-    const { stdout, status } = await keepgate('attach', 'demo');
+    const { stdout, status } = await keepgate('attach', 'demo', '--any-machine');
     assert.equal(status, 0);
     for (const line of [
       "echo 'URI=nbd://127.0.0.1/demo' > /etc/keepgate/nbd/nbd0",
@@ -148,6 +148,16 @@ describe('attach', () => {
     assert.match(stdout, /_netdev,nofail/);
   });
 
+  it('prints what it knows as JSON, of this machine too', async () => {
+    const { stdout, status } = await keepgate('attach', 'demo', '--json');
+    assert.equal(status, 0);
+    const known = JSON.parse(stdout) as { steps: { title: string; lines: string[] }[]; machine: { kernel: string } };
+    assert.equal(known.machine.kernel, release());
+    assert.ok(
+      known.steps.some(({ title, lines }) => title === 'Attach' && lines.some((line) => /nbd-watch/.test(line))),
+    );
+  });
+
   it('prints it for NBD over TLS, by what the gateway knows its clients', async () => {
     const settings = (nbd: object) => ({
       nbd: { tls: 'required', ...nbd },
@@ -158,13 +168,13 @@ describe('attach', () => {
       'tls.yaml',
       JSON.stringify(settings({ listen, tlsCertificates: '/etc/keepgate/tls', tlsVerifyPeer: true })),
     );
-    const byCertificate = await keepgate('attach', 'disk0', '--config', certified);
+    const byCertificate = await keepgate('attach', 'disk0', '--any-machine', '--config', certified);
     assert.equal(byCertificate.stderr, '');
     const uri = 'nbds://192.0.2.1/disk0?tls-certificates=/etc/keepgate/tls';
     assert.ok(byCertificate.stdout.includes(`echo 'URI=${uri}' > /etc/keepgate/nbd/nbd0\n`), byCertificate.stdout);
     assert.match(byCertificate.stdout, /client-key\.pem \(mode 0600\)/);
     const keyed = await file('psk.yaml', JSON.stringify(settings({ listen, tlsPsk: '/etc/keepgate/keys.psk' })));
-    const byKey = await keepgate('attach', 'disk0', '--config', keyed);
+    const byKey = await keepgate('attach', 'disk0', '--any-machine', '--config', keyed);
     assert.ok(byKey.stdout.includes('nbds://USER@192.0.2.1/disk0?tls-psk-file=/etc/keepgate/keys.psk'), byKey.stdout);
     const local = settings({ listen: listen.slice(0, 1), tlsPsk: '/etc/keepgate/keys.psk' });
     const nowhere = await keepgate('attach', 'disk0', '--config', await file('unix.yaml', JSON.stringify(local)));
@@ -173,7 +183,7 @@ describe('attach', () => {
   });
 
   it('prints it for iSCSI, with time-outs that survive a restart', async () => {
-    const { stdout } = await keepgate('attach', 'demo', '--protocol', 'iscsi');
+    const { stdout } = await keepgate('attach', 'demo', '--protocol', 'iscsi', '--any-machine');
     const node = 'iscsiadm -m node -T iqn.2026-11.io.keepgate:demo -p 127.0.0.1:3260';
     for (const line of [
       'iscsiadm -m discovery -t sendtargets -p 127.0.0.1:3260',
@@ -276,32 +286,5 @@ describe('serve refuses, with one line and exit code 2', () => {
     assert.equal(lines.length, 1);
     assert.match(lines[0] ?? '', /would offer NBD without TLS to the network/);
     assert.equal(status, 2);
-  });
-});
-
-describe('doctor', () => {
-  it('names what is wrong with what to do, and exits with 1', async () => {
-    await rm(join(folder, 'key'), { force: true });
-    const path = await file(
-      'doctor.yaml',
-      JSON.stringify({
-        dataDir: folder,
-        keyFile: join(folder, 'key'),
-        nbd: { listen: ['127.0.0.1:0'] },
-        iscsi: { enabled: false },
-        api: { listen: `unix:${join(folder, 'api.sock')}` },
-        store: { url: `file://${join(folder, 'nowhere')}` },
-        volumes: [{ name: 'disk0', size: '16MiB', buffer: { size: '64MiB' } }],
-      }),
-    );
-    const ended = await keepgate('doctor', '--config', path);
-    assert.equal(ended.status, 1);
-    const lines = ended.stdout.split('\n');
-    const found = (what: string) => lines.find((line) => line.includes(`  ${what}: `)) ?? '';
-    assert.match(found('data directory'), /^ok .* free/);
-    assert.match(found('nbd.listen'), /^ok .* is free$/);
-    assert.match(found('key'), /^wrong .* there is no key here\. Name the right file/);
-    assert.match(found('store'), /^wrong .* Create the bucket, or correct store\.url\.$/);
-    assert.match(found('kernel module nbd'), /^(ok|note) /);
   });
 });
