@@ -7,7 +7,7 @@ import type { Configuration, TlsConfiguration, VolumeConfiguration } from '../co
 import { formatNbdUri } from '../nbd-client/uri.js';
 import type { ListenAddress } from '../ports/stream.js';
 import { installLine, moduleAdvice } from './client-machine.js';
-import type { ClientMachine, ModuleName, ToolName } from './client-machine.js';
+import type { ClientMachine, ModuleName, ModuleState, ToolName } from './client-machine.js';
 
 export interface AttachOptions {
   readonly configuration: Configuration;
@@ -30,8 +30,24 @@ export function attachLines(options: AttachOptions): readonly string[] {
   const where = machine === undefined ? '' : ` (here: ${machine.distribution}, kernel ${machine.kernel})`;
   return [
     `# Run as root on the machine that gets the disk${where}. Nothing was run by this command.`,
+    ...(machine === undefined ? [] : [partsLine(machine, options.protocol)]),
     ...attachSteps(options).flatMap(({ title, lines }, at) => ['', `# ${at + 1}. ${title}`, ...lines]),
   ];
+}
+
+const stateWords: Readonly<Record<ModuleState, string>> = {
+  ready: 'ready',
+  loadable: 'to be loaded',
+  absent: 'missing',
+};
+
+/** What is here of what the protocol, LUKS and a file system need. */
+function partsLine({ modules, tools }: ClientMachine, protocol: 'nbd' | 'iscsi'): string {
+  const own: ModuleName = protocol === 'nbd' ? 'nbd' : 'iscsi_tcp';
+  const tool: ToolName = protocol === 'nbd' ? 'nbd-client' : 'iscsiadm';
+  const here = ([own, 'dm_crypt'] as const).map((name) => `${name} (${stateWords[modules[name]]})`);
+  const there = ([tool, 'cryptsetup', 'mkfs.ext4'] as const).filter((name) => tools[name]);
+  return `# Kernel modules: ${here.join(', ')}. Tools: ${there.join(', ') || 'none of those below'}.`;
 }
 
 /** @throws GatewayError not-found, config-invalid */

@@ -113,6 +113,10 @@ describe('attach on a machine', () => {
       assert.match(text, /^# Run as root .*\(here: Debian GNU\/Linux 13 \(trixie\), kernel 6\.1\.0-test\)/);
     }
     const nbd = lines(found, 'nbd');
+    assert.equal(
+      nbd[1],
+      '# Kernel modules: nbd (to be loaded), dm_crypt (to be loaded). Tools: nbd-client, cryptsetup, mkfs.ext4.',
+    );
     assert.ok(nbd.includes('modprobe nbd'));
     assert.ok(nbd.includes('systemctl enable --now keepgate-nbd@nbd1'));
     assert.ok(nbd.includes('cryptsetup luksFormat --type luks2 --sector-size 4096 /dev/nbd1'));
@@ -140,13 +144,15 @@ describe('attach on a machine', () => {
   ] as const) {
     it(`that lacks tools and modules says how ${id} gets them, first of all`, async () => {
       const printed = lines(await machine({ 'etc/os-release': `ID=${id}\n` }), 'iscsi');
-      assert.deepEqual(printed.slice(2, 5), [
+      assert.deepEqual(printed.slice(1, 6), [
+        '# Kernel modules: iscsi_tcp (missing), dm_crypt (missing). Tools: none of those below.',
+        '',
         '# 1. What this machine lacks',
         install,
         '# Not among the modules of kernel 6.1.0-test: iscsi_tcp, dm_crypt.',
       ]);
-      assert.match(printed[5] ?? '', advice);
-      assert.equal(printed[7], '# 2. Attach');
+      assert.match(printed[6] ?? '', advice);
+      assert.equal(printed[8], '# 2. Attach');
     });
   }
 
