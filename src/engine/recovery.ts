@@ -2,11 +2,15 @@
  * What the log holds after a crash (engine.md, "Log"; P1).
  *
  * Two walks. The first follows the chain of headers from the superblock's tail to its end and collects every claim of
- * durability on the way. The second begins where the image, as the superblock knows it, ends: what lies before is only
- * kept for the bucket, and a large buffer is not read twice for it. It reads into the overlay what is not in the image yet; of
- * what no claim covers it verifies the payload too, and cuts the log before the first batch that fails. The rest is
- * written again, because a page that an earlier, failed fsync left clean may differ from the disk: recovered is not
- * durable. And since some of it may have been durable and acknowledged as such, a copy comes first (log-copy.ts).
+ * durability on the way; what the superblock itself claims it reads into the overlay at once, as far as it is not in the
+ * image yet. The second begins behind that: of what no claim covers it verifies the payload too, and cuts the log before
+ * the first batch that fails. The rest is written again, because a page that an earlier, failed fsync left clean may differ
+ * from the disk: recovered is not durable. And since some of it may have been durable and acknowledged as such, a copy
+ * comes first (log-copy.ts).
+ *
+ * After a clean end the second walk finds nothing, and nobody looks for claims behind the end of the chain: an opening has
+ * written a superblock that is not clean into each of the two places before it takes a write (volume-open.ts). So where the
+ * newest that can be read is clean, nothing was acknowledged since.
  *
  * A bad batch at or below a claim is rot, not a torn tail: log-damaged, and nothing is served. In the boot that the
  * log's epoch began in, the page cache is intact, so only the very last, never acknowledged batch may be bad.
@@ -86,7 +90,7 @@ async function recoverWith(options: Recovery, unproven: LogBatch[]): Promise<Omi
   const walked = await walkHeaders(options, found);
   let head = walked.end;
   reader.refresh();
-  let cursor = superblock.destageCursor;
+  let cursor = walked.read;
   while (cursor.lsn < walked.end.lsn) {
     const batch = await reader.next(cursor);
     if (batch === undefined) throw damaged(cursor, 'it could be read a moment ago and cannot be read now');
@@ -137,10 +141,18 @@ class Findings {
   }
 }
 
-/** Follows the chain to its end; refuses when a claim lies beyond it. Notes what the second walk will not see. */
-async function walkHeaders(options: Recovery, found: Findings): Promise<{ end: LogCursor; durableLsn: Lsn }> {
-  const { superblock, reader } = options;
+interface Walked {
+  /** Up to here the image or the overlay has everything. */
+  readonly read: LogCursor;
+  readonly end: LogCursor;
+  readonly durableLsn: Lsn;
+}
+
+/** Follows the chain to its end; refuses when a claim lies beyond it. Notes and reads what the second walk will not see. */
+async function walkHeaders(options: Recovery, found: Findings): Promise<Walked> {
+  const { superblock, reader, overlay, unreplicated } = options;
   let cursor = superblock.tail;
+  let read = superblock.destageCursor;
   let durableLsn = superblock.durableLsn;
   for (;;) {
     const batch = await reader.next(cursor);
@@ -148,13 +160,17 @@ async function walkHeaders(options: Recovery, found: Findings): Promise<{ end: L
     durableLsn = Math.max(durableLsn, batch.durableThrough);
     if (batch.lastLsn <= superblock.destagedLsn) {
       found.note(batch);
-      options.unreplicated.moved(batch, superblock.replication.replicatedLsn);
+      unreplicated.moved(batch, superblock.replication.replicatedLsn);
+    } else if (batch.lastLsn <= superblock.durableLsn) {
+      found.note(batch);
+      overlay.replay(batch);
+      read = batch.next;
     }
     cursor = batch.next;
   }
   if (durableLsn >= cursor.lsn) throw damaged(cursor, `records through LSN ${durableLsn} were durable`);
-  await refuseLaterClaims(options, cursor);
-  return { end: cursor, durableLsn };
+  if (!superblock.clean) await refuseLaterClaims(options, cursor);
+  return { read, end: cursor, durableLsn };
 }
 
 /** Looks behind the end of the chain for batches that could only be there if something before them was lost. */

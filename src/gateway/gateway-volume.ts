@@ -27,7 +27,7 @@ import type { Log } from '../ports/log.js';
 import type { Random } from '../ports/random.js';
 import type { ChapSecrets, ServedVolume } from '../ports/volume-directory.js';
 import type { EngineStatus, VolumeState, VolumeStatus } from '../ports/volume-status.js';
-import { isEstablished } from '../remote/replicator-attach.js';
+import { isEstablished } from '../remote/established-mark.js';
 import { VolumeAccess } from './access.js';
 import type { Drainable } from './drain-operation.js';
 import { FillRate } from './fill-rate.js';

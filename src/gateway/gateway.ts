@@ -1,15 +1,14 @@
 /**
  * The composition root: builds ports, volumes, replication thread, front ends and API from a configuration, and owns
- * their order. Starting: data directory locked, volumes open, then listeners. Stopping: listeners, requests in flight,
- * volumes made durable and clean, then replication, which is abandoned where it stands.
+ * their order. Starting: data directory locked, volumes open, then listeners, and only then what no client waits for: the
+ * API and replication, whose code is most of the program. Stopping: listeners, requests in flight, volumes made durable
+ * and clean, then replication, which is abandoned where it stands.
  *
  * Who ends the process is serve's affair: a broken promise or invariant is handed to `onFatal`.
  */
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import type { GatewayView, Operation, RestoreRequest, SessionReport, SnapshotReport } from '../api/gateway-view.js';
-import { createApi, listenApi } from '../api/server.js';
-import type { ApiServer } from '../api/server.js';
 import { BandwidthGovernor } from '../bandwidth/governor.js';
 import { GatewayError } from '../base/errors.js';
 import type { ByteLength } from '../base/units.js';
@@ -20,14 +19,12 @@ import { insecureListener } from '../config/rule.js';
 import { readIdentity } from '../engine/volume-directory-format.js';
 import { IscsiTarget } from '../frontends/iscsi/target.js';
 import { NbdServer } from '../frontends/nbd/server.js';
-import { createMetrics } from '../metrics/registry.js';
 import type { MeteredVolume } from '../metrics/source.js';
 import { inheritedSockets } from '../platform/inherited-sockets.js';
 import type { LogLevels } from '../platform/log-levels.js';
-import { readPageFiles } from '../platform/page-files.js';
 import { openReceiptOutlet } from '../platform/receipt-outlet.js';
-import { listenRefused, NetStreamFactory, removeStaleSocket } from '../platform/socket-listener.js';
-import { ensureWritableDirectory, exists, removeTree, restrictToOwner } from '../platform/text-file.js';
+import { NetStreamFactory } from '../platform/socket-listener.js';
+import { ensureWritableDirectory, exists, removeTree } from '../platform/text-file.js';
 import { UNLIMITED } from '../ports/bandwidth.js';
 import type { BandwidthChange, BandwidthReport, BandwidthReports, RateLimits } from '../ports/bandwidth.js';
 import type { DiskLock } from '../ports/disk.js';
@@ -36,10 +33,10 @@ import type { ReceiptOutlet } from '../ports/receipt-outlet.js';
 import type { InheritedSocket, ListenAddress, StreamSecurity } from '../ports/stream.js';
 import type { ChapSecrets, ServedVolume, VolumeDirectory } from '../ports/volume-directory.js';
 import type { MasterKey } from '../remote/key.js';
+import type { ApiListener } from './api-listener.js';
 import { DrainOperation } from './drain-operation.js';
 import { GatewayVolume, type IscsiAccess } from './gateway-volume.js';
 import { loadApiToken, loadChap, loadMasterKey } from './identity.js';
-import { restoreOnline } from './online-restore.js';
 import { ReplicationThread } from './replication-thread.js';
 import { clearDraft } from './restore-draft.js';
 import { storeAt } from './restore-location.js';
@@ -53,6 +50,8 @@ import { loadTlsSecurity } from './tls-credentials.js';
 import { clearRemoved, VolumeRoster } from './volume-roster.js';
 import type { Removal } from './volume-roster.js';
 
+/** A start that takes longer has its API, and replicates, before its volumes are open. */
+const servedMsMax = 1000;
 /** Finished and running operations that the API can still show. */
 const operationsMax = 100;
 const noSessions = { logins: 0, rejections: new Map<string, number>() };
@@ -85,7 +84,7 @@ export class Gateway implements GatewayView, VolumeDirectory {
   readonly #bandwidth: BandwidthGovernor;
   #lock: DiskLock | undefined;
   #thread: ReplicationThread | undefined;
-  #api: ApiServer | undefined;
+  #api: ApiListener | undefined;
   #master: Promise<MasterKey> | undefined;
   /** The restore that runs; settles with its end. */
   #restoring: Promise<unknown> | undefined;
@@ -152,11 +151,11 @@ export class Gateway implements GatewayView, VolumeDirectory {
     await ensureWritableDirectory(join(dataDir, 'volumes'), 'dataDir');
     for (const volume of configuration.volumes) await this.#roster.enter(volume);
     this.#nbd.security = await this.#loadSecurity(configuration);
+    const serving = this.#serve();
+    await Promise.race([serving, this.#ports.clock.sleep(servedMsMax)]);
+    this.#thread?.begin();
     const api = await this.#startApi(token);
-    await this.#openVolumes();
-    const nbd = configuration.nbd.enabled ? await this.#listenNbd() : [];
-    this.#iscsi = configuration.iscsi.enabled ? await this.#createIscsi() : undefined;
-    const iscsi = (await this.#iscsi?.listen(configuration.iscsi.listen)) ?? [];
+    const { nbd, iscsi } = await serving;
     const run = { pid: process.pid, nbd, iscsi, api };
     await writeRunFile(dataDir, run).catch((error: unknown) => {
       // A full disk must not keep volumes from being read; commands then need --api.
@@ -172,7 +171,15 @@ export class Gateway implements GatewayView, VolumeDirectory {
     return run;
   }
 
-  /** One thread for all that goes to and from buckets; started when something does. */
+  async #serve(): Promise<Pick<RunFile, 'nbd' | 'iscsi'>> {
+    const { configuration } = this.#options;
+    await this.#openVolumes();
+    const nbd = configuration.nbd.enabled ? await this.#listenNbd() : [];
+    this.#iscsi = configuration.iscsi.enabled ? await this.#createIscsi() : undefined;
+    return { nbd, iscsi: (await this.#iscsi?.listen(configuration.iscsi.listen)) ?? [] };
+  }
+
+  /** One thread for all that goes to and from buckets; made when something does. */
   #runThread(createStore: boolean): ReplicationThread {
     const { configuration, logLevels, onFatal } = this.#options;
     const { store } = configuration;
@@ -216,6 +223,7 @@ export class Gateway implements GatewayView, VolumeDirectory {
         thread !== undefined && store !== undefined && master !== undefined
           ? {
               connect: (receive) => thread.open(volume.name, directory, receive),
+              hurry: () => thread.begin(),
               master,
               fencing: store.fencing,
               allowNew,
@@ -227,10 +235,9 @@ export class Gateway implements GatewayView, VolumeDirectory {
         reader: hostname(),
         connect: async ({ store: location }, receive) => {
           const masters = await this.#keysFor(location);
-          return {
-            send: this.#runThread(false).hydrate(volume.name, directory, storeAt(location, store), receive),
-            masters,
-          };
+          const thread = this.#runThread(false);
+          thread.begin();
+          return { send: thread.hydrate(volume.name, directory, storeAt(location, store), receive), masters };
         },
       },
       discard: () => removeTree(directory),
@@ -291,22 +298,24 @@ export class Gateway implements GatewayView, VolumeDirectory {
 
   async #startApi(token: string): Promise<ListenAddress> {
     const { configuration, log } = this.#options;
-    const { listen } = configuration.api;
-    const metrics = createMetrics({
-      version: this.version,
-      volumes: () => this.volumes(),
-      sessions: () => ({ nbd: this.#nbd, iscsi: this.#iscsi ?? noSessions }),
-      uploadLimit: () => this.bandwidth().upload.bytesPerSecond,
+    const { listenWithApi } = await import('./api-listener.js');
+    const api = await listenWithApi({
+      gateway: this,
+      metered: {
+        version: this.version,
+        volumes: () => this.volumes(),
+        sessions: () => ({ nbd: this.#nbd, iscsi: this.#iscsi ?? noSessions }),
+        uploadLimit: () => this.bandwidth().upload.bytesPerSecond,
+      },
+      listen: configuration.api.listen,
+      token,
+      log: log.child('api'),
+      clock: this.#ports.clock,
     });
-    const { clock } = this.#ports;
-    const page = await readPageFiles();
-    this.#api = await createApi({ gateway: this, metrics, listen, token, log: log.child('api'), clock, page });
-    if (listen.kind === 'unix') await removeStaleSocket(listen.path, 'api.listen');
-    const bound = await listenApi(this.#api, listen).catch((error: unknown) => {
-      throw listenRefused({ address: listen, setting: 'api.listen' }, error as NodeJS.ErrnoException);
-    });
-    if (listen.kind === 'unix') await restrictToOwner(listen.path);
-    return bound;
+    this.#api = api;
+    // It was stopped meanwhile.
+    if (this.#stopping.signal.aborted) await api.close();
+    return api.address;
   }
 
   /** Opens all at once. One that fails is shown as failed; when all fail the first failure is the gateway's. */
@@ -382,6 +391,7 @@ export class Gateway implements GatewayView, VolumeDirectory {
     const { configuration, log } = this.#options;
     const { signal } = this.#stopping;
     const claimed: string[] = [];
+    const { restoreOnline } = await import('./online-restore.js');
     const restored = await restoreOnline(request, {
       configuration,
       ports: this.#ports,

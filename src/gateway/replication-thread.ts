@@ -1,6 +1,7 @@
 /**
- * The main thread's end of the replication thread. A thread that dies by itself has met a broken invariant: that is
- * fatal for the gateway, since nobody knows what was sent.
+ * The main thread's end of the replication thread. It is only a queue until `begin`, so that loading the program a second
+ * time does not compete with clients for the start. A thread that dies by itself has met a broken invariant: that is fatal
+ * for the gateway, since nobody knows what was sent.
  */
 import { Worker } from 'node:worker_threads';
 import { InvariantError } from '../base/assert.js';
@@ -28,34 +29,45 @@ export interface ReplicationLine {
 }
 
 export class ReplicationThread {
-  readonly #worker: Worker;
-  readonly #clock: Clock;
+  readonly #options: ReplicationThreadOptions;
+  #worker: Worker | undefined;
+  /** What it is told first. */
+  #queue: ToReplicationThread[] = [];
   readonly #listeners = new Map<string, ReplicationListener>();
   readonly #hydrations = new Map<string, (message: FromHydrator, downloadedBytes: number) => void>();
   readonly #releases = new Map<string, () => void>();
   readonly #foundRates: { upload?: number; download?: number } = {};
   #ending = false;
-  readonly #exited: Promise<void>;
+  #exited: Promise<void> = Promise.resolve();
 
   constructor(options: ReplicationThreadOptions) {
-    this.#clock = options.clock;
-    this.#worker = new Worker(new URL('./replication-worker.js', import.meta.url), {
-      workerData: options.data,
+    this.#options = options;
+  }
+
+  /** Starts the thread, unless it runs or is to end. */
+  begin(): void {
+    if (this.#worker !== undefined || this.#ending) return;
+    const { data, onFatal } = this.#options;
+    const worker = new Worker(new URL('./replication-worker.js', import.meta.url), {
+      workerData: data,
       resourceLimits: { maxYoungGenerationSizeMb: 8 },
     });
-    this.#worker.on('message', (said: FromReplicationThread) => {
+    worker.on('message', (said: FromReplicationThread) => {
       if ('direction' in said) this.#foundRates[said.direction] = said.bytesPerSecond;
       else if ('released' in said) this.#releases.get(said.released)?.();
       else if ('hydration' in said) this.#hydrations.get(said.volume)?.(said.hydration, said.downloadedBytes);
       else this.#listeners.get(said.volume)?.(said.message, said.transfers);
     });
-    this.#worker.on('error', (error) => options.onFatal(error instanceof Error ? error : new Error(String(error))));
+    worker.on('error', (error) => onFatal(error instanceof Error ? error : new Error(String(error))));
     this.#exited = new Promise((resolve) => {
-      this.#worker.once('exit', (code) => {
+      worker.once('exit', (code) => {
         resolve();
-        if (!this.#ending) options.onFatal(new InvariantError(`the replication thread ended by itself (${code})`));
+        if (!this.#ending) onFatal(new InvariantError(`the replication thread ended by itself (${code})`));
       });
     });
+    for (const message of this.#queue) worker.postMessage(message);
+    this.#queue = [];
+    this.#worker = worker;
   }
 
   /** `directory` is the volume's; `receive` gets everything that its replicator says. */
@@ -108,13 +120,16 @@ export class ReplicationThread {
     this.#ending = true;
     this.#listeners.clear();
     this.#hydrations.clear();
-    this.#post({ type: 'end' });
-    const timer = this.#clock.after(stopMsMax, () => void this.#worker.terminate());
+    const worker = this.#worker;
+    if (worker === undefined) return;
+    worker.postMessage({ type: 'end' } satisfies ToReplicationThread);
+    const timer = this.#options.clock.after(stopMsMax, () => void worker.terminate());
     await this.#exited;
     timer.cancel();
   }
 
   #post(message: ToReplicationThread): void {
-    this.#worker.postMessage(message);
+    if (this.#worker === undefined) this.#queue.push(message);
+    else this.#worker.postMessage(message);
   }
 }

@@ -19,7 +19,7 @@ import type { ReplicationState, ReplicationStatus } from '../ports/replication.j
 import type { MasterKey } from '../remote/key.js';
 import { newestKept } from '../remote/receipt-keeper.js';
 import type { FetchFailure, FromReplicator, ReplicationConfig, ToReplicator } from '../remote/replication-messages.js';
-import { answerRound } from '../remote/round-link.js';
+import { answerRound } from '../remote/round-answer.js';
 import { FollowerLine } from './follower-line.js';
 import { ReceiptLine } from './receipt-line.js';
 import { RemoteCopyLine } from './remote-copy-line.js';
@@ -35,6 +35,8 @@ const blockedPauseMs = 100;
 
 export interface VolumeReplication {
   readonly connect: (receive: ReplicationListener) => ReplicationLine;
+  /** The replicator must not wait until clients are served: they wait for it. */
+  readonly hurry?: () => void;
   readonly master: MasterKey;
   readonly fencing: 'auto' | 'none';
   readonly allowNew: boolean;
@@ -133,6 +135,7 @@ export class ReplicatorLine {
 
   /** Settled by the replicator's first answer: the remote volume is there, or why it will not be. Before `start`. */
   firstAnswer(): Promise<void> {
+    this.#options.replication.hurry?.();
     return new Promise<void>((resolve, reject) => {
       this.#firstAnswer = { resolve, reject };
     });

@@ -5,12 +5,13 @@
 import { isatty } from 'node:tty';
 import { destination, pino, stdTimeFunctions } from 'pino';
 import type { Logger } from 'pino';
-import { PinoPretty } from 'pino-pretty';
 import type { Log, LogFields } from '../ports/log.js';
 import { levelOf } from './log-levels.js';
 import type { LogLevels } from './log-levels.js';
 
 const stderrFd = 2;
+/** Only where somebody looks: a service loads nothing for it. */
+const pretty = isatty(stderrFd) ? await import('pino-pretty') : undefined;
 
 class PinoLog implements Log {
   readonly #root: Logger;
@@ -62,13 +63,12 @@ export function createLog(levels: LogLevels): Log {
     timestamp: stdTimeFunctions.isoTime,
     formatters: { level: (label: string) => ({ level: label }) },
   };
-  const stream = isatty(stderrFd)
-    ? PinoPretty({
-        destination: stderrFd,
-        sync: true,
-        ignore: 'module',
-        messageFormat: '{if module}{module}: {end}{msg}',
-      })
-    : destination({ fd: stderrFd, sync: true });
+  const stream =
+    pretty?.PinoPretty({
+      destination: stderrFd,
+      sync: true,
+      ignore: 'module',
+      messageFormat: '{if module}{module}: {end}{msg}',
+    }) ?? destination({ fd: stderrFd, sync: true });
   return new PinoLog(pino(options, stream), levels, '', {});
 }

@@ -15,6 +15,7 @@ import type { DurableState, ReplicationState } from '../ports/replication.js';
 import { openVolumeSealer } from './key.js';
 import type { OpenKeyOptions } from './key.js';
 import { DELETES_FORBIDDEN } from './deletion.js';
+import { ESTABLISHED_FILE, isEstablished } from './established-mark.js';
 import { forgetFirstKey, keepFirstKey } from './first-key.js';
 import { deletedSince, headProblem } from './ownership.js';
 import type { LocalHead, OwnershipEvent } from './ownership.js';
@@ -32,9 +33,6 @@ import { probeConditionalPut } from './store-probe.js';
 import type { Fencing } from './upload.js';
 import { listVolumeUuids, openVolume, sealVolume } from './volume-object.js';
 import type { RemoteVolume } from './volume-object.js';
-
-/** In the volume's directory: the remote volume was seen to exist. Later starts never create it again. */
-const MARK_FILE = 'remote.json';
 
 export interface AttachOptions {
   readonly config: ReplicationConfig;
@@ -62,11 +60,6 @@ export interface AttachedRemote {
   readonly receipts: ReceiptKeeper;
 }
 
-/** Whether a volume's directory has had a remote volume: if not, its first start must wait for the store. */
-export async function isEstablished(disk: Disk, state: ReplicationState): Promise<boolean> {
-  return state.segmentNumber > 0 || (await disk.exists(MARK_FILE));
-}
-
 export async function attachRemote(options: AttachOptions): Promise<AttachedRemote> {
   const { config, state, disk, retry } = options;
   if (state.segmentNumber === 0 && state.replicatedLsn > 0) {
@@ -91,7 +84,7 @@ export async function attachRemote(options: AttachOptions): Promise<AttachedRemo
       : { ...found, volume: found.volume };
   if (!established) {
     const mark = { formatVersion: 1, uuid: config.uuid, keyId: Buffer.from(sealer.keyId).toString('hex') };
-    await disk.writeSmall(MARK_FILE, Buffer.from(`${JSON.stringify(mark)}\n`));
+    await disk.writeSmall(ESTABLISHED_FILE, Buffer.from(`${JSON.stringify(mark)}\n`));
   }
   await forgetFirstKey(disk);
   const head = await readLocalHead(options, sealer, volume);

@@ -1,6 +1,6 @@
 /**
  * The replicator's way to the rounds of its volume (engine/rounds.ts), which run on another thread: questions with an id,
- * answers with the same one. `answerRound` is the other end.
+ * answers with the same one. The other end is round-answer.ts.
  */
 import { assert } from '../base/assert.js';
 import { GatewayError } from '../base/errors.js';
@@ -68,23 +68,5 @@ export class RoundLink {
       signal.removeEventListener('abort', over);
       this.#questions.delete(id);
     }
-  }
-}
-
-/** What the volume says to a question of its replicator. */
-export async function answerRound(source: RoundSource, ask: RoundAsk): Promise<RoundAnswer> {
-  try {
-    switch (ask.do) {
-      case 'begin':
-        return { to: 'begin', result: await source.begin() };
-      case 'read':
-        return { to: 'read', result: await source.read(ask.round, ask.from, ask.blocksMax) };
-      case 'end':
-        return { to: 'end', result: await source.end(ask.round) };
-    }
-  } catch (error) {
-    // A volume whose disk has failed ends its process itself.
-    const code = error instanceof GatewayError ? error.code : 'disk-failed';
-    return { to: 'failed', result: { code, message: error instanceof Error ? error.message : String(error) } };
   }
 }

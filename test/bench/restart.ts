@@ -46,19 +46,23 @@ class Writer {
 }
 
 const writers = names.map((name) => new Writer(name));
+const now = (): number => performance.now();
+
+/** Resolves once every client was answered after that moment. */
+async function served(sinceMs: number): Promise<void> {
+  while (writers.some(({ answeredMs }) => answeredMs < sinceMs)) await delay(5);
+}
+
 try {
   for (let round = 1; round <= Number(values.rounds); round += 1) {
     await delay(3000);
     const startedMs = performance.now();
     await gateway.stop();
     const endedMs = performance.now();
-    await gateway.startAgain();
-    const readyMs = performance.now();
-    while (writers.some(({ answeredMs }) => answeredMs < endedMs)) await delay(5);
-    const servedMs = performance.now();
+    const [readyMs, servedMs] = await Promise.all([gateway.startAgain().then(now), served(endedMs).then(now)]);
     const seconds = (fromMs: number, toMs: number): string => `${((toMs - fromMs) / 1000).toFixed(2)} s`;
     console.log(
-      `SIGTERM to served again ${seconds(startedMs, servedMs)} (ended after ${seconds(startedMs, endedMs)}, ready ${seconds(endedMs, readyMs)} after that), ${names.length} writing clients`,
+      `SIGTERM to served again ${seconds(startedMs, servedMs)} (ended after ${seconds(startedMs, endedMs)}, served ${seconds(endedMs, servedMs)} and ready ${seconds(endedMs, readyMs)} after that), ${names.length} writing clients`,
     );
   }
 } finally {

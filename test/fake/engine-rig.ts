@@ -5,7 +5,7 @@ import { LOG_DIRECTORY, readIdentity } from '../../src/engine/volume-directory-f
 import { FollowerLine } from '../../src/gateway/follower-line.js';
 import { RemoteCopyLine } from '../../src/gateway/remote-copy-line.js';
 import type { FromReplicator, ReplicationConfig, ToReplicator } from '../../src/remote/replication-messages.js';
-import { answerRound } from '../../src/remote/round-link.js';
+import { answerRound } from '../../src/remote/round-answer.js';
 import { ReplicationWorkerCore } from '../../src/remote/replication-worker-core.js';
 import { ObservedStore, StoreCounters } from '../../src/remote/store-observe.js';
 import { plainChecksums } from './checksums.js';

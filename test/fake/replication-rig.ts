@@ -15,7 +15,7 @@ import { parseMasterKey } from '../../src/remote/key.js';
 import type { MasterKey } from '../../src/remote/key.js';
 import { openVolumeSealer } from '../../src/remote/key.js';
 import type { FromReplicator, ReplicationConfig } from '../../src/remote/replication-messages.js';
-import { answerRound } from '../../src/remote/round-link.js';
+import { answerRound } from '../../src/remote/round-answer.js';
 import { ReplicationWorkerCore } from '../../src/remote/replication-worker-core.js';
 import { emptyChain, extend, followFence } from '../../src/remote/chain.js';
 import type { ChainState } from '../../src/remote/chain.js';

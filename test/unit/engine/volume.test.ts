@@ -95,6 +95,31 @@ describe('volume', () => {
     await h.expectPrefix(1);
   });
 
+  it('looks for claims behind the end of its log only after a kill', async () => {
+    const h = new VolumeHarness(31);
+    h.overrides = { provision: 'full' }; // all files of the ring are there
+    const reopened = async (): Promise<ReadonlySet<string>> => {
+      const read = new Set<string>();
+      h.disk.hook = (operation, path) => {
+        if (operation === 'read' && /^log\/\d+$/.test(path)) read.add(path);
+      };
+      await h.open();
+      h.disk.hook = () => undefined;
+      return read;
+    };
+    await h.create();
+    const files = (await h.disk.list('log')).filter((name) => /^\d+$/.test(name));
+    assert.ok(files.length > 4);
+    await h.write(0, stamp(9000, 1));
+    await h.volume.close();
+    // In the second it could go on.
+    assert.deepEqual([...(await reopened())], ['log/00000001', 'log/00000002']);
+    await h.write(4096, stamp(9000, 2));
+    h.disk.kill();
+    assert.equal((await reopened()).size, files.length);
+    await h.expectPrefix(2);
+  });
+
   it('grows, keeps its size over a restart, and refuses to shrink', async () => {
     const h = new VolumeHarness(8);
     await h.create();

@@ -231,7 +231,7 @@ describe('a gateway that is still starting', () => {
       };
       const started = gateway.startAgain({ patches: [held] });
       const pid = await eventuallyHeld(gateway);
-      assert.equal(await add(), 503);
+      await eventually('its API refuses', async () => (await add()) === 503);
       process.kill(pid, 'SIGUSR2');
       await started;
       assert.deepEqual(await entries(gateway), []);
