@@ -587,7 +587,7 @@ export class Gateway implements GatewayView, VolumeDirectory {
   }
 }
 
-/** What takes a restart to change: all but bandwidth, and who may log in. */
+/** What takes a restart to change: all but bandwidth, volumes, and who may log in. */
 function fixedPart({ dataDir, keyFile, nbd, iscsi, api, store }: Configuration): Readonly<Record<string, unknown>> {
   return {
     dataDir,
@@ -599,9 +599,10 @@ function fixedPart({ dataDir, keyFile, nbd, iscsi, api, store }: Configuration):
   };
 }
 
-/** `added` only says where it stands. */
+/** `added` only says where it stands; a larger size is taken over (VolumeRoster). */
 function fixedVolume(volume: VolumeConfiguration): string {
-  return JSON.stringify({ ...volume, initiators: undefined, chap: undefined, nbdUsers: undefined, added: undefined });
+  const free = { sizeBytes: undefined, initiators: undefined, chap: undefined, nbdUsers: undefined, added: undefined };
+  return JSON.stringify({ ...volume, ...free });
 }
 
 async function chapOf(chap: ChapConfiguration | undefined): Promise<ChapSecrets | undefined> {

@@ -12,8 +12,10 @@
  */
 import { join } from 'node:path';
 import { GatewayError } from '../base/errors.js';
+import type { ByteLength } from '../base/units.js';
 import type { Configuration, VolumeConfiguration } from '../config/configuration.js';
 import { volumeConfiguration } from '../config/load-configuration.js';
+import { formatBytes } from '../config/quantity.js';
 import { exists, listDirectory, moveDirectory, removeTree } from '../platform/text-file.js';
 import type { Log } from '../ports/log.js';
 import { hasEntry, removeEntry, writeEntry } from './added-entry.js';
@@ -176,15 +178,42 @@ export class VolumeRoster {
   }
 
   /**
-   * Serves what the configuration names now and did not before, and no longer what it does not name any more; says of
-   * each what it did, and why not.
+   * Serves what the configuration names now and did not before, and no longer what it does not name any more; grows what
+   * it says is larger. Says of each what it did, and why not.
    */
   reload(fresh: Configuration): Promise<void> {
     return this.#inTurn(async () => {
       const named = new Map(fresh.volumes.map((volume) => [volume.name, volume]));
       for (const volume of [...this.volumes]) if (!named.has(volume.name)) await this.#leave(volume);
-      for (const volume of fresh.volumes) if (this.find(volume.name) === undefined) await this.#join(volume);
+      for (const volume of fresh.volumes) {
+        const served = this.find(volume.name);
+        if (served === undefined) await this.#join(volume);
+        else await this.#grow(served, volume.sizeBytes);
+      }
     });
+  }
+
+  /** To the least size that the configuration says now. A larger one stands, which is worth a line when it was just written. */
+  async #grow(volume: GatewayVolume, sizeBytes: ByteLength): Promise<void> {
+    const { log } = this.#options;
+    const { name } = volume;
+    const settings = this.#settings.get(name);
+    const recordedBytes = volume.status().sizeBytes;
+    try {
+      if (sizeBytes > recordedBytes) await volume.resize(sizeBytes);
+    } catch (error) {
+      if (!(error instanceof GatewayError)) throw error;
+      log.warn(`volume ${name} does not grow to ${formatBytes(sizeBytes)}: ${error.message}`, { code: error.code });
+      return;
+    }
+    if (settings === undefined || settings.sizeBytes === sizeBytes) return;
+    this.#settings.set(name, { ...settings, sizeBytes });
+    if (sizeBytes < recordedBytes) {
+      const [size, recorded] = [formatBytes(sizeBytes), formatBytes(recordedBytes)];
+      log.warn(
+        `volume ${name} has ${recorded} and keeps them: a volume never shrinks, and size: ${size} is the least it has`,
+      );
+    }
   }
 
   async #leave(volume: GatewayVolume): Promise<void> {

@@ -281,4 +281,52 @@ describe('a configuration that is read again', () => {
       await gateway.dispose();
     }
   });
+
+  it('grows what has a larger size in it, also while it is attached, and says that nothing shrinks', async () => {
+    const gateway = await TestGateway.start({ volumes: [disk, local] });
+    try {
+      const size = (volume: string): Promise<number> =>
+        gateway.metric('keepgate_volume_size_bytes', `"${volume}"`).then((bytes) => bytes / mib);
+      let rereads = 0;
+      const reread = async (sizes: readonly [string, string]): Promise<string> => {
+        const at = gateway.log().length;
+        const [first, second] = sizes;
+        await gateway.reconfigure({
+          volumes: [
+            { ...disk, size: first },
+            { ...local, size: second },
+          ],
+          bandwidth: { upload: `${++rereads}MB/s` },
+        });
+        // It changes every time, and before the volumes do.
+        const said = (): string => gateway.log().slice(at);
+        await eventually('it is through', () => said().includes('bandwidth changed'));
+        return said();
+      };
+      const client = await attach(gateway, 'disk0');
+      const grown = await reread(['32MiB', '16MiB']);
+      await eventually('it is larger', async () => (await size('disk0')) === 32);
+      assert.doesNotMatch(grown, /volumes: disk0 changed/);
+      // One that is larger already is left, with a line only when the configuration says something new.
+      assert.equal((await gateway.command(['resize', 'local', '24MiB'])).status, 0);
+      const line =
+        /volume local has 24 MiB and keeps them: a volume never shrinks, and size: 20 MiB is the least it has/g;
+      await reread(['32MiB', '20MiB']);
+      await eventually('it says so', () => [...gateway.log().matchAll(line)].length === 1);
+      await reread(['40MiB', '20MiB']);
+      await eventually('the other one grows', async () => (await size('disk0')) === 40);
+      assert.equal(await size('local'), 24);
+      assert.equal(
+        (await client.request({ type: CMD.WRITE, offset: 39 * mib, payload: Buffer.alloc(mib, 1) })).error,
+        0,
+      );
+      await client.disconnect();
+      await gateway.stop();
+      assert.equal([...gateway.log().matchAll(line)].length, 1);
+      await gateway.startAgain();
+      assert.deepEqual([await size('disk0'), await size('local')], [40, 24]);
+    } finally {
+      await gateway.dispose();
+    }
+  });
 });
