@@ -159,8 +159,8 @@ export function objectsOf(load: VolumeLoad): number {
 
 /**
  * A start of a gateway, for each volume that is then written: the probe of conditional PUTs, key, volume and head; then
- * the next epoch, its fence, and what was committed since the last checkpoint; and the listings that deletion begins
- * with. A volume that is not written stops before the epoch.
+ * which version wrote the newest epoch and checkpoint, the next epoch, its fence, and what was committed since the last
+ * checkpoint; and the listings that deletion begins with. A volume that is not written stops before the epoch.
  */
 export function startRequests(options: {
   readonly segmentsSinceCheckpoint: number;
@@ -170,24 +170,27 @@ export function startRequests(options: {
   const probe = RACERS + 1;
   return {
     puts: probe + 2,
-    gets: 4 + segmentsSinceCheckpoint + 1 + CHECKPOINTS_KEPT,
-    // Keys, epochs, checkpoints four times, everything, and probes that were left behind.
-    lists: 6 + Math.ceil(objects / limits.listingKeysMax) + 1,
+    gets: 6 + segmentsSinceCheckpoint + 1 + CHECKPOINTS_KEPT,
+    // Keys, epochs, checkpoints five times, everything, and probes that were left behind.
+    lists: 7 + Math.ceil(objects / limits.listingKeysMax) + 1,
     deletes: 1,
   };
 }
 
-/** Another volume under the same prefix that is looked at for its name: a step of the listing, its keys; key and volume. */
-const LISTS_PER_OTHER = 2;
+/** Another volume under the same prefix that is looked at for its name: a step of the listing; key and volume. */
+const LISTS_PER_OTHER = 1;
 const GETS_PER_OTHER = 2;
 
-/** The first start of a new volume, which looks whether any of the others under the prefix has its name. */
+/**
+ * The first start of a new volume, which looks whether any of the others under the prefix has its name. Volumes that one
+ * gateway creates at once look once for all of them.
+ */
 export function createRequests(othersUnderPrefix: number): Requests {
   return {
     // The probe; key, volume, epoch.
     puts: RACERS + 1 + 3,
     gets: 3 + GETS_PER_OTHER * othersUnderPrefix,
-    lists: 5 + LISTS_PER_OTHER * othersUnderPrefix,
+    lists: 6 + LISTS_PER_OTHER * othersUnderPrefix,
     deletes: 1,
   };
 }
@@ -213,7 +216,8 @@ export function restoreRequests(options: {
       segments * (1 + rangesPerSegment) +
       segmentsSinceCheckpoint +
       GETS_PER_OTHER * othersUnderPrefix,
-    lists: 4 + LISTS_PER_OTHER * othersUnderPrefix,
+    // The keys of each are listed too.
+    lists: 4 + (LISTS_PER_OTHER + 1) * othersUnderPrefix,
     deletes: 2,
   };
 }

@@ -16,6 +16,7 @@ import type { RateLimit, RateLimits } from '../ports/bandwidth.js';
 import { createLog } from '../platform/pino-log.js';
 import { HydrationWorkerCore } from '../remote/hydration-worker-core.js';
 import { goBehindClients } from '../platform/thread-priority.js';
+import { NeighbourSurvey } from '../remote/neighbours.js';
 import { ReplicationWorkerCore } from '../remote/replication-worker-core.js';
 import { LimitedStore } from '../remote/store-limit.js';
 import { ObservedStore, uploadBoundsSeconds } from '../remote/store-observe.js';
@@ -44,6 +45,7 @@ function run(port: MessagePort, data: ReplicationThreadData): void {
   const cores = new Map<string, ReplicationWorkerCore>();
   const hydrations = new Map<string, HydrationWorkerCore>();
   const sources: ObjectStore[] = [];
+  const neighbours = new NeighbourSurvey();
 
   const open = (volume: string, directory: string): void => {
     assert(inner !== undefined, 'a volume that replicates has a store');
@@ -58,6 +60,7 @@ function run(port: MessagePort, data: ReplicationThreadData): void {
         source: new LogReader({ disk, checksums, directory: LOG_DIRECTORY }),
         checksums,
         cipher,
+        neighbours,
         clock,
         random,
         log: log.child('replicator', { volume }),

@@ -120,6 +120,21 @@ export async function openVolumeKey(
   });
 }
 
+/** As openVolumeKey, without a listing; undefined: none of `masters` opens the volume, or it has no key at all. */
+export async function openKnownKey(store: ObjectStore, options: OpenKeyOptions): Promise<Uint8Array | undefined> {
+  const { uuid, masters, random } = options;
+  const request = options.signal === undefined ? {} : { signal: options.signal };
+  for (const master of masters) {
+    try {
+      const bytes = await store.get(new ObjectNames(uuid).key(master.id), request);
+      return unwrapVolumeKey({ master, uuid, bytes, random });
+    } catch (error) {
+      if (!(error instanceof GatewayError) || !['object-missing', 'object-damaged'].includes(error.code)) throw error;
+    }
+  }
+  return undefined;
+}
+
 function wrappedKeyIdentity(uuid: string, master: MasterKey): ObjectIdentity {
   return { kind: 'wrappedKey', name: new ObjectNames(uuid).key(master.id), epoch: 0, number: 0, part: 0 };
 }

@@ -11,6 +11,7 @@ import { FIRST_EPOCH } from './chain.js';
 import { INCARNATION_BYTES, sealEpoch } from './epoch-object.js';
 import { actionOf, begin, next } from './ownership.js';
 import type { LocalHead, OwnershipAction, OwnershipEvent, OwnershipState } from './ownership.js';
+import { refuseNewerFormat } from './newer-format.js';
 import type { StoreRetry } from './replicator-retry.js';
 import { checkpointFrom } from './restore-checkpoint.js';
 import type { ObjectSealer, SealedObject } from './seal.js';
@@ -37,7 +38,11 @@ export type OwnershipEnd = Extract<OwnershipState, { phase: 'owned' | 'refused' 
 
 /** Runs the machine to its end. Throws what is neither (object-damaged, format-newer, StoppedError). */
 export async function takeOwnership(local: LocalHead, options: OwnershipOptions): Promise<OwnershipEnd> {
-  let state = begin(local, await lowestFreeEpoch(local, options));
+  const free = await lowestFreeEpoch(local, options);
+  await options.retry.run('see which version wrote last', (request) =>
+    refuseNewerFormat(free - 1, options.store, options.sealer, request),
+  );
+  let state = begin(local, free);
   const driver = new OwnershipDriver(options);
   while (state.phase !== 'owned' && state.phase !== 'refused') {
     state = next(state, await driver.perform(actionOf(state)));

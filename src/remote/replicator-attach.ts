@@ -23,6 +23,7 @@ import { parseReceipt, verifyReceipt } from './receipt.js';
 import { ReceiptKeeper } from './receipt-keeper.js';
 import { historyEnd, proveReceipt } from './receipt-proof.js';
 import type { ReplicationConfig } from './replication-messages.js';
+import type { NeighbourSurvey } from './neighbours.js';
 import type { StoreRetry } from './replicator-retry.js';
 import { checkpointFrom } from './restore-checkpoint.js';
 import type { ObjectSealer } from './seal.js';
@@ -31,7 +32,7 @@ import type { SegmentHead } from './segment-reader.js';
 import type { ChainPoint } from './segment-point.js';
 import { probeConditionalPut } from './store-probe.js';
 import type { Fencing } from './upload.js';
-import { listVolumeUuids, openVolume, sealVolume } from './volume-object.js';
+import { readVolume, sealVolume } from './volume-object.js';
 import type { RemoteVolume } from './volume-object.js';
 
 export interface AttachOptions {
@@ -41,6 +42,7 @@ export interface AttachOptions {
   readonly disk: Disk;
   readonly store: ObjectStore;
   readonly retry: StoreRetry;
+  readonly neighbours: NeighbourSurvey;
   readonly clock: Clock;
   readonly random: Random;
   /** Of the sealer. */
@@ -222,19 +224,6 @@ async function openSealer(store: ObjectStore, options: OpenKeyOptions): Promise<
   }
 }
 
-async function readVolume(
-  store: ObjectStore,
-  sealer: ObjectSealer,
-  request: StoreRequest,
-): Promise<RemoteVolume | undefined> {
-  try {
-    return openVolume(sealer, await store.get(sealer.names.volume, request));
-  } catch (error) {
-    if (error instanceof GatewayError && error.code === 'object-missing') return undefined;
-    throw error;
-  }
-}
-
 async function createVolume(
   options: AttachOptions,
   fencing: Fencing,
@@ -268,23 +257,12 @@ async function createVolume(
 }
 
 async function refuseTakenName(options: AttachOptions, request: StoreRequest): Promise<void> {
-  const { config, store, random } = options;
+  const { config, store, random, neighbours } = options;
   let locked = 0;
-  for (const uuid of await listVolumeUuids(store, request)) {
+  for (const [uuid, { name }] of await neighbours.look({ store, random, masters: config.masters }, request)) {
     if (uuid === config.uuid) continue;
-    try {
-      const sealer = await openVolumeSealer(store, { ...request, uuid, masters: config.masters, random });
-      const other = await readVolume(store, sealer, request);
-      if (other?.name !== config.name) continue;
-    } catch (error) {
-      if (
-        !(error instanceof GatewayError) ||
-        !['key-mismatch', 'object-missing', 'object-damaged'].includes(error.code)
-      )
-        throw error;
-      locked++;
-      continue;
-    }
+    if (name === undefined) locked++;
+    if (name !== config.name) continue;
     throw new GatewayError(
       'remote-exists',
       `${store.description} already holds a volume ${config.name} (${uuid}): restore it, or choose another name or prefix`,

@@ -8,6 +8,7 @@ import type { ObjectStore } from '../ports/object-store.js';
 import type { Random } from '../ports/random.js';
 import type { DurableState, ReplicationState } from '../ports/replication.js';
 import type { LogSource } from './group-collector.js';
+import type { NeighbourSurvey } from './neighbours.js';
 import type { FromReplicator, ReplicationConfig } from './replication-messages.js';
 import type { RoundLink } from './round-link.js';
 import type { StoreCounters } from './store-observe.js';
@@ -24,6 +25,8 @@ export interface ReplicatorPorts {
   readonly random: Random;
   /** Of what is sealed; default: node:crypto. */
   readonly cipher?: FrameCipher | undefined;
+  /** Shared by the volumes of a gateway. */
+  readonly neighbours: NeighbourSurvey;
   readonly log: Log;
 }
 

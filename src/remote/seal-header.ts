@@ -99,6 +99,13 @@ export function decodeHeader(name: string, bytes: Uint8Array): ClearHeader {
   return { kind, indexSealedBytes, objectBytes, keyId, salt };
 }
 
+/** The same object with another format version in its header. */
+export function putFormatVersion(bytes: Uint8Array, version: number): Uint8Array {
+  const changed = bytes.slice();
+  new DataView(changed.buffer, changed.byteOffset).setUint16(magic.length, version, true);
+  return changed;
+}
+
 /** Number of data frames behind the index. */
 export function frameCountOf(header: ClearHeader): number {
   return Math.ceil((header.objectBytes - HEADER_BYTES - header.indexSealedBytes) / FRAME_SEALED_BYTES);

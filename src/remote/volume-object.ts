@@ -48,6 +48,20 @@ export function openVolume(sealer: ObjectSealer, bytes: Uint8Array): RemoteVolum
   return { name, createdMs, sizeBytes, logicalBlockBytes };
 }
 
+/** undefined: it is not there. object-damaged, format-newer */
+export async function readVolume(
+  store: ObjectStore,
+  sealer: ObjectSealer,
+  request: StoreRequest,
+): Promise<RemoteVolume | undefined> {
+  try {
+    return openVolume(sealer, await store.get(sealer.names.volume, request));
+  } catch (error) {
+    if (error instanceof GatewayError && error.code === 'object-missing') return undefined;
+    throw error;
+  }
+}
+
 /** The uuids of all volumes in the store, with one listing request for each: it skips over their objects. */
 export async function listVolumeUuids(store: ObjectStore, request: StoreRequest = {}): Promise<string[]> {
   const uuids: string[] = [];

@@ -6,6 +6,7 @@ import { FollowerLine } from '../../src/gateway/follower-line.js';
 import { RemoteCopyLine } from '../../src/gateway/remote-copy-line.js';
 import type { FromReplicator, ReplicationConfig, ToReplicator } from '../../src/remote/replication-messages.js';
 import { answerRound } from '../../src/remote/round-answer.js';
+import { NeighbourSurvey } from '../../src/remote/neighbours.js';
 import { ReplicationWorkerCore } from '../../src/remote/replication-worker-core.js';
 import { ObservedStore, StoreCounters } from '../../src/remote/store-observe.js';
 import { plainChecksums } from './checksums.js';
@@ -54,6 +55,7 @@ export class EngineRig {
       source: new LogReader({ disk, checksums: plainChecksums, directory: LOG_DIRECTORY }),
       checksums: plainChecksums,
       clock,
+      neighbours: new NeighbourSurvey(),
       random: harness.random.fork(),
       log: new RecordedLog(),
       emit: (message) => {

@@ -16,6 +16,7 @@ import type { MasterKey } from '../../src/remote/key.js';
 import { openVolumeSealer } from '../../src/remote/key.js';
 import type { FromReplicator, ReplicationConfig } from '../../src/remote/replication-messages.js';
 import { answerRound } from '../../src/remote/round-answer.js';
+import { NeighbourSurvey } from '../../src/remote/neighbours.js';
 import { ReplicationWorkerCore } from '../../src/remote/replication-worker-core.js';
 import { emptyChain, extend, followFence } from '../../src/remote/chain.js';
 import type { ChainState } from '../../src/remote/chain.js';
@@ -35,6 +36,7 @@ export class Rig {
   readonly random: SeededRandom;
   readonly log: FakeLog;
   readonly disk = new MemoryDisk();
+  readonly neighbours: NeighbourSurvey;
   readonly store: MemoryStore;
   readonly config: ReplicationConfig;
   /** As the superblock has it. */
@@ -61,9 +63,12 @@ export class Rig {
       log?: FakeLog;
       state?: ReplicationState;
       clock?: ManualClock;
+      /** Of the gateway that it belongs to. */
+      neighbours?: NeighbourSurvey;
     } = {},
   ) {
     this.store = options.store ?? new MemoryStore();
+    this.neighbours = options.neighbours ?? new NeighbourSurvey();
     this.clock = options.clock ?? new ManualClock();
     this.random = new SeededRandom(options.seed ?? 1);
     this.log = options.log ?? new FakeLog((options.blocks ?? 256) * BLOCK);
@@ -104,6 +109,7 @@ export class Rig {
       source: this.log,
       checksums: plainChecksums,
       clock: this.clock,
+      neighbours: this.neighbours,
       random: this.random.fork(),
       log: this.logger,
       emit: (message) => {

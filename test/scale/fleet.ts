@@ -166,8 +166,8 @@ export function startStorm(volumes: number, withinSeconds: number, random: Seede
     seconds.write(begin, start.puts + start.deletes);
     spread(start.gets, requestsInSequence, (second, count) => seconds.read(begin + 1 + second, count));
     // All but the first few list what deletion looks through, after the first checkpoint.
-    seconds.read(begin, 6);
-    spread(start.lists - 6, requestsInSequence, (second, count) => seconds.read(begin + 600 + second, count));
+    seconds.read(begin, 7);
+    spread(start.lists - 7, requestsInSequence, (second, count) => seconds.read(begin + 600 + second, count));
   }
   return seconds;
 }

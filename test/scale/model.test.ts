@@ -65,7 +65,12 @@ describe('the model of requests', () => {
     assert.equal(total(started, 'put ') - 1, start.puts);
     assert.equal(total(started, 'delete '), start.deletes);
     const begun = (kind: string): number => total(started, kind) + total(later.counts, kind);
-    const gets = total(started, 'get segments') + begun('get keys') + begun('get volume') + begun('get checkpoints');
+    const gets =
+      total(started, 'get segments') +
+      begun('get keys') +
+      begun('get volume') +
+      begun('get checkpoints') +
+      total(started, 'get epochs');
     assert.equal(gets, start.gets);
     const lists = begun('list ') - begun('list pins');
     assert.equal(lists, start.lists);

@@ -15,6 +15,7 @@ import type { Completion } from '../../src/ports/block-device.js';
 import type { ReplicationStatus } from '../../src/ports/replication.js';
 import { parseMasterKey } from '../../src/remote/key.js';
 import type { FromReplicator, ToReplicator } from '../../src/remote/replication-messages.js';
+import { NeighbourSurvey } from '../../src/remote/neighbours.js';
 import { ReplicationWorkerCore } from '../../src/remote/replication-worker-core.js';
 import { ObservedStore } from '../../src/remote/store-observe.js';
 import { RecordedLog } from '../fake/log.js';
@@ -190,6 +191,7 @@ export class SimHost {
       source: new LogReader({ disk, checksums, directory: LOG_DIRECTORY, windowBytes: 256 * KIB }),
       checksums,
       clock: life.clock,
+      neighbours: new NeighbourSurvey(),
       random: random.fork(),
       log: this.log,
       emit: (message) => {

@@ -1,9 +1,12 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { ManualClock } from '../../fake/clock.js';
 import { MemoryStore } from '../../fake/memory-store.js';
 import type { StoreFault } from '../../fake/memory-store.js';
 import { SeededRandom } from '../../fake/random.js';
 import { BLOCK, remoteImage, Rig, ticks } from '../../fake/replication-rig.js';
+import { NeighbourSurvey } from '../../../src/remote/neighbours.js';
+import { putFormatVersion } from '../../../src/remote/seal-header.js';
 
 async function assertRemoteIsPrefix(rig: Rig): Promise<number> {
   const { image, chain } = await remoteImage(rig.store, rig.config.uuid, rig.log.createdSizeBytes);
@@ -15,6 +18,15 @@ async function assertRemoteIsPrefix(rig: Rig): Promise<number> {
 
 function filled(blocks: number, byte: number): Uint8Array {
   return new Uint8Array(blocks * BLOCK).fill(byte);
+}
+
+async function replicated(): Promise<{ rig: Rig; random: SeededRandom }> {
+  const rig = new Rig({ seed: 31 });
+  const random = new SeededRandom(32);
+  for (let batch = 0; batch < 10; batch++) rig.writeRandom(random);
+  rig.start();
+  await rig.drain();
+  return { rig, random };
 }
 
 describe('replicator', () => {
@@ -264,15 +276,6 @@ describe('replicator after crashes', () => {
 });
 
 describe('replicator and other owners', () => {
-  async function replicated(): Promise<{ rig: Rig; random: SeededRandom }> {
-    const rig = new Rig({ seed: 31 });
-    const random = new SeededRandom(32);
-    for (let batch = 0; batch < 10; batch++) rig.writeRandom(random);
-    rig.start();
-    await rig.drain();
-    return { rig, random };
-  }
-
   /** A copy of the directory: same volume, same past, its own future. */
   function twin(rig: Rig, throughLsn?: number, state = rig.state): Rig {
     const copy = new Rig({
@@ -439,6 +442,108 @@ describe('creating a remote volume', () => {
     await third.until(() => third.messages.some(({ type }) => type === 'attached'));
     await Promise.all([first.kill(), third.kill()]);
   });
+
+  it('looks at volumes under the prefix once for all that a gateway creates, and not at all later', async () => {
+    const store = new MemoryStore();
+    const attached = (rig: Rig): Promise<void> =>
+      rig.until(() => rig.messages.some(({ type }) => type === 'attached' || type === 'fatal'));
+    const others = Array.from(
+      { length: 20 },
+      (_, at) => new Rig({ seed: 10 + at, store, config: { name: `other${at}` } }),
+    );
+    for (const other of others) {
+      other.start();
+      await attached(other);
+      await other.kill();
+    }
+    const clock = new ManualClock();
+    const neighbours = new NeighbourSurvey();
+    const own = [1, 2, 3].map((seed) => new Rig({ seed, store, clock, neighbours, config: { name: `disk${seed}` } }));
+    const asked = async (): Promise<Readonly<Record<'theirs' | 'steps', number>>> => {
+      const before = store.calls.length;
+      for (const rig of own) rig.start();
+      for (const rig of own) await attached(rig);
+      assert.deepEqual(
+        own.map((rig) => rig.ended()),
+        [undefined, undefined, undefined],
+      );
+      for (const rig of own) await rig.kill();
+      const calls = store.calls.slice(before);
+      return {
+        theirs: calls.filter(({ key }) => others.some(({ config }) => key.startsWith(config.uuid))).length,
+        steps: calls.filter(({ operation, key }) => operation === 'list' && key === '').length,
+      };
+    };
+    const { theirs, steps } = await asked();
+    assert.equal(theirs, 2 * others.length); // key and volume of each
+    assert.ok(steps >= others.length + 1 && steps <= others.length + own.length + 1, `${steps} steps of the listing`);
+    assert.deepEqual(await asked(), { theirs: 0, steps: 0 });
+  });
+
+  it('looks for itself where the volume that looked for all of them is stopped, or its store fails', async () => {
+    const store = new MemoryStore();
+    const taken = new Rig({ seed: 9, store, config: { name: 'disk2' } });
+    taken.start();
+    await taken.until(() => taken.messages.some(({ type }) => type === 'attached'));
+    await taken.kill();
+    const clock = new ManualClock();
+    const neighbours = new NeighbourSurvey();
+    const [first, second] = [1, 2].map(
+      (seed) => new Rig({ seed, store, clock, neighbours, config: { name: `disk${seed}` } }),
+    );
+    let held = (): void => undefined;
+    const hold = new Promise<void>((resolve) => (held = resolve));
+    let isHeld = false;
+    store.fault = ({ operation, key }) => {
+      if (isHeld || operation !== 'get' || key !== `${taken.config.uuid}/volume`) return undefined;
+      isHeld = true;
+      return { delay: hold, failBefore: 'store-forbidden' };
+    };
+    first!.start();
+    await first!.until(() => isHeld);
+    second!.start();
+    await second!.until(() => second!.store.calls.some(({ key }) => key.startsWith(`${second!.config.uuid}/keys`)));
+    await ticks(20);
+    const stopped = first!.kill();
+    held();
+    await stopped;
+    await second!.until(() => second!.ended() !== undefined);
+    const ended = second!.ended();
+    assert.equal(ended?.type === 'fatal' && ended.code, 'remote-exists');
+  });
+
+  for (const kind of ['epochs', 'checkpoints'] as const) {
+    it(`refuses before its first PUT where the newest of ${kind} is a newer version's, but not where a bit has flipped`, async () => {
+      const { rig } = await replicated();
+      await rig.kill();
+      const name = rig.store
+        .keys()
+        .filter((key) => key.startsWith(`${rig.config.uuid}/${kind}/`))
+        .sort()
+        .at(-1)!;
+      const sound = rig.store.peek(name)!;
+      const change = (at: number, value: number): void => rig.store.poke(name, sound.with(at, value));
+      // A version to come, which this one cannot open: its objects are sealed with keys of their own.
+      rig.store.poke(name, putFormatVersion(sound, 2).with(sound.length - 1, sound.at(-1)! ^ 1));
+      const before = rig.store.calls.length;
+      rig.write([{ kind: 'write', firstBlock: 0, data: filled(1, 1) }]);
+      rig.start();
+      await rig.until(() => rig.ended() !== undefined);
+      const ended = rig.ended();
+      assert.equal(ended?.type === 'fatal' && ended.code, 'format-newer');
+      const puts = rig.store.calls.slice(before).filter(({ operation }) => operation === 'put');
+      assert.deepEqual(
+        puts.filter(({ key }) => key.startsWith(rig.config.uuid)),
+        [],
+      );
+      await rig.kill();
+      change(8, 3); // one bit more than 1
+      rig.start();
+      await rig.drain();
+      assert.equal(await assertRemoteIsPrefix(rig), rig.log.lastLsn);
+      await rig.kill();
+    });
+  }
 
   it('needs --new beside volumes that the key does not open', async () => {
     const { testMaster } = await import('../../fake/replication-rig.js');
