@@ -26,6 +26,7 @@ import type { ModuleName } from './client-machine.js';
 import { bucketFindings } from './doctor-bucket.js';
 import { checked, found } from './doctor-finding.js';
 import type { Finding } from './doctor-finding.js';
+import { storePatience } from './store-patience.js';
 
 export interface CheckOptions {
   readonly configuration: Configuration;
@@ -35,7 +36,7 @@ export interface CheckOptions {
 
 /** This program is newer than any clock that shows an earlier time. */
 const wallMsMin = Date.UTC(2026, 0);
-const storeMsMax = 20_000;
+const storeSecondsMax = 20;
 const silent: Log = {
   debugs: false,
   debug: () => undefined,
@@ -59,7 +60,7 @@ export async function* findings(options: CheckOptions): AsyncGenerator<Finding> 
   if (configuration.volumes.some(({ replicate }) => replicate)) {
     yield await checkKey(configuration);
     yield await checkStore(options);
-    yield* checkBucket(configuration);
+    yield* checkBucket(configuration, options.clock);
   }
   yield await checkModule('nbd', 'attaching over NBD on this machine');
   yield await checkModule('tls', 'attaching over NBD with TLS on this machine');
@@ -192,14 +193,14 @@ async function checkStore({ configuration, random, clock }: CheckOptions): Promi
       const { conditionalPut, detail } = await probeConditionalPut(store, {
         random,
         clock,
-        signal: AbortSignal.timeout(storeMsMax),
+        signal: storePatience(clock, storeSecondsMax),
         appendOnly: !deletes,
         refused: (error) => (refusal = error),
       });
       if (!conditionalPut && chosen.fencing === 'auto') {
         throw new GatewayError('store-no-conditional-put', `${store.description}: ${detail}`);
       }
-      await checkAbsence(store, random);
+      await checkAbsence(store, random, clock);
       return `${store.description} answers; ${detail}`;
     } finally {
       await store.close();
@@ -212,9 +213,9 @@ async function checkStore({ configuration, random, clock }: CheckOptions): Promi
 }
 
 /** A chain of segments ends where the next one is absent: a store that forbids to see that stops the replication. */
-async function checkAbsence(store: ObjectStore, random: Random): Promise<void> {
+async function checkAbsence(store: ObjectStore, random: Random, clock: Clock): Promise<void> {
   try {
-    await store.get(`probe-${random.uuid()}`, { signal: AbortSignal.timeout(storeMsMax) });
+    await store.get(`probe-${random.uuid()}`, { signal: storePatience(clock, storeSecondsMax) });
   } catch (error) {
     if (!(error instanceof GatewayError) || error.code === 'object-missing') return;
     if (error.code !== 'store-forbidden') throw error;
@@ -226,11 +227,11 @@ async function checkAbsence(store: ObjectStore, random: Random): Promise<void> {
 const deletionAdvice = 'allow s3:DeleteObject, or say that this is meant by compaction: off of each volume';
 
 /** What the bucket's own settings do; a directory has none. */
-async function* checkBucket({ store }: Configuration): AsyncGenerator<Finding> {
+async function* checkBucket({ store }: Configuration, clock: Clock): AsyncGenerator<Finding> {
   if (store?.url.startsWith('s3:') !== true) return;
   // The SDK costs a third of a second: loaded only where it is needed.
   const { readBucketRules } = await import('../platform/s3-bucket-rules.js');
-  yield* bucketFindings(await readBucketRules(store, AbortSignal.timeout(storeMsMax)));
+  yield* bucketFindings(await readBucketRules(store, storePatience(clock, storeSecondsMax)));
 }
 
 async function checkModule(name: ModuleName, need: string): Promise<Finding> {
