@@ -13,16 +13,14 @@
 import { assert } from '../base/assert.js';
 import { GatewayError } from '../base/errors.js';
 import { BLOCK_BYTES } from '../base/units.js';
-import type { BlockNumber, Lsn } from '../base/units.js';
+import type { BlockNumber } from '../base/units.js';
 import type { ImageCopy } from '../engine/image-copy.js';
-import { Overlay } from '../engine/overlay.js';
 import { SUM_REMOTE } from '../engine/sums.js';
 import type { Checksums } from '../ports/checksum.js';
 import type { ObjectStore, StoreRequest } from '../ports/object-store.js';
-import type { LogCursor } from '../ports/replication.js';
-import type { LogSource } from './group-collector.js';
 import type { KeyedSegment } from './group-sealer.js';
 import type { SegmentKey } from './name.js';
+import type { LocalCopy, PendingLog } from './pending-log.js';
 import type { ObjectSealer } from './seal.js';
 import { FRAME_PLAIN_BYTES } from './seal-header.js';
 import type { SegmentFacts } from './segment-index.js';
@@ -31,19 +29,6 @@ import type { OpenedSegment } from './segment-reader.js';
 import { SegmentWriter } from './segment-writer.js';
 
 const FRAME_BLOCKS = FRAME_PLAIN_BYTES / BLOCK_BYTES;
-/** What the local copy is, from when its blocks are read. */
-export interface LocalCopy {
-  readonly source: LogSource;
-  /** Behind the newest committed group; the log still has everything from here on. */
-  readonly cursor: LogCursor;
-  /** Asked before anything is read. */
-  readonly destagedLsn: () => Lsn;
-  /** Asked when everything was read: the log is longer. */
-  readonly durableLsn: () => Lsn;
-}
-
-/** Beyond, the log behind the newest committed group is not walked: everything comes from the bucket. */
-const PENDING_BATCHES_MAX = 16_384;
 
 interface Move {
   readonly block: BlockNumber;
@@ -94,7 +79,8 @@ export class CompactionBatch {
   }
 
   /** Takes what the local copy certainly has. */
-  async fillLocal(local: LocalCopy): Promise<void> {
+  async fillLocal(local: LocalCopy, log: PendingLog): Promise<void> {
+    if (log.isTooLong(local)) return;
     const destagedLsn = local.destagedLsn();
     for (const [at, { block, source }] of this.#moves.entries()) {
       if (source.index.lastLsn > destagedLsn) continue;
@@ -102,7 +88,7 @@ export class CompactionBatch {
       if (read && this.#isSound(at)) this.#there[at] = 1;
     }
     // Only now: whatever the image had when it was read was in the log before.
-    const pending = await pendingBlocks(local);
+    const pending = await log.blocks(local);
     for (const [at, { block }] of this.#moves.entries()) {
       if (pending === undefined || pending.lookup(block) !== -1) this.#there[at] = 0;
     }
@@ -192,21 +178,4 @@ interface HeldFrame {
   readonly of: OpenedSegment;
   readonly number: number;
   readonly bytes: Uint8Array;
-}
-
-/**
- * Every block that the log touches behind `cursor`, durable or not; undefined: it cannot be told. What the image
- * holds beyond the newest committed group is in it, because log space goes only after the bucket has it (P4).
- */
-async function pendingBlocks({ source, cursor, durableLsn }: LocalCopy): Promise<Overlay | undefined> {
-  const overlay = new Overlay();
-  let at = cursor;
-  for (let batches = 0; batches < PENDING_BATCHES_MAX; batches++) {
-    const batch = await source.next(at);
-    // An end before what is durable is none: a page could not be read.
-    if (batch === undefined) return at.lsn > durableLsn() ? overlay : undefined;
-    overlay.replay(batch);
-    at = batch.next;
-  }
-  return undefined;
 }

@@ -2,7 +2,7 @@
  * What the replicator does for compaction between its own groups, since only its loop may read the log and add to the
  * chain: it lends the compactor its log reader, and sends what is ready as a group of its own.
  */
-import type { LocalCopy } from './compaction-batch.js';
+import type { LocalCopy } from './pending-log.js';
 import type { Compactor } from './compactor.js';
 import type { Incarnation } from './replicator-incarnation.js';
 import type { ChainPoint } from './segment-point.js';

@@ -17,7 +17,8 @@ import type { Log } from '../ports/log.js';
 import type { ObjectStore, StoreRequest } from '../ports/object-store.js';
 import type { BookKeeper } from './book-keeper.js';
 import { CompactionBatch } from './compaction-batch.js';
-import type { LocalCopy } from './compaction-batch.js';
+import { PendingLog } from './pending-log.js';
+import type { LocalCopy } from './pending-log.js';
 import { planCompaction } from './compaction-plan.js';
 import type { KeyedSegment } from './group-sealer.js';
 import type { SegmentKey } from './name.js';
@@ -65,6 +66,7 @@ export class Compactor {
   readonly #begun = new Map<number, number>();
   /** Missing or damaged: left alone for the rest of this life. */
   readonly #broken = new Set<number>();
+  readonly #pending = new PendingLog();
   #running: Promise<void> | undefined;
 
   constructor(options: CompactorOptions) {
@@ -89,7 +91,7 @@ export class Compactor {
   }
 
   async fillLocal(local: LocalCopy): Promise<void> {
-    await this.#batch?.fillLocal(local);
+    await this.#batch?.fillLocal(local, this.#pending);
     if (this.#batch?.complete === true) this.#phase = 'ready';
     else this.#work();
   }

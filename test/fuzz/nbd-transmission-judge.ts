@@ -213,7 +213,7 @@ export class TransmissionJudge {
     if (type === CMD.WRITE_ZEROES && (flags & FLAG.FAST_ZERO) !== 0) {
       const isAligned = offset % 4096n === 0n && lengthBytes % 4096n === 0n;
       if (this.world.knowsFastZero && !isAligned) this.refuse(request, ENOTSUP);
-      else if (this.world.wasFull || !this.world.knowsFastZero) request.wrong.add(ENOTSUP);
+      else if (!this.world.knowsFastZero) request.wrong.add(ENOTSUP);
     }
   }
 
@@ -221,6 +221,9 @@ export class TransmissionJudge {
     const { type, wrong } = request;
     if (error === 0) return request.mayPass;
     if (type === CMD.BLOCK_STATUS && error === E.INVAL && !this.isFilterRight(request)) return true;
+    // Full when it was looked at, which may be after it was sent.
+    const isFast = type === CMD.WRITE_ZEROES && (request.flags & FLAG.FAST_ZERO) !== 0;
+    if (this.world.wasFull && isFast && error === ENOTSUP) return true;
     if (this.world.wasReserved && error === E.PERM && type !== CMD.FLUSH) return true;
     return wrong.has(error) || (this.world.failing.has(type) && failures.includes(error));
   }
