@@ -78,7 +78,7 @@ export function buildForcedBench(folder: string): Promise<string> {
 export async function measureForced(program: string, url: string, job: Job, seconds: number): Promise<Seen> {
   const { port, pathname } = new URL(url);
   const args = [port, pathname.slice(1), job.bytesPerIo, job.depth, seconds].map(String);
-  const text = await runOnClientProcessor({ path: program, env: {} }, args, seconds, '/');
+  const text = await runOn(clientProcessor, { path: program, env: {} }, args, seconds, '/');
   return seen(text);
 }
 
@@ -88,12 +88,19 @@ function seen(text: string): Seen {
   return { operations, iops, p99Us: p99us };
 }
 
-export async function measureNbd(url: string, job: Job, seconds: number): Promise<Seen> {
+/** `on`: begins the client's command line. */
+export async function measureNbd(
+  url: string,
+  job: Job,
+  seconds: number,
+  on: readonly [string, ...string[]] = clientProcessor,
+): Promise<Seen> {
   const folder = await mkdtemp(join(tmpdir(), 'keepgate-bench-'));
   try {
     const output = join(folder, 'fio.json');
     const pattern = `${job.random ? 'rand' : ''}${job.writes ? 'write' : 'read'}`;
-    await runOnClientProcessor(
+    await runOn(
+      on,
       requiredTool('fio'),
       [
         ...['--name=bench', '--ioengine=nbd', `--uri=${url}`, `--rw=${pattern}`, `--bs=${job.bytesPerIo}`],
@@ -133,16 +140,16 @@ export async function measureIscsi(program: string, url: string, job: Job, secon
   const operationsMax = endsByTime(job) ? Number.MAX_SAFE_INTEGER : writtenBytesMax / job.bytesPerIo;
   const pattern = [job.writes ? 'write' : 'read', job.random ? 'rand' : 'seq'];
   const args = [url, ...pattern, ...[job.bytesPerIo, job.depth, seconds, operationsMax].map(String)];
-  return seen(await runOnClientProcessor({ path: program, env: {} }, args, seconds, '/'));
+  return seen(await runOn(clientProcessor, { path: program, env: {} }, args, seconds, '/'));
 }
 
-function runOnClientProcessor(
+function runOn(
+  [first, ...before]: readonly [string, ...string[]],
   program: { readonly path: string; readonly env: Readonly<Record<string, string>> },
   args: readonly string[],
   seconds: number,
   cwd: string,
 ): Promise<string> {
-  const [first, ...before] = clientProcessor;
   const options = { timeoutMs: (seconds + 60) * 1000, cwd };
   return run({ path: first, env: program.env }, [...before, program.path, ...args], options);
 }
