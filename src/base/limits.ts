@@ -61,6 +61,11 @@ export const limits = {
   receiveBufferBytes: 256 * KIB,
   /** How long the event loop stays awake for the next request, in microseconds, where requests follow each other as closely. */
   busyPollUs: 100,
+  /**
+   * What one small request needs, a block written and its header: where more came at once, several are on their way, and those
+   * that come while the loop turns are cheaper together.
+   */
+  singleRequestBytesMax: 4608,
   /** How many times in a row a connection is answered before the others are looked at. */
   turnsAwakeMax: 16,
   lingerMsMax: 2000,

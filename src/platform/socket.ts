@@ -216,13 +216,14 @@ export class NetStream implements Stream {
       const { writtenBytes } = this;
       const goesOn = this.#take(this.#buffer, arrived);
       const answered = this.writtenBytes > writtenBytes;
-      if (!answered || !goesOn || turn === limits.turnsAwakeMax) return goesOn;
+      const single = arrived <= limits.singleRequestBytesMax;
+      if (!answered || !goesOn || !single || turn === limits.turnsAwakeMax) return goesOn;
       arrived = this.#receiveSoon();
       if (arrived <= 0) return true;
     }
   }
 
-  /** What follows closely on what was just answered; 0: nothing does, or it is the loop's to read. */
+  /** What follows closely on the one request that was just answered; 0: nothing does, or it is the loop's to read. */
   #receiveSoon(): number {
     const awakeUs = this.#poll.answered();
     if (awakeUs === 0 || this.#descriptor < 0 || this.#socket.destroyed || this.#isEnding()) return 0;
