@@ -154,7 +154,7 @@ describe('the README', () => {
     const reader = new Reader(folder, { AWS_ACCESS_KEY_ID: 'any', AWS_SECRET_ACCESS_KEY: 'any' });
     try {
       const { nbd, iscsi } = await reader.serve('npm ci && npm start', 'keepgate-data');
-      assert.match(await reader.run('keepgate attach demo --protocol nbd'), /nbd-watch \/dev\/nbd0 /);
+      assert.match(await reader.run('keepgate attach demo --protocol nbd'), /nbd-watch \/dev\/nbd\d+ /);
       assert.match(await reader.run('keepgate attach demo --protocol iscsi'), /iscsiadm .*--login/);
       const clients: readonly (readonly [string, string])[] = [
         ['nbdinfo nbd://127.0.0.1:10809/demo', `nbdinfo nbd://${nbd}/demo`],
