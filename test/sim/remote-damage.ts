@@ -5,6 +5,7 @@
  * has. Whoever begins at an older checkpoint, or at a snapshot of before, may have lost what was in it.
  */
 import { GatewayError } from '../../src/base/errors.js';
+import type { ScrubReport } from '../../src/gateway/scrubber.js';
 import { chainAt } from '../../src/remote/chain.js';
 import { readChain } from '../../src/remote/chain-walk.js';
 import { openVolumeSealer } from '../../src/remote/key.js';
@@ -91,18 +92,33 @@ async function proveHealed(victim: string, read: () => Promise<NeededObjects>): 
   throw new Violation(`${victim} is said to be healed, and the newest checkpoint cannot be read`);
 }
 
-/** `keepgate scrub --heal`. What it found that can be healed; undefined: it did not come to its end. */
+/**
+ * `keepgate scrub --heal`. What it found that can be healed; undefined: it did not come to its end. One that the load began
+ * may run still, for minutes where there are hundreds of small segments on a slow store: a volume refuses another one then,
+ * which tells nothing of the damage, so that this one comes behind it.
+ */
 async function scrub(host: SimHost, scheduler: Scheduler): Promise<readonly string[] | undefined> {
   const { gateway, life } = host;
   if (gateway === undefined || !host.alive || host.device === undefined) return undefined;
   host.shadow.rewrites = true;
   const gone = new Promise<undefined>((resolve) => life?.onDeath(() => resolve(undefined)));
+  const behindAnother = async (): Promise<ScrubReport | undefined> => {
+    while (host.alive && host.life === life) {
+      try {
+        return await gateway.scrub(true, () => undefined);
+      } catch (error) {
+        if (!(error instanceof GatewayError) || error.code !== 'invalid-request') throw error;
+      }
+      await scheduler.sleep(5000);
+    }
+    return undefined;
+  };
   const scrubbed = gateway
     .forceFlush()
     .then((lsn) => gateway.replicateTo(lsn))
-    .then(() => gateway.scrub(true, () => undefined))
+    .then(behindAnother)
     .then(
-      ({ found, lost }) => (found.length <= lost ? [] : found),
+      (report) => report && (report.found.length <= report.lost ? [] : report.found),
       (error: unknown) => {
         if (error instanceof GatewayError) return undefined;
         throw error;
