@@ -51,10 +51,18 @@ napi_value AlignedBuffer(napi_env env, napi_callback_info info) {
   return AlignedPart(arguments, length);
 }
 
+// discard(bytes)
+napi_value Discard(napi_env env, napi_callback_info info) {
+  const Arguments arguments(env, info);
+  ByteView view;
+  if (arguments.Bytes(0, "bytes", &view)) DiscardPages(view.bytes, view.length);
+  return nullptr;
+}
+
 }  // namespace
 
 bool DefineBuffers(napi_env env, napi_value exports, Instance* instance) {
-  constexpr Binding kBindings[] = {{"alignedBuffer", AlignedBuffer}};
+  constexpr Binding kBindings[] = {{"alignedBuffer", AlignedBuffer}, {"discard", Discard}};
   return Define(env, exports, instance, kBindings, sizeof kBindings / sizeof *kBindings);
 }
 

@@ -1,5 +1,7 @@
 #include "aligned-pool.h"
 
+#include <sys/mman.h>
+
 #include <cstdlib>
 
 namespace keepgate {
@@ -55,6 +57,13 @@ void AlignedPool::Give(uint8_t* buffer, size_t length) {
 size_t AlignedPool::FreeBytes() const {
   const std::lock_guard<std::mutex> guard(mutex_);
   return free_bytes_;
+}
+
+void DiscardPages(uint8_t* bytes, size_t length) {
+  const size_t before = (kPageBytes - reinterpret_cast<uintptr_t>(bytes) % kPageBytes) % kPageBytes;
+  if (length < before + kPageBytes) return;
+  const size_t whole = (length - before) / kPageBytes * kPageBytes;
+  static_cast<void>(madvise(bytes + before, whole, MADV_DONTNEED));
 }
 
 AlignedPool& ProcessAlignedPool() {

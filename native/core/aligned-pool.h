@@ -36,6 +36,12 @@ class AlignedPool {
   std::map<size_t, std::vector<uint8_t*>> free_;  // by capacity
 };
 
+// Gives the whole pages inside of [bytes, bytes + length) back to the kernel: their content is lost, the
+// address range stays, and takes memory again page by page as it is written. Only of private anonymous memory
+// that the caller owns; nothing may be reading into it meanwhile. Where the kernel refuses (locked memory),
+// nothing happens.
+void DiscardPages(uint8_t* bytes, size_t length);
+
 // Lives until the process ends: buffers may come back while it exits.
 AlignedPool& ProcessAlignedPool();
 

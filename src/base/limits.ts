@@ -113,6 +113,8 @@ export const limits = {
   segmentBytesDefault: 8 * MIB,
   segmentBytesMax: 64 * MIB,
   uploadsInflightMax: 4,
+  /** How long after their use the buffers of a replicator that waits keep their memory. */
+  idleMemoryMsMax: 10_000,
   receiptEveryMsDefault: 3_600_000,
   storeRequestMsMax: 60_000,
   storeRetryMsMax: 30_000,

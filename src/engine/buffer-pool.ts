@@ -28,6 +28,11 @@ export class BufferPool {
     return buffer;
   }
 
+  /** Those that are free give their memory back to the system, and stay for the next. */
+  releaseMemory(): void {
+    for (const buffer of this.free.flat()) this.checksums.discard(buffer);
+  }
+
   give(buffer: Uint8Array): void {
     const index = CLASSES_BYTES.findIndex((size) => size === buffer.length);
     const list = this.free[index];

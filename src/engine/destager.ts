@@ -103,6 +103,12 @@ export class Destager {
     return this.cursor.lsn - 1;
   }
 
+  /** Gives the memory of a step back to the system; only between two steps. */
+  releaseMemory(): void {
+    this.checksums.discard(this.buffer);
+    this.reader.releaseMemory();
+  }
+
   /**
    * Destages batches up to `durableLsn`, at most what fits in one step, into the page cache. Returns false when
    * there was nothing to do. What is freed comes first, so that it makes room for what needs space.

@@ -73,6 +73,12 @@ export class LogReader {
     this.windowFile = -1;
   }
 
+  /** As refresh; the window's memory goes back to the system. Not while a call is under way. */
+  releaseMemory(): void {
+    this.refresh();
+    this.options.checksums.discard(this.window);
+  }
+
   /** Reads payload blocks as they lie in the file; the caller verifies them against the batch's sums. */
   async readPayload(
     file: number,

@@ -247,6 +247,11 @@ export class Log {
     return this.appendedLsn;
   }
 
+  /** Gives the memory of the staging buffer back, unless something is staged. */
+  releaseMemory(): void {
+    if (this.records === 0) this.options.checksums.discard(this.payload);
+  }
+
   /** Completes when everything appended until now is durable. */
   flush(completion: Completion): void {
     this.commit();

@@ -54,6 +54,8 @@ export interface ReclaimerOptions {
   readonly letsGo: boolean;
   /** Room may have appeared, or disk space went away (`stalled`). */
   readonly onProgress: () => void;
+  /** A cycle that age began is over: until the next one, in seconds, buffers of cycles and of bursts of writes lie idle. */
+  readonly onQuiet: () => void;
   readonly onFatal: (error: Error) => void;
 }
 
@@ -77,6 +79,8 @@ export class Reclaimer {
   private roundsHeld: (() => void)[] | undefined;
   private again = false;
   private urgent = false;
+  /** A cycle is due, or goes on, because its oldest record has waited for long. */
+  private aged = false;
   private identityChanged = false;
   private stopped = false;
   /** `failed` will not mend itself. */
@@ -382,6 +386,10 @@ export class Reclaimer {
     if (waits && destager.cursor.lsn <= log.durableLsn) this.again = this.urgent = true;
     else if (waits) this.urgent = true;
     if (destager.cursor.lsn <= log.dataLsn) this.armAge();
+    if (this.aged && !this.again) {
+      this.aged = false;
+      this.options.onQuiet();
+    }
   }
 
   /** The log is full. What only the bucket still needs of it is noted in the dirty map instead, where that is wanted. */
@@ -441,6 +449,7 @@ export class Reclaimer {
   private armAge(): void {
     this.ageTimer ??= this.options.clock.after(LAZY_AGE_MS, () => {
       this.ageTimer = undefined;
+      this.aged = true;
       this.wake(true);
     });
   }

@@ -90,6 +90,7 @@ export interface VolumeEvents {
   onAppend: () => void;
   onDurable: () => void;
   onProgress: () => void;
+  onQuiet: () => void;
   onFatal: (error: Error) => void;
   /** A record rotted in the log before it reached the image: the block is lost here. */
   onLost: (block: BlockNumber, lsn: Lsn) => void;
@@ -161,6 +162,7 @@ async function openLocked(
     onAppend: () => undefined,
     onDurable: () => undefined,
     onProgress: () => undefined,
+    onQuiet: () => undefined,
     onFatal: options.onFatal,
     onLost: () => undefined,
     onRot: () => undefined,
@@ -237,6 +239,9 @@ async function openLocked(
     letsGo: options.whenFull === 'track',
     onProgress: () => {
       events.onProgress();
+    },
+    onQuiet: () => {
+      events.onQuiet();
     },
     onFatal: (error) => {
       events.onFatal(error);

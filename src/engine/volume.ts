@@ -129,6 +129,9 @@ export class Volume implements BlockDevice {
     parts.events.onProgress = () => {
       this.progressed();
     };
+    parts.events.onQuiet = () => {
+      for (const part of [parts.log, parts.destager, this.pool]) part.releaseMemory();
+    };
     parts.events.onFatal = (error) => {
       this.fail(error);
     };

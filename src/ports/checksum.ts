@@ -68,4 +68,9 @@ export interface Checksums {
   isZero(bytes: Uint8Array, start: number, end: number): boolean;
   /** A page-aligned buffer (its memory is not zeroed). */
   alignedBuffer(lengthBytes: number): Uint8Array<ArrayBuffer>;
+  /**
+   * Gives the memory of such a buffer back to the system until it is written again; its content is arbitrary from now on.
+   * Nothing may be reading into it.
+   */
+  discard(bytes: Uint8Array): void;
 }

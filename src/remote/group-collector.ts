@@ -23,6 +23,8 @@ export interface LogSource {
     targetStart: number,
   ): Promise<void>;
   readRuns(file: number, target: Uint8Array, runs: Float64Array, runCount: number): Promise<void>;
+  /** Its buffer's memory goes back to the system; not while a call is under way. */
+  releaseMemory(): void;
   close(): Promise<void>;
 }
 

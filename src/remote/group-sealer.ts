@@ -80,6 +80,11 @@ export class GroupSealer {
     this.#runs = new Float64Array(3 * segmentBlocks);
   }
 
+  /** Its buffer's memory goes back to the system; only between two groups. */
+  releaseMemory(): void {
+    this.#options.checksums.discard(this.#raw);
+  }
+
   /** The group's segments in order, each sealed when it is asked for. */
   async *seal(content: GroupContent, frame: GroupFrame): AsyncGenerator<KeyedSegment, void, undefined> {
     const { sealer, segmentBlocks, buffers } = this.#options;

@@ -20,6 +20,7 @@ import { ImageCopy } from '../engine/image-copy.js';
 import type { DurableState, LogCursor, RoundSource, StagedProgress } from '../ports/replication.js';
 import { BookKeeper } from './book-keeper.js';
 import { GroupCollector, newestSize } from './group-collector.js';
+import { IdleMemory } from './idle-memory.js';
 import { takeCompactionTurn } from './compaction-turn.js';
 import { headProblem } from './ownership.js';
 import type { OwnedEpoch } from './owned-epoch.js';
@@ -69,6 +70,7 @@ export class Replicator {
   readonly #segmentBlocks: number;
   readonly #slots: number;
   readonly #buffers: SealedBuffers;
+  readonly #memory: IdleMemory;
   readonly #progress: ReplicatorProgress;
   #durable: DurableState;
   #collector: GroupCollector;
@@ -94,6 +96,9 @@ export class Replicator {
     const sealedMax = Math.floor(SEALED_BYTES_MAX / (this.#segmentBlocks * BLOCK_BYTES));
     this.#slots = Math.max(1, Math.min(limits.uploadsInflightMax, sealedMax));
     this.#buffers = new SealedBuffers({ checksums: options.checksums, freeMax: this.#slots });
+    this.#memory = new IdleMemory(clock, () => {
+      for (const buffers of [options.source, this.#owned?.sealer, this.#buffers]) buffers?.releaseMemory();
+    });
     this.#status = new ReplicatorStatus({
       clock,
       counters,
@@ -272,10 +277,11 @@ export class Replicator {
     if (this.#collector.empty) {
       this.#skipEmpty();
       this.#busy(this.#owned?.pipeline.idle === false);
-      if (!(await this.#compact())) await this.#wake.wait();
+      if (!(await this.#compact())) await this.#wake.wait(this.#rest());
       return;
     }
     this.#busy(true);
+    this.#memory.used();
     this.#pendingSinceMs ??= clock.nowMs();
     const ageMs = clock.nowMs() - this.#pendingSinceMs;
     const due = filled === 'full' || this.#collector.blocks >= this.#segmentBlocks || ageMs >= config.intervalMs;
@@ -290,12 +296,18 @@ export class Replicator {
     const { clock } = this.#options;
     const untilMs = clock.nowMs() + Math.min(COLLECT_PAUSE_MS, remainingMs);
     const lsn = this.#durable.durableLsn;
+    this.#rest();
     await this.#wake.wait(remainingMs);
     for (;;) {
       const restMs = untilMs - clock.nowMs();
       if (restMs <= 0 || this.#draining() || this.#durable.durableLsn === lsn) return;
       await this.#wake.wait(restMs);
     }
+  }
+
+  /** See IdleMemory. What is on its way to the bucket wakes the loop once it is there. */
+  #rest(): number | undefined {
+    return this.#owned?.pipeline.idle === false ? undefined : this.#memory.rest();
   }
 
   /** Marks and epoch records need no upload: the log behind them may go, and whoever drains them is done. */
@@ -308,6 +320,7 @@ export class Replicator {
 
   /** Brings the bucket to one moment of the volume, from what differs. */
   async #round(remote: AttachedRemote): Promise<void> {
+    this.#memory.used();
     this.#owned ??= await this.#takeOwnership(remote);
     const owned = this.#owned;
     const start = await this.#rounds.begin();
@@ -383,6 +396,7 @@ export class Replicator {
       },
       tail: () => ({ point: owned.tail, sizeBytes: owned.sizeBytes }),
       sending: (point, lengthBytes) => {
+        this.#memory.used();
         this.#status.compactionBytes += lengthBytes;
         owned.housekeeping.sending(point.number);
         owned.tail = point;

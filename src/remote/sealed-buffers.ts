@@ -12,13 +12,13 @@ import type { Checksums } from '../ports/checksum.js';
 const STEP_BYTES = 256 * 1024;
 
 export class SealedBuffers {
-  readonly #checksums: Pick<Checksums, 'alignedBuffer'>;
+  readonly #checksums: Pick<Checksums, 'alignedBuffer' | 'discard'>;
   readonly #freeMax: number;
   readonly #free: Uint8Array[] = [];
   /** The whole buffer of what was taken. */
   readonly #whole = new WeakMap<Uint8Array, Uint8Array>();
 
-  constructor(options: { readonly checksums: Pick<Checksums, 'alignedBuffer'>; readonly freeMax: number }) {
+  constructor(options: { readonly checksums: Pick<Checksums, 'alignedBuffer' | 'discard'>; readonly freeMax: number }) {
     this.#checksums = options.checksums;
     this.#freeMax = options.freeMax;
   }
@@ -41,5 +41,10 @@ export class SealedBuffers {
     if (whole === undefined) return;
     this.#whole.delete(bytes);
     if (this.#free.length < this.#freeMax) this.#free.push(whole);
+  }
+
+  /** What is free gives its memory back to the system, and stays for the next. */
+  releaseMemory(): void {
+    for (const whole of this.#free) this.#checksums.discard(whole);
   }
 }

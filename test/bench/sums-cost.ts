@@ -54,6 +54,7 @@ const withoutSums: readonly SourcePatch[] = [
       verifyLogBlocks: found,
       isZero: addon.isZero,
       alignedBuffer: addon.alignedBuffer,
+      discard: addon.discard,
     };`,
   },
 ];

@@ -96,4 +96,5 @@ export const plainChecksums: Checksums = {
   },
   isZero: (bytes, start, end) => bytes.subarray(start, end).every((byte) => byte === 0),
   alignedBuffer: (lengthBytes) => new Uint8Array(lengthBytes),
+  discard: (bytes) => void bytes.fill(0xdd),
 };

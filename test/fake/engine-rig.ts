@@ -44,6 +44,7 @@ export class EngineRig {
   async replicate(): Promise<void> {
     const { harness } = this;
     const { disk, clock, volume } = harness;
+    const { checksums = plainChecksums } = harness.overrides;
     this.uuid = (await readIdentity(disk))!.uuid;
     const counters = new StoreCounters();
     const messages: FromReplicator[] = [];
@@ -52,8 +53,8 @@ export class EngineRig {
       store: new ObservedStore(this.store, { clock, counters }),
       counters,
       disk,
-      source: new LogReader({ disk, checksums: plainChecksums, directory: LOG_DIRECTORY }),
-      checksums: plainChecksums,
+      source: new LogReader({ disk, checksums, directory: LOG_DIRECTORY }),
+      checksums,
       clock,
       neighbours: new NeighbourSurvey(),
       random: harness.random.fork(),

@@ -129,6 +129,10 @@ export class FakeLog implements LogSource {
     }
   }
 
+  releaseMemory(): void {
+    // Its pages are the log itself.
+  }
+
   close(): Promise<void> {
     return Promise.resolve();
   }

@@ -1,7 +1,10 @@
 // Lanes under the thread sanitizer: order, ends, and everything that races with an end.
 #include "native/core/lane.h"
 
+#include <sys/mman.h>
+
 #include <atomic>
+#include <cstring>
 #include <functional>
 #include <utility>
 
@@ -167,6 +170,29 @@ TEST(ThePoolReusesBuffersUpToItsLimit) {
   pool.Give(second, 1);
   pool.Give(third, 0);  // beyond the limit
   CHECK(pool.FreeBytes() == 3 * 4096);
+}
+
+TEST(DiscardedPagesAreThoseInsideOnly) {
+  AlignedPool pool(0);
+  constexpr size_t kPage = 4096;
+  uint8_t* bytes = pool.Take(4 * kPage);
+  const auto resident = [&] {
+    unsigned char pages[4];
+    CHECK(mincore(bytes, sizeof pages * kPage, pages) == 0);
+    return (pages[0] & 1) + (pages[1] & 1) + (pages[2] & 1) + (pages[3] & 1);
+  };
+  std::memset(bytes, 1, 4 * kPage);
+  CHECK(resident() == 4);
+  DiscardPages(bytes + 1, kPage);  // none is whole
+  CHECK(resident() == 4);
+  DiscardPages(bytes + 1, 3 * kPage);
+  CHECK(resident() == 2);
+  CHECK(bytes[0] == 1 && bytes[kPage - 1] == 1 && bytes[3 * kPage] == 1);
+  DiscardPages(bytes, 4 * kPage);
+  CHECK(resident() == 0);
+  bytes[kPage] = 2;
+  CHECK(bytes[kPage] == 2);
+  pool.Give(bytes, 4 * kPage);
 }
 
 }  // namespace

@@ -253,6 +253,7 @@ describe('the bounds at the binding', () => {
     ]) {
       assert.throws(() => checksums.crc32c(0, wrong(bad), 0, 0), type);
       assert.throws(() => checksums.copyAndSum(bytes, 0, 0, wrong(bad), 0, sums), type);
+      assert.throws(() => checksums.discard(wrong(bad)), type);
     }
     for (const bad of [undefined, new Uint8Array(8), new Int32Array(2), new Float64Array(2)]) {
       assert.throws(() => checksums.sumBlocks(bytes, 0, 1, wrong(bad), 0), type);
@@ -278,6 +279,21 @@ describe('alignedBuffer', () => {
       assert.equal(buffer.length, length);
       assert.ok(buffer.every((byte) => byte === 7));
     }
+  });
+
+  it('gives back the whole pages of a part, and takes memory again', () => {
+    const buffer = checksums.alignedBuffer(4 * BLOCK);
+    const kept = (): number[] => [0, 1, 2, 3].filter((page) => buffer[page * BLOCK + 100] === 7);
+    buffer.fill(7);
+    checksums.discard(buffer.subarray(1, 2 * BLOCK - 1));
+    assert.deepEqual(kept(), [0, 1, 2, 3]);
+    checksums.discard(buffer.subarray(1, 3 * BLOCK + 1));
+    assert.deepEqual(kept(), [0, 3]);
+    checksums.discard(buffer);
+    assert.deepEqual(kept(), []);
+    buffer.fill(7);
+    assert.deepEqual(kept(), [0, 1, 2, 3]);
+    checksums.discard(new Uint8Array(0));
   });
 
   it('is refused beyond a gibibyte', () => {
