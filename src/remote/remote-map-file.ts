@@ -38,6 +38,8 @@ export class MapFile {
   readonly #sums = new Map<number, Uint32Array>();
   #position: ChainPoint;
   #sizeBytes: number;
+  /** Shards were put in place, and may not be durable yet. */
+  #unsynced = false;
 
   private constructor(options: MapFileOptions, file: DiskFile, position: ChainPoint, sizeBytes: number) {
     this.#options = options;
@@ -119,8 +121,9 @@ export class MapFile {
     }
   }
 
-  /** Puts a whole shard in place, while the map is being made: not atomic. */
+  /** Puts a whole shard in place, while the map is being made: not atomic, and durable only with the next `commit`. */
   async writeShard(shard: MapShard): Promise<void> {
+    this.#unsynced = true;
     const sums = new Uint8Array(MAP_PAGE_BYTES);
     encodeSums(sums, shard.pageSums);
     await this.#file.write([sums, shard.entries], pagePosition(shard.shardIndex * SHARD_PAGES) - MAP_PAGE_BYTES);
@@ -158,6 +161,9 @@ export class MapFile {
 
   /** Makes a set of changes effective and durable. */
   async commit(change: MapChange, position: ChainPoint): Promise<void> {
+    // Once it is sealed, an opening takes it for all that is missing for the position, whatever became of the shards.
+    if (this.#unsynced) await this.#file.sync();
+    this.#unsynced = false;
     await change.seal(position);
     await this.#options.disk.syncDirectory('.');
     await this.#redo();

@@ -9,11 +9,19 @@ import { samePoint } from '../../../src/remote/chain.js';
 import { openCheckpoint } from '../../../src/remote/checkpoint.js';
 import { RemoteBook } from '../../../src/remote/remote-map-book.js';
 import { MapFile } from '../../../src/remote/remote-map-file.js';
-import { MapDoubtError } from '../../../src/remote/remote-map-header.js';
+import { MapDoubtError, nowhere } from '../../../src/remote/remote-map-header.js';
 import { listCheckpoints } from '../../../src/remote/restore-checkpoint.js';
 import type { ChainPoint } from '../../../src/remote/segment-point.js';
 import { chainOrigin } from '../../../src/remote/segment-point.js';
-import { MAP_PAGE_BYTES, MapEntries } from '../../../src/remote/shard-map.js';
+import {
+  MAP_PAGE_BYTES,
+  MapEntries,
+  mapPageSum,
+  SHARD_BLOCKS,
+  SHARD_BYTES,
+  SHARD_PAGES,
+} from '../../../src/remote/shard-map.js';
+import type { MapShard } from '../../../src/remote/shard-map.js';
 import { plainChecksums } from '../../fake/checksums.js';
 import { MemoryDisk } from '../../fake/memory-disk.js';
 import { SeededRandom } from '../../fake/random.js';
@@ -62,6 +70,17 @@ async function halfApplied(pages: number): Promise<MemoryDisk> {
   return disk;
 }
 
+/** A shard, full of that segment's number. */
+function shardOf(segment: number): MapShard {
+  const bytes = new Uint8Array(SHARD_BYTES);
+  const entries = new MapEntries(bytes);
+  for (let at = 0; at < SHARD_BLOCKS; at++) entries.set(at, segment, 0);
+  const pageSums = Uint32Array.from({ length: SHARD_PAGES }, (_, page) =>
+    mapPageSum(plainChecksums, page, bytes, page * MAP_PAGE_BYTES),
+  );
+  return { shardIndex: 0, entries: bytes, pageSums };
+}
+
 /** Whatever was there, an empty map takes its place. */
 async function assertMadeAgain(disk: MemoryDisk): Promise<void> {
   const map = await MapFile.create(options(disk));
@@ -73,6 +92,48 @@ async function assertMadeAgain(disk: MemoryDisk): Promise<void> {
   for (const page of PAGES) assert.equal(await segmentOf(opened, page), 3);
   await opened.close();
 }
+
+describe('a map that is filled with shards', () => {
+  /** false: it was filled before the power was lost. */
+  async function losesPower(step: number, random: SeededRandom): Promise<boolean> {
+    const disk = new MemoryDisk();
+    let left = step;
+    disk.hook = () => {
+      if (left-- === 0) throw new Error('the power is lost');
+    };
+    const filled = await fill(disk).catch((error: unknown) => {
+      assert.match(String(error), /the power is lost/);
+      return undefined;
+    });
+    disk.hook = () => undefined;
+    disk.crash(random);
+    const opened = await MapFile.open(options(disk)).catch((error: unknown) => {
+      assert(error instanceof MapDoubtError && filled === undefined, String(error));
+      return undefined;
+    });
+    if (opened?.position.number === 7) assert.equal(await segmentOf(opened, 5), 7, `power lost at step ${step}`);
+    else assert.equal(filled, undefined, 'what was filled stays so');
+    await opened?.close();
+    return filled === undefined;
+  }
+
+  async function fill(disk: MemoryDisk): Promise<true> {
+    const map = await MapFile.create(options(disk), nowhere());
+    await map.writeShard(shardOf(7));
+    await map.commit(await map.begin(), point(7));
+    return true;
+  }
+
+  it('has all of them wherever it shows their recovery point, whenever power is lost', async () => {
+    const random = new SeededRandom(1);
+    let steps = 0;
+    while (await losesPower(steps, random)) {
+      for (let again = 0; again < 20; again++) await losesPower(steps, random);
+      steps++;
+    }
+    assert(steps > 10, `the power was lost at ${steps} steps only`);
+  });
+});
 
 describe('a map of which a sector cannot be read', () => {
   const slot = 4096 + 266_240;
