@@ -1,5 +1,5 @@
 /**
- * Each deliberate fault makes the simulation fail within 200 seeds, told the story that leads to it where there is one: where one
+ * Each deliberate fault makes the simulation fail within 400 seeds, told the story that leads to it where there is one: where one
  * does not, the simulation is blind. The long test looks for all of them without stories as well.
  */
 import assert from 'node:assert/strict';
@@ -12,7 +12,7 @@ import { mutations } from './mutations.js';
 import { simulationArguments, storyArguments } from './run-arguments.js';
 
 const program = resolve(import.meta.dirname, 'sim.js');
-const seedsMax = 200;
+const seedsMax = 400;
 /** Without the story that leads to it. */
 const seedsByChanceMax = 1000;
 const long = process.env['KEEPGATE_TEST_LONG'] === '1';
