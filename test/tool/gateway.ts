@@ -15,6 +15,8 @@ export const distDirectory = process.env['KEEPGATE_DIST'] ?? join(projectDirecto
 export const keepgatePath = join(distDirectory, 'src/cli/main.js');
 export const targetPrefix = 'iqn.2026-11.io.keepgate';
 
+const portFreeMsMax = 60_000;
+
 /** The configuration as its file says it; JSON is YAML. */
 export type Settings = Readonly<Record<string, unknown>>;
 
@@ -117,6 +119,20 @@ export class TestGateway {
   /** Starts the process, after the first time on the ports that it had. Returns when every volume is open. */
   async startAgain(changes: Partial<GatewayOptions> = {}): Promise<void> {
     this.options = { ...this.options, ...changes };
+    const hadPorts = this.addresses !== undefined;
+    const untilMs = performance.now() + portFreeMsMax;
+    for (;;) {
+      try {
+        await this.launch();
+        return;
+      } catch (error) {
+        // While it was down, a port of its own may have become the nearer end of somebody's connection.
+        if (!hadPorts || !String(error).includes('is in use') || performance.now() > untilMs) throw error;
+      }
+    }
+  }
+
+  private async launch(): Promise<void> {
     await writeFile(this.configFile, JSON.stringify(this.settings(), null, 2));
     const [program, ...before] = [...(this.options.launcher ?? []), process.execPath];
     const patches = this.options.patches ?? [];
