@@ -313,7 +313,8 @@ suite('Prometheus', ['prometheus', 'promtool', 'cc'], () => {
         // The clock of promtool begins in 1970: a moment is told by its distance from now.
         const base = key.includes('timestamp_seconds') ? value - wallSeconds : value;
         const growth = Math.round((value - (first.get(key) ?? value)) * 60 * minutes);
-        const values = Number.isFinite(base) ? `${plain(base)}+${plain(growth)}` : never;
+        const step = `${growth < 0 ? '-' : '+'}${plain(Math.abs(growth))}`;
+        const values = Number.isFinite(base) ? `${plain(base)}${step}` : never;
         series[withTarget(key)] = `${values}x${count}`;
       }
       return series;
