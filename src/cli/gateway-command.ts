@@ -2,11 +2,9 @@
 import type { Command } from 'commander';
 import { SystemClock } from '../platform/system-clock.js';
 import { ApiClient } from './api-client.js';
-import { drain } from './drain.js';
 import { findConfiguration } from './find-configuration.js';
-import { apiOption, configOption } from './program-option.js';
+import { addClientOptions } from './program-option.js';
 import type { ProgramOptions } from './program-option.js';
-import { status } from './status.js';
 
 export function addGatewayCommands(program: Command, options: ProgramOptions): void {
   addClientCommands(program, options);
@@ -23,32 +21,33 @@ interface ClientFlags {
   readonly watch?: boolean;
 }
 
+async function connect(flags: ClientFlags): Promise<ApiClient> {
+  return ApiClient.open(await findConfiguration(flags), flags.api);
+}
+
 /** Commands that ask a running gateway. */
 function addClientCommands(program: Command, { terminal, exit }: ProgramOptions): void {
-  const connect = async (flags: ClientFlags) => ApiClient.open(await findConfiguration(flags), flags.api);
-  program
-    .command('status')
+  addClientOptions(program.command('status'))
     .description('volumes: state, size, clients, buffer, lag, upload rate, time to full')
-    .option(...configOption)
-    .option(...apiOption)
     .option('--json', 'as JSON')
     .option('--watch', 'again every second, until it is interrupted')
     .action(async (flags: ClientFlags) => {
       const json = flags.json === true;
-      if (flags.watch !== true) return exit(await status({ client: await connect(flags), terminal, json }));
+      if (flags.watch !== true) {
+        const { status } = await import('./status.js');
+        return exit(await status({ client: await connect(flags), terminal, json }));
+      }
       const { watchStatus } = await import('./status-watch.js');
       const stop = new AbortController();
       for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => stop.abort());
       const { signal } = stop;
       exit(await watchStatus({ connect: () => connect(flags), terminal, clock: new SystemClock(), json, signal }));
     });
-  program
-    .command('drain <volume>')
+  addClientOptions(program.command('drain <volume>'))
     .description('wait until all that is acknowledged now is replicated')
-    .option(...configOption)
-    .option(...apiOption)
     .option('--json', 'the end as JSON')
     .action(async (volume: string, flags: ClientFlags) => {
+      const { drain } = await import('./drain.js');
       const client = await connect(flags);
       exit(await drain({ volume, client, terminal, clock: new SystemClock(), json: flags.json === true }));
     });
@@ -60,22 +59,15 @@ interface ReceiptFlags extends ClientFlags {
 
 /** Commands about who owns a volume's history, and whether it is whole. */
 function addTrustCommands(program: Command, { terminal, exit }: ProgramOptions): void {
-  const connect = async (flags: ClientFlags) => ApiClient.open(await findConfiguration(flags), flags.api);
-  program
-    .command('receipt <volume>')
+  addClientOptions(program.command('receipt <volume>'))
     .description('a receipt of the newest recovery point: what shows later that the bucket was rolled back')
-    .option(...configOption)
-    .option(...apiOption)
     .option('--out <file>', 'write it there, atomically; default: print it')
     .action(async (volume: string, flags: ReceiptFlags) => {
       const { receipt } = await import('./receipt.js');
       exit(await receipt({ volume, out: flags.out, client: await connect(flags), terminal }));
     });
-  program
-    .command('scrub <volume>')
+  addClientOptions(program.command('scrub <volume>'))
     .description('verify log, image and bucket; exit 1 if anything was found')
-    .option(...configOption)
-    .option(...apiOption)
     .option('--heal', 'send again what the bucket has lost, from the local copy')
     .option('--json', 'the end as JSON')
     .action(async (volume: string, flags: ClientFlags & { heal?: boolean }) => {
@@ -88,11 +80,8 @@ function addTrustCommands(program: Command, { terminal, exit }: ProgramOptions):
         await operate({ path, title, done, json, client: await connect(flags), terminal, clock: new SystemClock() }),
       );
     });
-  program
-    .command('takeover <volume>')
+  addClientOptions(program.command('takeover <volume>'))
     .description('make this gateway the owner again after `fenced`; refused where either side would lose something')
-    .option(...configOption)
-    .option(...apiOption)
     .option('--json', 'the end as JSON')
     .action(async (volume: string, flags: ClientFlags) => {
       const { operate } = await import('./operation.js');
@@ -108,15 +97,12 @@ function addTrustCommands(program: Command, { terminal, exit }: ProgramOptions):
 
 /** Growing a running gateway's volumes. */
 function addResizeCommand(program: Command, { terminal, exit }: ProgramOptions): void {
-  program
-    .command('resize <volume> <size>')
+  addClientOptions(program.command('resize <volume> <size>'))
     .description('grow a volume, attached or not; the file system on it grows on its client')
-    .option(...configOption)
-    .option(...apiOption)
     .option('--json', 'as JSON')
     .action(async (volume: string, size: string, flags: ClientFlags) => {
       const { resizeVolume } = await import('./resize.js');
-      const client = await ApiClient.open(await findConfiguration(flags), flags.api);
+      const client = await connect(flags);
       exit(await resizeVolume({ volume, size, client, terminal, json: flags.json === true }));
     });
 }
@@ -125,15 +111,10 @@ function addResizeCommand(program: Command, { terminal, exit }: ProgramOptions):
 function addVolumeCommands(program: Command, { terminal, exit }: ProgramOptions): void {
   const volume = program.command('volume').description('add and remove volumes of a running gateway');
   const command = (usage: string, description: string): Command =>
-    volume
-      .command(usage)
-      .description(description)
-      .option(...configOption)
-      .option(...apiOption)
-      .option('--json', 'as JSON');
+    addClientOptions(volume.command(usage)).description(description).option('--json', 'as JSON');
   const given = async (name: string, flags: ClientFlags) => ({
     name,
-    client: await ApiClient.open(await findConfiguration(flags), flags.api),
+    client: await connect(flags),
     terminal,
     json: flags.json === true,
   });
@@ -157,15 +138,10 @@ function addVolumeCommands(program: Command, { terminal, exit }: ProgramOptions)
 function addSnapshotCommands(program: Command, { terminal, exit }: ProgramOptions): void {
   const snapshot = program.command('snapshot').description('create, list, delete and revert to snapshots');
   const command = (usage: string, description: string): Command =>
-    snapshot
-      .command(usage)
-      .description(description)
-      .option(...configOption)
-      .option(...apiOption)
-      .option('--json', 'as JSON');
+    addClientOptions(snapshot.command(usage)).description(description).option('--json', 'as JSON');
   const given = async (volume: string, flags: ClientFlags) => ({
     volume,
-    client: await ApiClient.open(await findConfiguration(flags), flags.api),
+    client: await connect(flags),
     terminal,
     json: flags.json === true,
   });

@@ -18,7 +18,12 @@ export const configOption = [
   'the configuration; default: KEEPGATE_CONFIG, else the demonstration',
 ] as const;
 
-export const apiOption = ['--api <url>', 'where the gateway is asked: http://HOST:PORT or unix:/PATH'] as const;
+const apiOption = ['--api <url>', 'where the gateway is asked: http://HOST:PORT or unix:/PATH'] as const;
+
+/** Of what asks a running gateway. */
+export function addClientOptions(command: Command): Command {
+  return command.option(...configOption).option(...apiOption);
+}
 
 export function logLevelOption(): Option {
   const parse = (text: string): LogLevels => {
