@@ -111,7 +111,7 @@ export async function* redoRecords(
   file: DiskFile,
   count: number,
 ): AsyncGenerator<readonly RedoRecord[], void, undefined> {
-  const buffer = new Uint8Array(MIB);
+  const buffer = new Uint8Array(Math.min(MIB, count * (RECORD_HEAD_BYTES + MAP_PAGE_BYTES)));
   let at = MAP_PAGE_BYTES;
   for (let left = count; left > 0;) {
     const records: RedoRecord[] = [];
