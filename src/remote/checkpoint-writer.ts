@@ -37,7 +37,7 @@ import type { ReceiptKeeper } from './receipt-keeper.js';
 import type { Incarnation } from './replicator-incarnation.js';
 import { LINK_BYTES } from './seal.js';
 import type { ObjectSealer, SealedObject } from './seal.js';
-import { mapPageSum, MAP_PAGE_BYTES, sealMapShard, SHARD_PAGES } from './shard-map.js';
+import { mapPageSums, sealMapShard } from './shard-map.js';
 import { sealTableShard } from './shard-table.js';
 import type { Snapshot, SnapshotRoot } from './snapshots.js';
 import { RetryingStore } from './store-retry.js';
@@ -308,9 +308,7 @@ export class CheckpointWriter {
       book.mapShards.delete(shardIndex);
       return;
     }
-    const pageSums = Uint32Array.from({ length: SHARD_PAGES }, (_, page) =>
-      mapPageSum(checksums, shardIndex * SHARD_PAGES + page, entries, page * MAP_PAGE_BYTES),
-    );
+    const pageSums = mapPageSums(checksums, shardIndex, entries);
     const object = sealMapShard(sealer, checksums, key, { shardIndex, entries, pageSums });
     await this.#putObject(sealer.names.shard(key), object);
     book.mapShards.set(shardIndex, { ...key, shardIndex, link: object.link });

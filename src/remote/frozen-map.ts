@@ -25,7 +25,7 @@ import {
   MAP_PAGE_BLOCKS,
   MAP_PAGE_BYTES,
   MapEntries,
-  mapPageSum,
+  mapPageSums,
   openMapShard,
   SHARD_BLOCKS,
   SHARD_BYTES,
@@ -197,7 +197,13 @@ export class FrozenMap {
       const entries = await this.#wholeShard(shardIndex, request);
       this.#merge(shardIndex, new MapEntries(entries));
       const link = random.bytes(LINK_BYTES);
-      if (!(await cache.write(link, { shardIndex, entries, pageSums: this.#pageSums(shardIndex, entries) }))) {
+      if (
+        !(await cache.write(link, {
+          shardIndex,
+          entries,
+          pageSums: mapPageSums(this.#options.checksums, shardIndex, entries),
+        }))
+      ) {
         throw new GatewayError('disk-full', 'there is no space for the local map');
       }
       this.#shards.set(shardIndex, { link, reference: undefined });
@@ -224,13 +230,6 @@ export class FrozenMap {
       if (place === ZERO_LOCATION) entries.set(at, 0, 0);
       else entries.set(at, Math.floor(place / PLACE_SEGMENT), place % PLACE_SEGMENT);
     }
-  }
-
-  #pageSums(shardIndex: number, entries: Uint8Array): Uint32Array {
-    const { checksums } = this.#options;
-    return Uint32Array.from({ length: SHARD_PAGES }, (_, page) =>
-      mapPageSum(checksums, shardIndex * SHARD_PAGES + page, entries, page * MAP_PAGE_BYTES),
-    );
   }
 }
 

@@ -48,6 +48,13 @@ export function mapPageSum(checksums: Checksums, pageNumber: number, bytes: Uint
   return checksums.crc32c(checksums.crc32c(0, seed, 0, 8), bytes, start, start + MAP_PAGE_BYTES);
 }
 
+/** The CRCs of all pages of a shard. */
+export function mapPageSums(checksums: Checksums, shardIndex: number, entries: Uint8Array): Uint32Array {
+  return Uint32Array.from({ length: SHARD_PAGES }, (_, page) =>
+    mapPageSum(checksums, shardIndex * SHARD_PAGES + page, entries, page * MAP_PAGE_BYTES),
+  );
+}
+
 /** Reads and writes entries in place; `entries` may be a shard's or any run of map pages. Allocates nothing per block. */
 export class MapEntries {
   readonly bytes: Uint8Array;

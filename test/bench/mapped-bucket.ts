@@ -14,15 +14,7 @@ import type { MasterKey } from '../../src/remote/key.js';
 import { ObjectSealer } from '../../src/remote/seal.js';
 import type { SegmentFacts } from '../../src/remote/segment-index.js';
 import { SegmentWriter } from '../../src/remote/segment-writer.js';
-import {
-  MAP_PAGE_BYTES,
-  MapEntries,
-  mapPageSum,
-  SHARD_BLOCKS,
-  SHARD_BYTES,
-  SHARD_PAGES,
-  sealMapShard,
-} from '../../src/remote/shard-map.js';
+import { MapEntries, mapPageSums, SHARD_BLOCKS, SHARD_BYTES, sealMapShard } from '../../src/remote/shard-map.js';
 import type { MapShardReference } from '../../src/remote/shard-map.js';
 import { sealTableShard, segmentRow, TABLE_SHARD_NUMBERS } from '../../src/remote/shard-table.js';
 import type { SegmentRow, TableShardReference } from '../../src/remote/shard-table.js';
@@ -169,9 +161,7 @@ class Maker {
       for (let at = 0; at < SHARD_BLOCKS; at++) {
         entries.set(at, 1 + Math.floor((first + at) / SEGMENT_BLOCKS), at % SEGMENT_BLOCKS);
       }
-      const pageSums = Uint32Array.from({ length: SHARD_PAGES }, (_, page) =>
-        mapPageSum(checksums, shardIndex * SHARD_PAGES + page, bytes, page * MAP_PAGE_BYTES),
-      );
+      const pageSums = mapPageSums(checksums, shardIndex, bytes);
       const key = { epoch: 1, number: this.#count, part: 1_000_000 + shardIndex };
       const object = sealMapShard(this.#sealer, checksums, key, { shardIndex, entries: bytes, pageSums });
       await this.#put(this.#sealer.names.shard(key), object.bytes);

@@ -13,14 +13,7 @@ import { MapDoubtError, nowhere } from '../../../src/remote/remote-map-header.js
 import { listCheckpoints } from '../../../src/remote/restore-checkpoint.js';
 import type { ChainPoint } from '../../../src/remote/segment-point.js';
 import { chainOrigin } from '../../../src/remote/segment-point.js';
-import {
-  MAP_PAGE_BYTES,
-  MapEntries,
-  mapPageSum,
-  SHARD_BLOCKS,
-  SHARD_BYTES,
-  SHARD_PAGES,
-} from '../../../src/remote/shard-map.js';
+import { MAP_PAGE_BYTES, MapEntries, mapPageSums, SHARD_BLOCKS, SHARD_BYTES } from '../../../src/remote/shard-map.js';
 import type { MapShard } from '../../../src/remote/shard-map.js';
 import { plainChecksums } from '../../fake/checksums.js';
 import { MemoryDisk } from '../../fake/memory-disk.js';
@@ -75,9 +68,7 @@ function shardOf(segment: number): MapShard {
   const bytes = new Uint8Array(SHARD_BYTES);
   const entries = new MapEntries(bytes);
   for (let at = 0; at < SHARD_BLOCKS; at++) entries.set(at, segment, 0);
-  const pageSums = Uint32Array.from({ length: SHARD_PAGES }, (_, page) =>
-    mapPageSum(plainChecksums, page, bytes, page * MAP_PAGE_BYTES),
-  );
+  const pageSums = mapPageSums(plainChecksums, 0, bytes);
   return { shardIndex: 0, entries: bytes, pageSums };
 }
 

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { GatewayError } from '../../../src/base/errors.js';
 import { SHARD_CACHE_FILE, ShardCache } from '../../../src/remote/shard-cache.js';
-import { MAP_PAGE_BYTES, MapEntries, mapPageSum, SHARD_BYTES, SHARD_PAGES } from '../../../src/remote/shard-map.js';
+import { MAP_PAGE_BYTES, MapEntries, mapPageSums, SHARD_BYTES, SHARD_PAGES } from '../../../src/remote/shard-map.js';
 import type { MapShard } from '../../../src/remote/shard-map.js';
 import { plainChecksums } from '../../fake/checksums.js';
 import { MemoryDisk } from '../../fake/memory-disk.js';
@@ -11,9 +11,7 @@ import { SeededRandom } from '../../fake/random.js';
 function shardOf(shardIndex: number, segment: number): MapShard {
   const entries = new Uint8Array(SHARD_BYTES);
   for (let at = 0; at < SHARD_BYTES / 8; at++) new MapEntries(entries).set(at, segment, at % 2048);
-  const pageSums = Uint32Array.from({ length: SHARD_PAGES }, (_, page) =>
-    mapPageSum(plainChecksums, shardIndex * SHARD_PAGES + page, entries, page * MAP_PAGE_BYTES),
-  );
+  const pageSums = mapPageSums(plainChecksums, shardIndex, entries);
   return { shardIndex, entries, pageSums };
 }
 
