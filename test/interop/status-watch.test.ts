@@ -14,7 +14,9 @@ suite('status --watch', ['script'], () => {
     const gateway = await TestGateway.start({
       volumes: [{ name: 'disk0', size: '16MiB', buffer: { size: '64MiB' } }],
     });
-    const line = `stty rows 12 cols 60; '${process.execPath}' '${keepgatePath}' status --watch; echo "exit code $?"`;
+    // Ctrl-C goes to the shell as well, which with a trap says how the command ended and does not end of it.
+    const command = `'${process.execPath}' '${keepgatePath}' status --watch`;
+    const line = `trap : INT; stty rows 12 cols 60; ${command}; echo "exit code $?"`;
     const child = spawn(requiredTool('script').path, ['-qfc', line, '/dev/null'], {
       env: { ...process.env, TERM: 'xterm', NO_COLOR: '', KEEPGATE_CONFIG: gateway.configFile },
     });
