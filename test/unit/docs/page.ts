@@ -19,7 +19,10 @@ export interface Page {
 }
 
 export function readPage(path: string): Page {
-  const text = readFileSync(join(projectDirectory, path), 'utf8');
+  return takeApart(path, readFileSync(join(projectDirectory, path), 'utf8'));
+}
+
+function takeApart(path: string, text: string): Page {
   const blocks: Block[] = [];
   const fence = /^( *)```(\w*)\n([\s\S]*?)^\1```$/gm;
   const prose = text.replace(fence, (_, indent: string, language: string, content: string) => {
@@ -27,6 +30,13 @@ export function readPage(path: string): Page {
     return '';
   });
   return { path, text, blocks, prose };
+}
+
+/** What stands under a heading of the second level. */
+export function section({ path, text }: Page, heading: string): Page {
+  const [, behind] = text.split(`\n## ${heading}\n`);
+  if (behind === undefined) throw new Error(`${path} has no section "${heading}"`);
+  return takeApart(path, behind.split('\n## ')[0] ?? '');
 }
 
 /** Paragraphs, list items and table cells may break anywhere: one blank for any white space. */
@@ -48,12 +58,23 @@ export function anchorOf(heading: string): string {
 }
 
 /** Lines of the sh blocks, continued ones joined, without comments. */
-export function shellLines({ blocks }: Page): string[] {
+export function shellLines({ blocks }: Pick<Page, 'blocks'>): string[] {
   return blocks
     .filter(({ language }) => language === 'sh')
     .flatMap(({ text }) => text.replaceAll(/\\\n\s*/g, '').split('\n'))
     .map((line) => line.trim())
     .filter((line) => line !== '' && !line.startsWith('#'));
+}
+
+/** Lines of the one sh block that has such a line. */
+export function linesBeside({ path, blocks }: Page, wanted: RegExp): readonly string[] {
+  const [lines, second] = blocks
+    .map((block) => shellLines({ blocks: [block] }))
+    .filter((candidate) => candidate.some((line) => wanted.test(line)));
+  if (lines === undefined || second !== undefined) {
+    throw new Error(`${path} has ${lines === undefined ? 'no block' : 'several blocks'} with ${String(wanted)}`);
+  }
+  return lines;
 }
 
 export const pages: readonly Page[] = [
