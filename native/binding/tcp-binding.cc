@@ -37,21 +37,24 @@ napi_value Send(napi_env env, napi_callback_info info) {
       static_cast<double>(SendNow(static_cast<int>(descriptor), view.bytes + start, end - start)));
 }
 
-// receiveSoon(fd, bytes, awakeUs): the bytes received, or a negative errno
+// receiveSoon(fd, bytes, start, awakeUs): the bytes received, or a negative errno
 napi_value Receive(napi_env env, napi_callback_info info) {
   const Arguments arguments(env, info);
   int64_t descriptor;
   ByteView view;
+  int64_t start;
   int64_t awake_us;
   if (!arguments.Integer(0, "fd", kDescriptorMax, &descriptor) || !arguments.Bytes(1, "bytes", &view) ||
-      !arguments.Integer(2, "awakeUs", kAwakeUsMax, &awake_us))
+      !arguments.Integer(2, "start", static_cast<int64_t>(view.length), &start) ||
+      !arguments.Integer(3, "awakeUs", kAwakeUsMax, &awake_us))
     return nullptr;
   uv_loop_t* loop;
   if (napi_get_uv_event_loop(env, &loop) != napi_ok) return nullptr;
   // With a timer that is due, or an immediate, the loop would not sleep either.
   const std::chrono::microseconds awake{uv_backend_timeout(loop) == 0 ? 0 : awake_us};
-  return arguments.Number(static_cast<double>(
-      ReceiveSoon(static_cast<int>(descriptor), view.bytes, view.length, uv_backend_fd(loop), awake)));
+  return arguments.Number(
+      static_cast<double>(ReceiveSoon(static_cast<int>(descriptor), view.bytes + start,
+                                      view.length - static_cast<size_t>(start), uv_backend_fd(loop), awake)));
 }
 
 // (fd, transmit, receive)

@@ -66,8 +66,16 @@ export const limits = {
    * that come while the loop turns are cheaper together.
    */
   singleRequestBytesMax: 4608,
-  /** How many times in a row a connection is answered before the others are looked at. */
-  turnsAwakeMax: 16,
+  /** How many arrivals of one connection are answered in a row before the others are looked at. */
+  arrivalsAwakeMax: 32,
+  /** Nothing arrived for so long, in microseconds: what a peer has under way is there. About two sends of a client. */
+  gatherQuietUs: 8,
+  /** See Gathering: what a trial takes in at most, which part of it is gathered, and after how many answers the next one is. */
+  gatherTrialMax: 32,
+  gatherShare: 4,
+  gatherTrialEvery: 256,
+  /** Of small requests: a payload of this size has nothing to gain. */
+  gatheredBytesMax: 64 * KIB,
   lingerMsMax: 2000,
   scsiTransferBytesMax: 32 * MIB,
   /** Data-Out that commands of one unit gather before they begin. */

@@ -19,6 +19,7 @@ export class ImageCopy {
   async read(block: BlockNumber, target: Uint8Array, targetStart: number): Promise<boolean> {
     try {
       this.file ??= await this.disk.open('image', { mode: 'read' });
+      if (this.file.readNow(target, targetStart, BLOCK_BYTES, block * BLOCK_BYTES)) return true;
       return (await this.file.read(target, targetStart, BLOCK_BYTES, block * BLOCK_BYTES)) === BLOCK_BYTES;
     } catch (error) {
       if (error instanceof GatewayError && (error.code === 'not-found' || error.code === 'disk-failed')) return false;

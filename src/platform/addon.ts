@@ -93,7 +93,7 @@ export interface Addon extends Checksums, Partial<FrameCipher> {
    * Bytes received, asking for up to `awakeUs` without sleeping; 0 as soon as the event loop has something else to do, and
    * where the peer will send no more.
    */
-  receiveSoon(fd: number, bytes: Uint8Array, awakeUs: number): Result;
+  receiveSoon(fd: number, bytes: Uint8Array, start: number, awakeUs: number): Result;
   /** Of a connected TCP socket's file descriptor. */
   tcpRoundTripUs(fd: number): Result;
   /** Written and not acknowledged, sent or not. */

@@ -17,6 +17,7 @@ import { limits } from '../base/limits.js';
 import type { PeerSilence, Stream, StreamHandler, StreamPeer } from '../ports/stream.js';
 import { loadAddon } from './addon.js';
 import type { BusyPoll } from './busy-poll.js';
+import { Gathering } from './gathering.js';
 
 /** What Node keeps inside a socket; private, hence only here. */
 interface SocketInside {
@@ -52,6 +53,7 @@ export class NetStream implements Stream {
   #descriptor: number;
   readonly #buffer: Buffer;
   readonly #poll: BusyPoll;
+  readonly #gathering = new Gathering();
   #handler: StreamHandler | undefined;
   /** What the handler left over: remainder[remainderStart…]. */
   #remainder: Uint8Array | undefined;
@@ -211,23 +213,40 @@ export class NetStream implements Stream {
 
   /** Node's callback for buffer[0, count); false stops reading until socket.resume. */
   #onRead(count: number): boolean {
-    let arrived = count;
-    for (let turn = 1; ; turn++) {
+    let received = count;
+    for (let arrivals = 0; ;) {
+      const arrived = this.#gather(received);
+      arrivals += this.#gathering.arrivals;
       const { writtenBytes } = this;
       const goesOn = this.#take(this.#buffer, arrived);
       const answered = this.writtenBytes > writtenBytes;
-      const single = arrived <= limits.singleRequestBytesMax;
-      if (!answered || !goesOn || !single || turn === limits.turnsAwakeMax) return goesOn;
-      arrived = this.#receiveSoon();
-      if (arrived <= 0) return true;
+      const small = arrived <= this.#gathering.arrivals * limits.singleRequestBytesMax;
+      if (!answered || !goesOn || !small || arrivals >= limits.arrivalsAwakeMax) return goesOn;
+      received = this.#receiveSoon();
+      if (received <= 0) return true;
     }
   }
 
-  /** What follows closely on the one request that was just answered; 0: nothing does, or it is the loop's to read. */
+  /** Behind the `received` bytes of one arrival, what else the peer is sending. Returns how many bytes there are. */
+  #gather(received: number): number {
+    let arrived = received;
+    this.#gathering.begin();
+    while (this.#gathering.wantsMore && arrived < limits.gatheredBytesMax && this.#descriptor >= 0) {
+      const more = this.#addon.receiveSoon(this.#descriptor, this.#buffer, arrived, limits.gatherQuietUs);
+      // What is wrong, the next one who asks is told again.
+      if (more <= 0) break;
+      arrived += more;
+      this.#gathering.arrived();
+    }
+    this.#gathering.end();
+    return arrived;
+  }
+
+  /** What follows closely on what was just answered; 0: nothing does, or it is the loop's to read. */
   #receiveSoon(): number {
     const awakeUs = this.#poll.answered();
     if (awakeUs === 0 || this.#descriptor < 0 || this.#socket.destroyed || this.#isEnding()) return 0;
-    const received = this.#addon.receiveSoon(this.#descriptor, this.#buffer, awakeUs);
+    const received = this.#addon.receiveSoon(this.#descriptor, this.#buffer, 0, awakeUs);
     if (received < 0) this.#socket.destroy(new Error(`read ${getSystemErrorName(received)}`));
     return received;
   }

@@ -13,6 +13,7 @@ import { randomBytes } from 'node:crypto';
 import { mkdir, open, readFile, rm, writeFile } from 'node:fs/promises';
 import { cpus, release } from 'node:os';
 import { join, resolve } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { prepareClients } from '../tool/clients.js';
 import { TestGateway } from '../tool/gateway.js';
@@ -40,6 +41,8 @@ const volume = 'bench';
 const limited = { upload: values.upload };
 const mebibyte = 1024 * 1024;
 const volumeMiB = 1024;
+/** No segment was compacted for so long: longer than a checkpoint is away while anything changes. */
+const COMPACTION_QUIET_MS = 1500;
 
 type Measure = (server: Server, job: Job) => Promise<Measured>;
 type Server = Pick<Peer, 'url' | 'pid'>;
@@ -71,13 +74,21 @@ function accounted(client: (url: string, job: Job) => Promise<Seen>): Measure {
   };
 }
 
-/** Lets the gateway upload and write out everything that it has, then limits it again. */
+/** Lets the gateway upload, write out and compact everything that it has, then limits it again. */
 async function settle(gateway: TestGateway): Promise<void> {
   await gateway.reconfigure({ bandwidth: { upload: 'unlimited' } });
   await gateway.drain(volume, 600_000);
   await eventually('all is in the image', async () => {
     const { overlayBlocks } = (await gateway.api(`/v1/volumes/${volume}`)) as { overlayBlocks: number };
     return overlayBlocks === 0;
+  });
+  // What was overwritten leaves segments half dead, which are compacted after the checkpoint that counts them.
+  let compactedBytes = -1;
+  await eventually('nothing is compacted any more', async () => {
+    const before = compactedBytes;
+    await delay(COMPACTION_QUIET_MS);
+    compactedBytes = await gateway.metric('keepgate_compaction_bytes_total');
+    return compactedBytes === before;
   });
   await gateway.reconfigure({ bandwidth: limited });
   await writeOut();

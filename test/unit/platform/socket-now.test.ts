@@ -54,23 +54,23 @@ describe('receiving past Node', () => {
     withPair((client, fd) => {
       const bytes = Buffer.alloc(4);
       client.write('abcdef');
-      assert.equal(addon.receiveSoon(fd, bytes, 0), 4);
+      assert.equal(addon.receiveSoon(fd, bytes, 0, 0), 4);
       assert.equal(bytes.toString(), 'abcd');
-      assert.equal(addon.receiveSoon(fd, bytes, soonUs), 2);
+      assert.equal(addon.receiveSoon(fd, bytes, 0, soonUs), 2);
       assert.equal(bytes.toString('latin1', 0, 2), 'ef');
     }));
 
   it('says 0 where nothing comes, and where nothing will come any more', () =>
     withPair((client, fd) => {
-      assert.equal(addon.receiveSoon(fd, Buffer.alloc(4), soonUs), 0);
+      assert.equal(addon.receiveSoon(fd, Buffer.alloc(4), 0, soonUs), 0);
       client.end();
-      for (const _ of [1, 2]) assert.equal(addon.receiveSoon(fd, Buffer.alloc(4), soonUs), 0);
+      for (const _ of [1, 2]) assert.equal(addon.receiveSoon(fd, Buffer.alloc(4), 0, soonUs), 0);
     }));
 
   it('says what is wrong', () => {
     const nobody = 0x7fff_ffff;
-    assert.equal(addon.errorText(-addon.receiveSoon(nobody, Buffer.alloc(4), soonUs)), 'Bad file descriptor');
-    assert.throws(() => addon.receiveSoon(0, 'text' as never, 0), { name: 'TypeError' });
-    assert.throws(() => addon.receiveSoon(0, Buffer.alloc(4), -1), { name: 'RangeError' });
+    assert.equal(addon.errorText(-addon.receiveSoon(nobody, Buffer.alloc(4), 0, soonUs)), 'Bad file descriptor');
+    assert.throws(() => addon.receiveSoon(0, 'text' as never, 0, 0), { name: 'TypeError' });
+    assert.throws(() => addon.receiveSoon(0, Buffer.alloc(4), 0, -1), { name: 'RangeError' });
   });
 });

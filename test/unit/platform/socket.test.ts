@@ -248,7 +248,7 @@ describe('a socket whose peer asks again at once', { timeout: 20_000 }, () => {
       });
     });
     assert.equal(busy.stream.receivedBytes, exchanges);
-    assert(heard > 0 && heard - asked <= 3 * limits.turnsAwakeMax, `asked at exchange ${asked}, heard at ${heard}`);
+    assert(heard > 0 && heard - asked <= 3 * limits.arrivalsAwakeMax, `asked at exchange ${asked}, heard at ${heard}`);
   });
 
   it('is closed with its error where it breaks', async () => {
