@@ -14,9 +14,10 @@ suite('status --watch', ['script'], () => {
     const gateway = await TestGateway.start({
       volumes: [{ name: 'disk0', size: '16MiB', buffer: { size: '64MiB' } }],
     });
-    // Ctrl-C goes to the shell as well, which with a trap says how the command ended and does not end of it.
+    // Ctrl-C goes to the shell as well, which with a trap says how the command ended and does not end of it. It stays until
+    // that was read: when all of a terminal's processes are gone, `script` does not wait long for what they left in it.
     const command = `'${process.execPath}' '${keepgatePath}' status --watch`;
-    const line = `trap : INT; stty rows 12 cols 60; ${command}; echo "exit code $?"`;
+    const line = `trap : INT; stty rows 12 cols 60; ${command}; echo "exit code $?"; read -r seen`;
     const child = spawn(requiredTool('script').path, ['-qfc', line, '/dev/null'], {
       env: { ...process.env, TERM: 'xterm', NO_COLOR: '', KEEPGATE_CONFIG: gateway.configFile },
     });
@@ -38,9 +39,11 @@ suite('status --watch', ['script'], () => {
         explain: () => shown,
       });
       child.stdin.write('\u0003');
-      await closed;
+      await eventually('it has ended', () => /exit code \d+\r\n$/.test(shown), { explain: () => shown });
       // The first screen again, with the cursor, and on it the last table.
       assert.match(shown, /␛\[\?25h␛\[\?1049lVOLUME [^]*disk0 [^]*exit code 0\r\n$/);
+      child.stdin.write('\n');
+      await closed;
     } finally {
       child.kill('SIGKILL');
       await gateway.dispose();
