@@ -8,10 +8,10 @@ import { simulationArguments, storyArguments } from './run-arguments.js';
 import { simulate } from './simulation.js';
 
 const long = process.env['KEEPGATE_TEST_LONG'] === '1';
-const seeds = long ? 2000 : 120;
+const seeds = long ? 2000 : 60;
 const seedsOfPart = seeds / 2;
 const operationsMin = 500;
-const told = { rounds: long ? 600 : 15, damage: long ? 300 : 8 };
+const told = { rounds: long ? 600 : 10, damage: long ? 300 : 6 };
 const program = resolve(import.meta.dirname, 'sim.js');
 const timeoutMs = 7_200_000;
 

@@ -7,7 +7,7 @@ import { availableParallelism } from 'node:os';
 import { resolve } from 'node:path';
 import { describe, it } from 'node:test';
 import { attempt } from '../tool/process.js';
-import { patchArguments, patchEnvironment } from '../tool/source-patch.js';
+import { patchArguments, patchEnvironment, type SourcePatch } from '../tool/source-patch.js';
 
 interface TrustMutation {
   readonly name: string;
@@ -145,21 +145,33 @@ const mutations: readonly TrustMutation[] = [
   },
 ];
 
+/** Titles of one file's tests that failed. */
+async function failures(test: string, titles: readonly string[], patches: readonly SourcePatch[]): Promise<string[]> {
+  const program = resolve(import.meta.dirname, `../unit/${test}.test.js`);
+  const only = titles.flatMap((title) => ['--test-name-pattern', `^${title}$`]);
+  const run = await attempt(process.execPath, [...patchArguments, '--test-reporter=tap', ...only, program], {
+    env: { ...patchEnvironment(patches), NODE_TEST_CONTEXT: '' },
+    timeoutMs: 240_000,
+  });
+  const said = `${run.stdout}${run.stderr}`;
+  for (const title of titles) assert.match(run.stdout, new RegExp(`ok \\d+ - ${title}`), said);
+  const failed = titles.filter((title) => new RegExp(`not ok \\d+ - ${title}`).test(run.stdout));
+  assert.equal(run.status === 0, failed.length === 0, said);
+  return failed;
+}
+
+// They work unchanged, and fail changed: otherwise the failure would say nothing.
 describe('the tests of the threat model find each deliberate fault', { concurrency: availableParallelism() }, () => {
+  for (const test of new Set(mutations.map((mutation) => mutation.test))) {
+    const titles = new Set(mutations.filter((mutation) => mutation.test === test).map(({ title }) => title));
+    it(`and none in ${test} as it is`, { timeout: 300_000 }, async () => {
+      assert.deepEqual(await failures(test, [...titles], []), []);
+    });
+  }
+
   for (const { name, file, find, replace, test, title } of mutations) {
     it(name, { timeout: 300_000 }, async () => {
-      const program = resolve(import.meta.dirname, `../unit/${test}.test.js`);
-      const only = ['--test-reporter=tap', '--test-name-pattern', `^${title}$`];
-      // It works unchanged, and fails changed: otherwise the failure would say nothing.
-      for (const patches of [[], [{ file: `src/${file}.js`, find, replace }]]) {
-        const run = await attempt(process.execPath, [...patchArguments, ...only, program], {
-          env: { ...patchEnvironment(patches), NODE_TEST_CONTEXT: '' },
-          timeoutMs: 240_000,
-        });
-        const failed = new RegExp(`not ok \\d+ - ${title}`).test(run.stdout);
-        assert.equal(failed, patches.length > 0, `${run.stdout}${run.stderr}`);
-        assert.equal(run.status === 0, patches.length === 0, run.stderr);
-      }
+      assert.deepEqual(await failures(test, [title], [{ file: `src/${file}.js`, find, replace }]), [title]);
     });
   }
 });
