@@ -12,6 +12,8 @@ const year = 2026;
 const minuteMs = 60_000;
 const yearStartMs = Date.UTC(year, 0, 1);
 const yearMinutes = 365 * 1440;
+/** A window begins, ends and is shifted at whole ones of these. */
+const stepMinutes = process.env['KEEPGATE_TEST_LONG'] === '1' ? 1 : 5;
 /** Half-hour changes, changes at midnight, southern summers, odd offsets, and zones without changes. */
 const zones = [
   'UTC',
@@ -105,8 +107,8 @@ describe('the weekly schedule', () => {
       const clock = new WallClock(zone);
       const nights: number[] = [];
       let run = 0;
-      for (let minute = 0; minute < yearMinutes; minute++) {
-        if (holds(night, clock.at(yearStartMs + minute * minuteMs))) run++;
+      for (let minute = 0; minute < yearMinutes; minute += stepMinutes) {
+        if (holds(night, clock.at(yearStartMs + minute * minuteMs))) run += stepMinutes;
         else if (run > 0) {
           nights.push(run);
           run = 0;

@@ -6,7 +6,7 @@ import { runWithFault, type Fault, type FaultRun } from './disk-fault.js';
 const long = process.env['KEEPGATE_TEST_LONG'] === '1';
 /** The short run leaves out most of what repeats: opening and creation come first, and all of them are tried. */
 const openingOperations = 64;
-const shortStride = 6;
+const shortStride = 12;
 const ends = ['kill', 'power loss'] as const;
 
 describe('volume on a failing disk', () => {

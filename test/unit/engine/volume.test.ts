@@ -7,6 +7,9 @@ import type { VolumeParts } from '../../../src/engine/volume-open.js';
 import { plainChecksums } from '../../fake/checksums.js';
 import { MIB, settle, VolumeHarness } from './volume-harness.js';
 
+const long = process.env['KEEPGATE_TEST_LONG'] === '1';
+const crashSeeds = long ? 25 : 10;
+
 const stamp = (length: number, seed: number): Uint8Array =>
   Uint8Array.from({ length }, (_, i) => (seed * 31 + i * 7 + (i >> 8)) & 0xff);
 
@@ -382,7 +385,7 @@ describe('the record that begins an epoch', () => {
 });
 
 describe('volume under crashes', () => {
-  for (let seed = 1; seed <= 25; seed++) {
+  for (let seed = 1; seed <= crashSeeds; seed++) {
     it(`equals a prefix that holds everything flushed, seed ${seed}`, { timeout: 120_000 }, async () => {
       const h = new VolumeHarness(seed);
       const random = h.random;

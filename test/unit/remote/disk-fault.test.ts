@@ -17,8 +17,8 @@ interface FaultRun {
 
 const blocks = 256;
 const long = process.env['KEEPGATE_TEST_LONG'] === '1';
-/** The short run tries some: every second operation, and less of want of space, which is treated as any other failure here. */
-const strides = { 'disk-full': long ? 1 : 8, 'disk-failed': long ? 1 : 2 };
+/** The short run tries some: every fourth operation, and less of want of space, which is treated as any other failure here. */
+const strides = { 'disk-full': long ? 1 : 16, 'disk-failed': long ? 1 : 4 };
 
 /** Two lives, each with enough groups for a checkpoint or two. The operation with that ordinal (from 1) fails. */
 async function run(ordinal: number, code: ErrorCode): Promise<FaultRun> {

@@ -32,6 +32,7 @@ import { ticks } from '../../fake/replication-rig.js';
 
 const UUID = '11111111-2222-4333-8444-555555555555';
 const SHARDS = 3;
+const crashSeeds = process.env['KEEPGATE_TEST_LONG'] === '1' ? 12 : 5;
 const BLOCKS = SHARDS * SHARD_BLOCKS;
 const PLACE = 65_536;
 
@@ -328,7 +329,7 @@ describe('remote map and checkpoints', () => {
   });
 
   it('are right whatever is killed or loses power at any moment', async () => {
-    for (let seed = 1; seed <= 12; seed++) {
+    for (let seed = 1; seed <= crashSeeds; seed++) {
       const rig = new MapRig(100 + seed);
       const random = new SeededRandom(seed);
       for (let life = 0; life < 4; life++) {
@@ -387,7 +388,7 @@ describe('remote map and checkpoints', () => {
   });
 
   it('are right whatever is killed or loses power while a round is applied', async () => {
-    for (let seed = 1; seed <= 12; seed++) {
+    for (let seed = 1; seed <= crashSeeds; seed++) {
       const rig = new MapRig(200 + seed);
       const random = new SeededRandom(seed);
       for (let life = 0; life < 4; life++) {
