@@ -19,7 +19,7 @@ import {
   S3Client,
 } from '@aws-sdk/client-s3';
 import { Ledger } from '../crash/ledger.js';
-import { runLoad, seededNumbers, verifyAll } from '../crash/load.js';
+import { paceOf, runLoad, seededNumbers, verifyAll } from '../crash/load.js';
 import { NbdClient } from '../crash/nbd-client.js';
 import { crashRounds } from '../crash/rounds.js';
 import { cephTools, startCeph, type Ceph, type CephUser } from '../tool/ceph.js';
@@ -34,6 +34,8 @@ import { foundInClear, type StoredObject } from './bucket-contents.js';
 const long = process.env['KEEPGATE_TEST_LONG'] === '1';
 const mebibyte = 1024 * 1024;
 const outageMs = long ? 60_000 : 5_000;
+/** Bytes per second of a client's load in an outage: all of it must go up afterwards. */
+const loadRate = 8e6;
 
 suite('a gateway on Ceph', [...cephTools, 'nbdcopy'], () => {
   let ceph: Ceph;
@@ -142,6 +144,7 @@ suite('a gateway on Ceph', [...cephTools, 'nbdcopy'], () => {
       random: seededNumbers(7),
       requestsPerClient: 4,
       sectorsPerWriteMax: 16,
+      pace: paceOf(loadRate),
       onAcknowledged: (count) => {
         const nowMs = performance.now();
         if (count > 1) longestMs = Math.max(longestMs, nowMs - lastMs);

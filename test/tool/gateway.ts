@@ -45,6 +45,12 @@ export interface CommandOptions {
   readonly patches?: readonly SourcePatch[];
 }
 
+interface DrainOperation {
+  readonly id: string;
+  readonly state: 'running' | 'done' | 'failed';
+  readonly reason: string | null;
+}
+
 interface Addresses {
   readonly pid: number;
   readonly nbd: readonly string[];
@@ -217,9 +223,21 @@ export class TestGateway {
     return attempt(process.execPath, all, { ...this.environment(patches), timeoutMs });
   }
 
+  /** As `keepgate drain`, without a process of its own. */
   async drain(volume: string, timeoutMs = 120_000): Promise<void> {
-    const ended = await this.command(['drain', volume], { timeoutMs });
-    if (ended.status !== 0) throw new Error(`drain: ${ended.stdout}${ended.stderr}\n${this.log()}`);
+    const token = (await readFile(join(this.dataDir, 'api-token'), 'utf8')).trim();
+    const begun = await fetch(`${this.apiUrl}/v1/volumes/${volume}/drain`, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${token}` },
+    });
+    if (!begun.ok) throw new Error(`drain: ${begun.status} ${await begun.text()}\n${this.log()}`);
+    let operation = (await begun.json()) as DrainOperation;
+    const isOver = async (): Promise<boolean> => {
+      operation = (await this.api(`/v1/operations/${operation.id}`)) as DrainOperation;
+      return operation.state !== 'running';
+    };
+    await eventually(`${volume} is drained`, isOver, { timeoutMs, explain: () => this.log() });
+    if (operation.state === 'failed') throw new Error(`drain: ${operation.reason}\n${this.log()}`);
   }
 
   /** GET of the API, as JSON. */
