@@ -6,16 +6,18 @@
  *   npm run test:long               the same suites, the longer versions of those that have one (KEEPGATE_TEST_LONG=1)
  *   npm test -- unit --only NAME    only test files whose path contains NAME
  *
- * As many files at a time as there are processors: nothing measures time, and everything has its own ports and folders.
+ * One file more at a time than there are processors, since clients, stores and guests often wait for one another. Nothing
+ * measures time, and everything has its own ports and folders.
  */
-import { spawn } from 'node:child_process';
 import { existsSync, readdirSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join, relative, resolve } from 'node:path';
+import { run } from 'node:test';
+import { spec as SpecReporter } from 'node:test/reporters';
 
 const project = resolve(import.meta.dirname, '../..');
 const built = join(project, 'dist/test');
-/** The folders of each suite; the runner sorts the files itself. `tool` is the check of the sources. */
+/** The folders of each suite. `tool` is the check of the sources. */
 const suites = {
   unit: ['unit'],
   conformance: ['conformance'],
@@ -28,6 +30,30 @@ const suites = {
   crash: ['crash'],
   guest: ['guest'],
 };
+/**
+ * Those that take longest, which begin first, so that none is left alone at the end. Those that compute and those that
+ * mostly wait come in turn. All others follow by their names.
+ */
+const longest = [
+  'sim/mutation',
+  'interop/ceph-gateway',
+  'crash/long-outage',
+  'tool/check',
+  'guest/same-machine',
+  'interop/prometheus',
+  'sim/simulation',
+  'crash/faults',
+  'guest/encrypted-disk',
+  'sim/ownership',
+  'crash/failpoint',
+  'guest/nbd-watch',
+  'unit/remote/disk-fault',
+  'interop/iscsi-conformance',
+  'guest/gateway-killed',
+  'interop/scrub',
+  'sim/trust-mutation',
+  'guest/nbd-watch-tls',
+];
 const needingClients = new Set(['conformance', 'interop', 'crash', 'guest', 'check']);
 
 function usage(message) {
@@ -61,6 +87,13 @@ function testFiles(folder) {
     .sort();
 }
 
+function inOrder(files) {
+  const gone = longest.filter((name) => !existsSync(join(project, 'test', `${name}.test.ts`)));
+  if (gone.length > 0) throw new Error(`no longer there: ${gone.join(', ')}`);
+  const first = longest.map((name) => join('dist/test', `${name}.test.js`)).filter((file) => files.includes(file));
+  return [...first, ...files.filter((file) => !first.includes(file))].map((file) => join(project, file));
+}
+
 const { wanted, long, only } = parse(process.argv.slice(2));
 const files = wanted
   .flatMap((suite) => suites[suite])
@@ -74,22 +107,11 @@ if (wanted.some((suite) => needingClients.has(suite))) {
   for (const line of missing) console.log(`left out: ${line}`);
 }
 
-const child = spawn(
-  process.execPath,
-  [
-    '--test',
-    `--test-concurrency=${availableParallelism()}`,
-    '--test-reporter=spec',
-    '--test-reporter-destination=stdout',
-    ...files,
-  ],
-  {
-    cwd: project,
-    stdio: ['ignore', 'inherit', 'inherit'],
-    env: { ...process.env, ...(long ? { KEEPGATE_TEST_LONG: '1' } : {}) },
-  },
-);
-for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => child.kill(signal));
-child.on('close', (status) => {
-  process.exitCode = status ?? 1;
-});
+process.chdir(project);
+const ending = new AbortController();
+for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => ending.abort());
+if (long) process.env.KEEPGATE_TEST_LONG = '1';
+run({ files: inOrder(files), concurrency: availableParallelism() + 1, signal: ending.signal })
+  .on('test:fail', () => (process.exitCode = 1))
+  .compose(new SpecReporter())
+  .pipe(process.stdout);
