@@ -1,8 +1,10 @@
 /*
- * Preloaded into a process, makes system calls on files fail as on a full or failing disk (disk-fault.ts). The rules stand
+ * Preloaded into a process, makes system calls on files fail or take long as on a full or failing disk (disk-fault.ts). The rules stand
  * in a small file that is mapped, so that a test changes them while the process runs; no rule costs one comparison.
  *
  *   ERRNO CALL PART_OF_PATH\n ...     CALL: open read write allocate sync mkdir, or any
+ *
+ * Instead of an ERRNO, -N makes the call take N milliseconds longer.
  *
  * A PART_OF_PATH that ends with $ is the end of a path.
  */
@@ -58,7 +60,9 @@ static int fault(const char *call, const char *path) {
 static int fails(const char *call, const char *path) {
   if (rules == NULL || rules[0] == 0) return 0;
   int number = fault(call, path);
-  if (number != 0) errno = number;
+  if (number < 0) usleep((useconds_t)-number * 1000);
+  if (number <= 0) return 0;
+  errno = number;
   return number;
 }
 

@@ -1,5 +1,5 @@
 /**
- * Makes the disk of one child process full or failing, without rights, mounts or a slow disk: a small library that is
+ * Makes the disk of one child process full, failing or slow, without rights, mounts or a slow disk: a small library that is
  * preloaded (disk-fault.c) and rules that can change while it runs.
  */
 import { closeSync, openSync, writeSync } from 'node:fs';
@@ -13,7 +13,7 @@ const source = join(resolve(import.meta.dirname, '../../..'), 'test/tool/disk-fa
 const rulesBytes = 4096;
 
 export interface FaultRule {
-  readonly errno: 'ENOSPC' | 'EIO';
+  readonly errno: 'ENOSPC' | 'EIO' | { readonly delayMs: number };
   readonly call: 'open' | 'read' | 'write' | 'allocate' | 'sync' | 'mkdir' | 'any';
   /** A part of the file's path, without spaces; its end, where it ends with $. */
   readonly path: string;
@@ -40,7 +40,9 @@ export class FaultyDisk {
 
   /** Holds at once; replaces the rules of before. */
   set(rules: readonly FaultRule[]): void {
-    const lines = rules.map(({ errno, call, path }) => `${constants.errno[errno]} ${call} ${path}\n`).join('');
+    const number = (errno: FaultRule['errno']): number =>
+      typeof errno === 'string' ? constants.errno[errno] : -errno.delayMs;
+    const lines = rules.map(({ errno, call, path }) => `${number(errno)} ${call} ${path}\n`).join('');
     const page = Buffer.alloc(rulesBytes);
     page.write(lines, 0);
     writeSync(this.rules, page, 0, rulesBytes, 0);
