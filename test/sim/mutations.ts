@@ -266,6 +266,7 @@ export const mutations: readonly Mutation[] = [
   },
   {
     name: 'acknowledge a snapshot before it is durable',
+    seed: 20,
     kinds: [0, 1, 3],
     patches: [engine('snapshot-recorder', 'await flush();', '')],
   },
@@ -464,6 +465,7 @@ export const mutations: readonly Mutation[] = [
   },
   {
     name: 'move a block although the map has moved on',
+    seed: 40,
     kinds: [0, 1, 3],
     patches: [remote('remote-map', 'if (!stays) {', 'if (false) {')],
   },

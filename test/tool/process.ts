@@ -34,6 +34,8 @@ export interface Finished {
 }
 
 const outputCharsMax = 4_000_000;
+/** Only a run that fails, or a machine that has very much else to do, takes so long. */
+const waitMsMax = 180_000;
 
 /** Runs a program to its end, whatever its status. */
 export async function attempt(
@@ -51,7 +53,7 @@ export async function attempt(
   const stderr = collect(child.stderr);
   child.stdin.on('error', () => undefined); // A child may end without reading what it was given.
   child.stdin.end(options.input ?? '');
-  const timeoutMs = options.timeoutMs ?? 60_000;
+  const timeoutMs = options.timeoutMs ?? waitMsMax;
   const kill = (): void => void child.kill('SIGKILL');
   const timer = setTimeout(kill, timeoutMs);
   options.killWhen?.addEventListener('abort', kill);
@@ -169,7 +171,7 @@ export async function eventually(
   condition: () => Promise<boolean> | boolean,
   options: { readonly timeoutMs?: number; readonly explain?: () => string } = {},
 ): Promise<void> {
-  const timeoutMs = options.timeoutMs ?? 60_000;
+  const timeoutMs = options.timeoutMs ?? waitMsMax;
   const startedMs = performance.now();
   while (!(await condition())) {
     if (performance.now() - startedMs > timeoutMs) {
