@@ -1,11 +1,12 @@
 /**
- * A real gateway as a child process, on ports that the system chose, with its data in a folder of its own. It can be
+ * A real gateway as a child process, on ports that were free, with its data in a folder of its own. It can be
  * killed and started again on the same ports, as clients that reconnect expect. What it logged is part of every error.
  */
 import { randomBytes } from 'node:crypto';
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
+import { freePorts } from './free-port.js';
 import { attempt, eventually, startService, type Finished, type RunOptions, type Service } from './process.js';
 import { patchArguments, patchEnvironment, type SourcePatch } from './source-patch.js';
 
@@ -61,6 +62,8 @@ interface Addresses {
 export class TestGateway {
   private service: Service | undefined;
   private addresses: Addresses | undefined;
+  /** For NBD, iSCSI and the API. */
+  private ports: readonly number[] = [];
 
   private constructor(
     readonly folder: string,
@@ -126,14 +129,16 @@ export class TestGateway {
   async startAgain(changes: Partial<GatewayOptions> = {}): Promise<void> {
     this.options = { ...this.options, ...changes };
     const hadPorts = this.addresses !== undefined;
+    if (!hadPorts) this.ports = await freePorts(3);
     const untilMs = performance.now() + portFreeMsMax;
     for (;;) {
       try {
         await this.launch();
         return;
       } catch (error) {
-        // While it was down, a port of its own may have become the nearer end of somebody's connection.
-        if (!hadPorts || !String(error).includes('is in use') || performance.now() > untilMs) throw error;
+        // Somebody took a port meanwhile, for a while or for good.
+        if (!/: port \d+ on \S+ is in use/.test(String(error)) || performance.now() > untilMs) throw error;
+        if (!hadPorts) this.ports = await freePorts(3);
       }
     }
   }
@@ -278,12 +283,13 @@ export class TestGateway {
 
   private settings(): Settings {
     const before = this.addresses;
+    const [nbd, iscsi, api] = this.ports.map((port) => `127.0.0.1:${port}`);
     return {
       dataDir: this.dataDir,
       keyFile: this.keyFile,
-      nbd: { listen: listenAgain(before?.nbd), ...this.options.nbd },
-      iscsi: { listen: listenAgain(before?.iscsi), targetPrefix },
-      api: { listen: before?.api ?? '127.0.0.1:0' },
+      nbd: { listen: listenAgain(before?.nbd, nbd), ...this.options.nbd },
+      iscsi: { listen: listenAgain(before?.iscsi, iscsi), targetPrefix },
+      api: { listen: before?.api ?? api },
       store: this.options.store ?? { url: `file://${this.storeDirectory}` },
       ...(this.options.bandwidth === undefined ? {} : { bandwidth: this.options.bandwidth }),
       volumes: this.options.volumes,
@@ -291,9 +297,9 @@ export class TestGateway {
   }
 }
 
-/** The addresses that the gateway had, or one that the system chooses. */
-function listenAgain(before: readonly string[] | undefined): readonly string[] {
-  return before === undefined || before.length === 0 ? ['127.0.0.1:0'] : before;
+/** The addresses that the gateway had, or the one that was chosen for it. */
+function listenAgain(before: readonly string[] | undefined, chosen: string | undefined): readonly string[] {
+  return before === undefined || before.length === 0 ? [chosen ?? '127.0.0.1:0'] : before;
 }
 
 function portOf(address: string | undefined): number {
