@@ -67,8 +67,8 @@ export function attachSteps(options: AttachOptions): readonly AttachStep[] {
   return [
     ...(missing.length === 0 ? [] : [{ title: 'What this machine lacks', lines: missing }]),
     { title: 'Attach', lines: [...modprobeLines(way.modules, machine), ...way.attach] },
-    encryptStep(volume, way.device),
-    fileSystemStep(volume),
+    encryptStep(found, way.device),
+    fileSystemStep(found),
     { title: 'After a reboot', lines: bootLines(volume, way, machine) },
     {
       title: 'The way back',
@@ -244,26 +244,32 @@ function iscsiWay(target: string, address: ListenAddress, machine: ClientMachine
   };
 }
 
-function encryptStep(volume: string, device: string): AttachStep {
+/** A volume that does not replicate may be a restored copy: then the line, which destroys what is there, is not for pasting. */
+function forNewVolume({ replicate }: VolumeConfiguration, line: string): string {
+  return replicate ? line : `# not on a restored copy: ${line}`;
+}
+
+function encryptStep(volume: VolumeConfiguration, device: string): AttachStep {
   return {
     title: 'Encrypt: the passphrase never leaves this machine. luksFormat destroys what is on the disk: once only.',
     lines: [
-      `cryptsetup luksFormat --type luks2 --sector-size 4096 ${device}`,
+      forNewVolume(volume, `cryptsetup luksFormat --type luks2 --sector-size 4096 ${device}`),
       '# With --allow-discards freed space is given back to the gateway and the bucket, which then see which blocks are',
       '# free; leave it out to hide that, and drop "discard" below.',
-      `cryptsetup open --allow-discards ${device} ${volume}`,
+      `cryptsetup open --allow-discards ${device} ${volume.name}`,
     ],
   };
 }
 
-function fileSystemStep(volume: string): AttachStep {
+function fileSystemStep(volume: VolumeConfiguration): AttachStep {
+  const { name } = volume;
   return {
     title: 'File system',
     lines: [
-      `mkfs.ext4 /dev/mapper/${volume}             # once only`,
-      `mkdir -p /mnt/${volume}`,
-      `mount /dev/mapper/${volume} /mnt/${volume}`,
-      `fstrim -v /mnt/${volume}              # now and then, with --allow-discards`,
+      forNewVolume(volume, `mkfs.ext4 /dev/mapper/${name}             # once only`),
+      `mkdir -p /mnt/${name}`,
+      `mount /dev/mapper/${name} /mnt/${name}`,
+      `fstrim -v /mnt/${name}              # now and then, with --allow-discards`,
     ],
   };
 }

@@ -42,8 +42,9 @@ const whole = {
   'lib/systemd/system/keepgate-nbd@.service': '',
 };
 
-function lines(found: ClientMachine, protocol: 'nbd' | 'iscsi', nbd = ''): readonly string[] {
-  const content = `volumes: [{ name: disk0, size: 1GiB, replicate: { enabled: false } }]\n${nbd}`;
+function lines(found: ClientMachine, protocol: 'nbd' | 'iscsi', nbd = '', replicate = false): readonly string[] {
+  const store = replicate ? 'store: { url: file:///store }\n' : '';
+  const content = `volumes: [{ name: disk0, size: 1GiB, replicate: { enabled: ${replicate} } }]\n${nbd}${store}`;
   const file = { name: 'keepgate.yaml', directory: '/', content };
   const configuration = loadConfiguration({ file, environment: {}, workingDirectory: '/' });
   const listen = [{ kind: 'tcp', host: '192.0.2.1', port: protocol === 'nbd' ? 10809 : 3260 }] as const;
@@ -119,8 +120,22 @@ describe('attach on a machine', () => {
     );
     assert.ok(nbd.includes('modprobe nbd'));
     assert.ok(nbd.includes('systemctl enable --now keepgate-nbd@nbd1'));
-    assert.ok(nbd.includes('cryptsetup luksFormat --type luks2 --sector-size 4096 /dev/nbd1'));
+    assert.ok(nbd.includes('cryptsetup open --allow-discards /dev/nbd1 disk0'));
     assert.ok(!lines(found, 'iscsi').some((line) => line.startsWith('modprobe')));
+  });
+
+  it('is told to make LUKS and a file system, but not as lines to paste when the volume may be a restored copy', async () => {
+    const making = (printed: readonly string[]): readonly string[] =>
+      printed.filter((line) => /^(?:# not .*)?(?:cryptsetup luksFormat|mkfs)/.test(line));
+    const found = await machine({ ...whole });
+    const copy = making(lines(found, 'nbd'));
+    assert.equal(copy.length, 2);
+    for (const line of copy) assert.match(line, /^# not on a restored copy: /);
+    const replicated = making(lines(found, 'nbd', '', true));
+    assert.deepEqual(
+      replicated,
+      copy.map((line) => line.replace('# not on a restored copy: ', '')),
+    );
   });
 
   it('that has its module leaves modprobe out', async () => {
