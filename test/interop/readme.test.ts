@@ -30,6 +30,9 @@ const takeOver =
 const lines: Readonly<Record<string, Where>> = {
   'npm ci && npm start': 'here',
   'npm ci && npm test': { nowhere: 'it is what runs this' },
+  'alias keepgate="node $PWD/dist/src/cli/main.js"': {
+    nowhere: 'it is for a shell: what it stands for runs here for each line',
+  },
   'source <(keepgate completion bash)': {
     nowhere: 'it is for a shell: test/interop/completion.test.ts has bash, zsh and fish do it',
   },
