@@ -14,10 +14,10 @@ import type { Clock, Timer } from '../ports/clock.js';
 import type { LogCursor, ReplicationState, RoundStart } from '../ports/replication.js';
 import type { Destager } from './destager.js';
 import { isDiskFull } from './disk-outcome.js';
+import type { DurableProgress } from './durable-progress.js';
 import type { Log } from './log.js';
 import type { Overlay } from './overlay.js';
 import type { Rounds } from './rounds.js';
-import type { Superblock, SuperblockWriter } from './superblock.js';
 
 /** Undestaged log bytes that start a cycle by themselves: half of the buffer, at most this. */
 const LAZY_BYTES_MAX = 2 * GIB;
@@ -40,14 +40,8 @@ export interface ReclaimerOptions {
   readonly log: Log;
   readonly destager: Destager;
   readonly overlay: Overlay;
-  readonly superblock: SuperblockWriter;
   readonly clock: Clock;
-  /** The rest of a superblock: identity, boot, size. */
-  readonly identity: () => Pick<Superblock, 'volumeUuid' | 'bootId' | 'sizeBytes'>;
-  readonly replicated: boolean;
-  readonly replication: ReplicationState;
-  /** Of the superblock that was found: the log has everything from here on. */
-  readonly tail: LogCursor;
+  readonly progress: DurableProgress;
   readonly rounds: Rounds;
   readonly follower: LogFollower | undefined;
   /** Whether a full log lets go of what only the bucket still needs; else clients wait for the bucket. */
@@ -64,16 +58,11 @@ export class Reclaimer {
   stalled: GatewayError | undefined;
   /** Set while records cannot be moved into the image (they cannot be read, or the log's headers have rotted): served on, not destaged. */
   failed: GatewayError | undefined;
-  replication: ReplicationState;
   private readonly options: ReclaimerOptions;
+  private readonly progress: DurableProgress;
   private readonly lazyBytes: number;
-  /** While tracking: where a round began, as long as the log can hold everything since. */
-  private held: LogCursor | undefined;
   /** To be done between cycles, when nothing else moves. */
   private readonly tasks: (() => Promise<void>)[] = [];
-  /** Where the image, as synced, ends. */
-  private synced: LogCursor;
-  private recorded: { replicatedLsn: Lsn; fenced: boolean; syncedLsn: Lsn; segmentNumber: number };
   private running: Promise<void> | undefined;
   /** Whoever waits for rounds to begin again; undefined: they may. */
   private roundsHeld: (() => void)[] | undefined;
@@ -81,7 +70,6 @@ export class Reclaimer {
   private urgent = false;
   /** A cycle is due, or goes on, because its oldest record has waited for long. */
   private aged = false;
-  private identityChanged = false;
   private stopped = false;
   /** `failed` will not mend itself. */
   private rotten = false;
@@ -93,44 +81,8 @@ export class Reclaimer {
 
   constructor(options: ReclaimerOptions) {
     this.options = options;
-    this.replication = options.replication;
-    this.synced = options.destager.cursor;
-    this.recorded = {
-      replicatedLsn: options.replication.replicatedLsn,
-      fenced: options.replication.fenced,
-      syncedLsn: options.destager.destagedLsn,
-      segmentNumber: options.replication.segmentNumber,
-    };
-    const { moment } = options.rounds;
-    if (moment !== undefined && options.tail.lsn <= moment.cursor.lsn) this.held = moment.cursor;
+    this.progress = options.progress;
     this.lazyBytes = Math.min(LAZY_BYTES_MAX, options.log.files.capacityBytes / 2);
-  }
-
-  get destagedLsn(): Lsn {
-    return this.synced.lsn - 1;
-  }
-
-  /** Where recovery would begin: before it the log is not needed. */
-  get tail(): LogCursor {
-    const { replicated } = this.options;
-    const needed = this.tracking ? this.held : this.replication.cursor;
-    return replicated && needed !== undefined && needed.lsn < this.synced.lsn ? needed : this.synced;
-  }
-
-  /** The log does not hold all that the bucket lacks; the dirty map does. */
-  get tracking(): boolean {
-    return this.replication.keeping === 'tracking';
-  }
-
-  /** Every record up to here is in a recovery point that this volume has heard of. */
-  get replicatedLsn(): Lsn {
-    const { keeping, replicatedLsn, cursor } = this.replication;
-    return keeping === 'draining' ? Math.max(replicatedLsn, cursor.lsn - 1) : replicatedLsn;
-  }
-
-  /** The log lets go of what the bucket lacks, whatever a round that goes on brings: only the dirty map knows of it. */
-  get keepsNothing(): boolean {
-    return this.tracking && this.held === undefined;
   }
 
   /** The log grew. Called for every batch: no more than a comparison or two. */
@@ -156,7 +108,7 @@ export class Reclaimer {
         this.stopped ||
         !log.wantsMark ||
         log.appendedLsn !== log.durableLsn ||
-        this.recorded.syncedLsn === log.durableLsn
+        this.progress.recordedDestagedLsn === log.durableLsn
       )
         return;
       log.stageRecord('mark', 0, 0, false, false, undefined);
@@ -166,10 +118,7 @@ export class Reclaimer {
 
   /** The bucket has more: its superblock follows soon, at once when fenced. */
   replicatedTo(state: ReplicationState): void {
-    const { keeping, cursor } = this.replication;
-    // How it is kept is decided here; what was said before that was heard may name an earlier place.
-    const stands = keeping === 'tracking' || state.cursor.lsn < cursor.lsn;
-    this.replication = { ...state, keeping, cursor: stands ? cursor : state.cursor };
+    this.progress.heard(state);
     this.wake(false);
   }
 
@@ -177,7 +126,7 @@ export class Reclaimer {
   async holdRounds(): Promise<void> {
     this.roundsHeld ??= [];
     await this.between(async () => {
-      if (this.tracking) return this.options.rounds.abandon('the volume is being reverted');
+      if (this.progress.tracking) return this.options.rounds.abandon('the volume is being reverted');
       if (!(await this.stopFollowing(() => true)))
         throw new GatewayError('volume-closed', 'the volume does not replicate, or is being closed');
     });
@@ -196,9 +145,9 @@ export class Reclaimer {
       await new Promise<void>((resolve) => void roundsHeld.push(resolve));
     }
     return this.between(async () => {
-      const { log, destager, rounds, clock } = this.options;
-      if (!this.tracking) throw new GatewayError('invalid-request', 'a round begins only while tracking');
-      const { replicatedLsn } = this.replication;
+      const { log, destager, rounds, clock, progress } = this.options;
+      if (!progress.tracking) throw new GatewayError('invalid-request', 'a round begins only while tracking');
+      const { replicatedLsn } = progress.replication;
       const current = rounds.current(replicatedLsn);
       if (current !== undefined) return current;
       const target = log.durableLsn;
@@ -208,15 +157,15 @@ export class Reclaimer {
       // Before its moment would be what the bucket has already.
       if (destager.cursor.lsn <= through()) throw new GatewayError('volume-closed', 'the volume is being closed');
       await this.settle();
-      this.held = this.synced;
+      progress.holdLog();
       const start = await rounds.begin({
-        cursor: this.synced,
+        cursor: progress.synced,
         sizeBytes: destager.sizeBytes,
         wallMs: clock.wallMs(),
         replicatedLsn,
       });
       // Before anything is overwritten that only the spill will have: the other superblock may name no round.
-      await this.writeSuperblock(false);
+      await progress.record();
       return start;
     });
   }
@@ -227,19 +176,17 @@ export class Reclaimer {
    */
   endRound(round: number): Promise<Pick<ReplicationState, 'keeping' | 'cursor'> | undefined> {
     return this.between(async () => {
-      const { rounds } = this.options;
+      const { rounds, progress } = this.options;
       const cursor = rounds.cursorOf(round);
       if (cursor === undefined) return undefined;
-      const keeping = this.held?.lsn === cursor.lsn ? 'draining' : 'tracking';
-      this.replication = { ...this.replication, keeping, cursor };
-      this.held = undefined;
+      const followed = progress.endRound(cursor);
       rounds.end();
       // Both superblocks, before bits go: either of them may be the one that is read next.
-      await this.writeSuperblock(false);
-      await this.writeSuperblock(false);
-      if (keeping === 'draining') await rounds.leave();
+      await progress.record();
+      await progress.record();
+      if (followed.keeping === 'draining') await rounds.leave();
       else await rounds.committed();
-      return { keeping, cursor };
+      return followed;
     });
   }
 
@@ -267,7 +214,7 @@ export class Reclaimer {
   /** Starts a cycle; `urgent` destages everything that is durable. */
   wake(urgent: boolean): void {
     if (this.stopped) return;
-    if (this.rotten && !this.fenceMoved()) {
+    if (this.rotten && !this.progress.fenceUnrecorded) {
       // Whoever waits for room must hear that there will be none; not inside of the append that called.
       if (!this.options.log.hasRoom) queueMicrotask(this.options.onProgress);
       return;
@@ -283,18 +230,13 @@ export class Reclaimer {
     });
   }
 
-  /** See SuperblockWriter. */
-  get segmentRecorded(): number {
-    return this.options.superblock.segmentRecorded;
-  }
-
   /** Ends all work and writes a last superblock: clean, so that the next opening has nothing to repair. */
   async close(): Promise<void> {
     this.stopped = true;
     for (const timer of [this.ageTimer, this.markTimer, this.retryTimer]) timer?.cancel();
     await this.running;
     if (this.failed === undefined && this.options.destager.healedUnsynced) await this.options.destager.sync();
-    await this.writeSuperblock(true);
+    await this.progress.record(true);
   }
 
   /** Ends all timers, after a failed opening or stop. */
@@ -303,14 +245,9 @@ export class Reclaimer {
     for (const timer of [this.ageTimer, this.markTimer, this.retryTimer]) timer?.cancel();
   }
 
-  /** Writes a superblock now; only while no cycle can run (an opening). */
-  async record(): Promise<void> {
-    await this.writeSuperblock(false);
-  }
-
-  /** Writes a superblock with the next cycle; resolves when that cycle is over. */
+  /** The volume's size is another one: writes a superblock with the next cycle; resolves when that cycle is over. */
   async recordSoon(): Promise<void> {
-    this.identityChanged = true;
+    this.progress.changeIdentity();
     await this.running;
     this.wake(false);
     await this.running;
@@ -327,7 +264,7 @@ export class Reclaimer {
     this.again = false;
     try {
       // Whatever keeps records from the image: who was fenced must know it after any end (P7).
-      if (this.fenceMoved()) await this.writeSuperblocks();
+      if (this.progress.fenceUnrecorded) await this.progress.recordInBoth();
       if (this.rotten) return;
       await this.cycle();
       if (this.stalled !== undefined || this.failed !== undefined) {
@@ -359,7 +296,7 @@ export class Reclaimer {
   }
 
   private async cycle(): Promise<void> {
-    const { log, destager, overlay } = this.options;
+    const { log, destager, overlay, progress } = this.options;
     for (let task = this.tasks.shift(); task !== undefined && !this.stopped; task = this.tasks.shift()) await task();
     if (this.filesWanted()) await this.prepareFiles();
     if (this.urgent) {
@@ -373,8 +310,8 @@ export class Reclaimer {
         this.options.onProgress();
       }
     }
-    const moved = destager.cursor.lsn !== this.synced.lsn || destager.healedUnsynced;
-    if (moved || this.replicationMoved() || this.identityChanged || this.superblockHoldsFiles()) await this.settle();
+    const moved = destager.cursor.lsn !== progress.synced.lsn || destager.healedUnsynced;
+    if (moved || progress.isOutdated || this.superblockHoldsFiles()) await this.settle();
     if (this.filesWanted()) await this.prepareFiles();
     if (!log.hasRoom) await this.letGo();
     this.options.onProgress();
@@ -395,8 +332,8 @@ export class Reclaimer {
   /** The log is full. What only the bucket still needs of it is noted in the dirty map instead, where that is wanted. */
   private async letGo(): Promise<void> {
     if (!this.onlyForBucket()) return;
-    if (this.tracking) {
-      this.held = undefined;
+    if (this.progress.tracking) {
+      this.progress.letLogGo();
       return this.freeFiles();
     }
     // What the follower says last may make room.
@@ -405,13 +342,13 @@ export class Reclaimer {
 
   /** The bucket follows the dirty map instead of the log from here on. False: it does not. */
   private async stopFollowing(isWanted: () => boolean): Promise<boolean> {
-    const { follower, rounds, destager } = this.options;
+    const { follower, rounds, destager, progress } = this.options;
     if (follower === undefined || !(await follower.revoke())) return false;
     try {
       if (!isWanted()) return false;
       // Steps that no superblock knows of, after a cycle that failed, are made only once unless there is a crash.
-      await rounds.enter(this.replication.cursor, destager.cursor, destager.sizeBytes);
-      this.replication = { ...this.replication, keeping: 'tracking' };
+      await rounds.enter(progress.replication.cursor, destager.cursor, destager.sizeBytes);
+      progress.track();
       await this.freeFiles();
       return true;
     } finally {
@@ -421,14 +358,14 @@ export class Reclaimer {
 
   /** Whether log files are kept that only the bucket still needs. A fenced log is kept for whoever decides. */
   private onlyForBucket(): boolean {
-    const { replicated } = this.options;
-    const mayGo = this.tracking || !this.replication.fenced;
-    return replicated && mayGo && !this.stopped && this.tail.file < this.synced.file;
+    const { tracking, replication, tail, synced } = this.progress;
+    const mayGo = tracking || !replication.fenced;
+    return mayGo && !this.stopped && tail.file < synced.file;
   }
 
   /** Both superblocks let go of what is before the tail. */
   private async freeFiles(): Promise<void> {
-    await this.writeSuperblocks();
+    await this.progress.recordInBoth();
     await this.prepareFiles();
   }
 
@@ -456,28 +393,29 @@ export class Reclaimer {
 
   /** Image and sums durable, then the superblock, then log space: in this order (P4). */
   private async settle(): Promise<void> {
-    const { destager } = this.options;
+    const { destager, progress, rounds } = this.options;
     const cursor = destager.cursor;
-    if (cursor.lsn !== this.synced.lsn || destager.healedUnsynced) await destager.sync();
-    await this.options.rounds.flush(this.replication.replicatedLsn, cursor.lsn);
-    this.synced = cursor;
-    const fencedNow = this.fenceMoved();
-    await this.writeSuperblock(false);
+    if (cursor.lsn !== progress.synced.lsn || destager.healedUnsynced) await destager.sync();
+    await rounds.flush(progress.replication.replicatedLsn, cursor.lsn);
+    progress.synced = cursor;
+    const fencedNow = progress.fenceUnrecorded;
+    await progress.record();
     // Both superblocks must let a file go before it is used again, and both must know a fence: one of them may rot (P3, P7).
-    if (fencedNow || this.superblockHoldsFiles()) await this.writeSuperblock(false);
+    if (fencedNow || this.superblockHoldsFiles()) await progress.record();
     await this.prepareFiles();
   }
 
   /** Whether files are wanted that only an outdated superblock still holds back. */
   private superblockHoldsFiles(): boolean {
-    return this.filesWanted() && this.options.superblock.oldestFileNeeded < this.tail.file;
+    const { superblock, tail } = this.progress;
+    return this.filesWanted() && superblock.oldestFileNeeded < tail.file;
   }
 
   /** A full disk allows no further file, which is no reason to stall while the ring can turn without it. */
   private async prepareFiles(): Promise<void> {
-    const { log, superblock, clock } = this.options;
+    const { log, progress, clock } = this.options;
     try {
-      await log.files.prepare(log.head.file, superblock.oldestFileNeeded);
+      await log.files.prepare(log.head.file, progress.superblock.oldestFileNeeded);
       this.noSpaceForFile = undefined;
     } catch (error) {
       if (!isDiskFull(error)) throw error;
@@ -489,53 +427,9 @@ export class Reclaimer {
   private filesWanted(): boolean {
     const { files, head } = this.options.log;
     if (files.newestFile - head.file >= 2) return false;
-    if (files.oldestFile < this.tail.file) return true;
+    if (files.oldestFile < this.progress.tail.file) return true;
     const mayTry = this.noSpaceForFile === undefined || this.options.clock.nowMs() >= this.noSpaceForFile.untilMs;
     return mayTry && files.count < files.countLimit;
-  }
-
-  private replicationMoved(): boolean {
-    return (
-      this.replication.replicatedLsn !== this.recorded.replicatedLsn ||
-      this.replication.fenced !== this.recorded.fenced ||
-      // What is staged need not be kept any more.
-      (this.tracking && this.replication.segmentNumber !== this.recorded.segmentNumber)
-    );
-  }
-
-  /** It was fenced, and no superblock says so. */
-  private fenceMoved(): boolean {
-    return this.replication.fenced && !this.recorded.fenced;
-  }
-
-  /** Either of them may be the one that is read next. */
-  private async writeSuperblocks(): Promise<void> {
-    await this.writeSuperblock(false);
-    await this.writeSuperblock(false);
-  }
-
-  private async writeSuperblock(clean: boolean): Promise<void> {
-    const { log, superblock, identity, rounds } = this.options;
-    const replication = this.replication;
-    const destageCursor = this.synced;
-    this.identityChanged = false;
-    await superblock.write({
-      ...identity(),
-      tail: this.tail,
-      destageCursor,
-      durableLsn: log.durableLsn,
-      destagedLsn: destageCursor.lsn - 1,
-      replication,
-      round: rounds.named,
-      clean,
-    });
-    if (replication.staged !== undefined) rounds.secured(replication.staged);
-    this.recorded = {
-      replicatedLsn: replication.replicatedLsn,
-      fenced: replication.fenced,
-      syncedLsn: destageCursor.lsn - 1,
-      segmentNumber: replication.segmentNumber,
-    };
   }
 
   /** Log bytes from one place to a later one; what is skipped at files' ends counts. */

@@ -8,7 +8,7 @@ import type { VolumeParts } from './volume-open.js';
 
 export interface SnapshotRecorderOptions {
   readonly volume: string;
-  readonly parts: Pick<VolumeParts, 'log' | 'reclaimer' | 'snapshots' | 'size'>;
+  readonly parts: Pick<VolumeParts, 'log' | 'progress' | 'snapshots' | 'size'>;
   readonly clock: Clock;
   readonly isClosed: () => boolean;
   /** Appends what is staged, and acknowledges what was appended. */
@@ -40,7 +40,7 @@ export class SnapshotRecorder {
 
   /** The log does not hold all that the bucket lacks: a snapshot waits for the next round (rounds.ts). */
   get tracking(): boolean {
-    return this.options.parts.reclaimer.tracking;
+    return this.options.parts.progress.tracking;
   }
 
   /** A snapshot with this LSN, or a higher one, holds what the volume holds. After a start it may be higher than need be. */
@@ -60,11 +60,11 @@ export class SnapshotRecorder {
    */
   async record(name: string, snapshotLsn: Lsn): Promise<SnapshotRecord> {
     const { volume, parts, clock, isClosed, commit, flush } = this.options;
-    const { log, reclaimer, snapshots } = parts;
+    const { log, progress, snapshots } = parts;
     if (isClosed()) throw new GatewayError('volume-closed', `volume ${volume} is closed`);
     if (!log.hasRoomForZeros)
       throw new GatewayError('buffer-full', `the buffer of volume ${volume} is full; try again once it drained`);
-    if (snapshots.between(reclaimer.replication.replicatedLsn, Infinity).length >= limits.snapshotsPendingMax) {
+    if (snapshots.between(progress.replication.replicatedLsn, Infinity).length >= limits.snapshotsPendingMax) {
       throw new GatewayError(
         'buffer-full',
         `${limits.snapshotsPendingMax} snapshots of volume ${volume} wait for the bucket; try again once it drained`,

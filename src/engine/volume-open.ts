@@ -13,6 +13,7 @@ import type { RemoteCopy } from '../ports/remote-copy.js';
 import type { LogCursor } from '../ports/replication.js';
 import { Destager } from './destager.js';
 import { isDiskFull, synced } from './disk-outcome.js';
+import { DurableProgress } from './durable-progress.js';
 import type { FilledBlocks } from './filled-block.js';
 import { Healer } from './healer.js';
 import { Hydration } from './hydration.js';
@@ -70,6 +71,7 @@ export interface VolumeParts {
   readonly image: Image;
   readonly log: Log;
   readonly destager: Destager;
+  readonly progress: DurableProgress;
   readonly reclaimer: Reclaimer;
   readonly rounds: Rounds;
   readonly healer: Healer | undefined;
@@ -204,6 +206,14 @@ async function openLocked(
   });
   opened.push(rounds);
   if (keeping === 'tracking') await rounds.resume(size.bytes, newest.round);
+  const progress = new DurableProgress({
+    log,
+    rounds,
+    superblock,
+    newest,
+    identity: () => ({ volumeUuid: identity.uuid, bootId: boot.id, sizeBytes: size.bytes }),
+    replicated: options.replicated,
+  });
   const destager = new Destager({
     reader,
     image,
@@ -213,8 +223,8 @@ async function openLocked(
     sizeBytes: newest.sizeBytes,
     watcher: {
       moving: async (newest, blocks) => {
-        if (reclaimer.keepsNothing) unreplicated.clear();
-        else if (options.replicated) unreplicated.moving(newest, blocks, reclaimer.replicatedLsn);
+        if (progress.keepsNothing) unreplicated.clear();
+        else if (options.replicated) unreplicated.moving(newest, blocks, progress.replicatedLsn);
         await rounds.moving(newest, blocks);
       },
     },
@@ -224,16 +234,12 @@ async function openLocked(
     },
     ...(owing === undefined ? {} : { filled: owing.filled }),
   });
-  const reclaimer: Reclaimer = new Reclaimer({
+  const reclaimer = new Reclaimer({
     log,
     destager,
     overlay,
-    superblock,
     clock,
-    identity: () => ({ volumeUuid: identity.uuid, bootId: boot.id, sizeBytes: size.bytes }),
-    replicated: options.replicated,
-    replication: newest.replication,
-    tail: newest.tail,
+    progress,
     rounds,
     follower: options.follower,
     letsGo: options.whenFull === 'track',
@@ -285,7 +291,7 @@ async function openLocked(
     if (!isDiskFull(error)) throw error;
   });
   // The boot id changes only once the epoch record is durable: until then batches of an earlier boot may lie behind the head.
-  await reclaimer.record();
+  await progress.record();
   await files.prepare(recovered.head.file - 1, superblock.oldestFileNeeded).catch((error: unknown) => {
     // On a full disk the volume opens all the same, with the file that is kept for this.
     if (!isDiskFull(error) || !hasRoomForEpoch(files, recovered.head)) throw error;
@@ -298,8 +304,7 @@ async function openLocked(
   });
   boot.id = options.bootId;
   // Both must know the epoch record to be durable: should it be lost, and one of them rot, the log would seem to end before it.
-  await reclaimer.record();
-  await reclaimer.record();
+  await progress.recordInBoth();
   events.onFatal = options.onFatal;
   if (recovered.rewrittenBytes > 0) {
     options.log.info(
@@ -323,6 +328,7 @@ async function openLocked(
     image,
     log,
     destager,
+    progress,
     reclaimer,
     rounds,
     healer,

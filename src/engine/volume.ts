@@ -464,9 +464,9 @@ export class Volume implements BlockDevice {
     extentsMax: number,
   ): Promise<BlockMarkExtent[]> {
     this.check(offset, lengthBytes, 'read');
-    const { overlay, unreplicated, reclaimer, rounds, filled } = this.parts;
+    const { overlay, unreplicated, progress, rounds, filled } = this.parts;
     if (mark === 'remote') return describeRemote(filled, offset, lengthBytes, extentsMax);
-    const { replicatedLsn, tracking } = reclaimer;
+    const { replicatedLsn, tracking } = progress;
     const tracked = tracking ? (block: BlockNumber): boolean => rounds.isDirty(block) : undefined;
     const dirty = { overlay, unreplicated, replicatedLsn, tracked };
     return Promise.resolve(describeDirty(dirty, offset, lengthBytes, extentsMax));
@@ -517,8 +517,7 @@ export class Volume implements BlockDevice {
   }
 
   status(): EngineStatus {
-    const { log, reclaimer, overlay, destager, rounds } = this.parts;
-    const { replication } = reclaimer;
+    const { log, reclaimer, progress, overlay, destager, rounds } = this.parts;
     const trackedDirtyBlocks = rounds.dirtyBlocks(this.sizeBytes);
     return {
       state: this.state,
@@ -527,11 +526,11 @@ export class Volume implements BlockDevice {
       lsn: {
         acknowledged: log.appendedLsn,
         durable: log.durableLsn,
-        destaged: reclaimer.destagedLsn,
-        replicated: replication.replicatedLsn,
+        destaged: progress.destagedLsn,
+        replicated: progress.replication.replicatedLsn,
       },
       bufferCapacityBytes: log.files.capacityBytes,
-      bufferUsedBytes: reclaimer.distance(reclaimer.tail, log.head),
+      bufferUsedBytes: reclaimer.distance(progress.tail, log.head),
       pendingBytes: this.pendingBytes(trackedDirtyBlocks),
       trackedDirtyBlocks,
       overlayBlocks: overlay.table.size,
@@ -545,34 +544,35 @@ export class Volume implements BlockDevice {
   }
 
   private pendingBytes(trackedDirtyBlocks: number): number {
-    const { log, reclaimer, destager } = this.parts;
-    const { replicatedLsn, cursor } = reclaimer.replication;
+    const { log, reclaimer, progress, destager } = this.parts;
+    const { replicatedLsn, cursor } = progress.replication;
     if (!this.options.replicated || replicatedLsn >= log.dataLsn) return 0;
-    if (reclaimer.tracking) return trackedDirtyBlocks * BLOCK_BYTES + reclaimer.distance(destager.cursor, log.head);
+    if (progress.tracking) return trackedDirtyBlocks * BLOCK_BYTES + reclaimer.distance(destager.cursor, log.head);
     return reclaimer.distance(cursor, log.head);
   }
 
   private get state(): VolumeState {
     if (this.fatal !== undefined || this.parts.reclaimer.failed !== undefined) return 'failed';
-    if (this.parts.reclaimer.replication.fenced) return 'fenced';
+    if (this.parts.progress.replication.fenced) return 'fenced';
     if (this.parts.reclaimer.stalled !== undefined) return 'stalled';
     return this.parts.hydration?.active === true ? 'hydrating' : 'online';
   }
 
   durableState(): DurableState {
-    const { log, reclaimer } = this.parts;
-    const caughtUp = !this.options.replicated || reclaimer.replication.replicatedLsn >= log.dataLsn;
+    const { log, progress } = this.parts;
+    const { replicatedLsn } = progress.replication;
+    const caughtUp = !this.options.replicated || replicatedLsn >= log.dataLsn;
     return {
       durableLsn: log.durableLsn,
       sizeBytes: this.sizeBytes,
-      oldestPendingMs: caughtUp ? 0 : this.ages.oldestMs(reclaimer.replication.replicatedLsn),
-      destagedLsn: reclaimer.destagedLsn,
-      segmentRecorded: reclaimer.segmentRecorded,
+      oldestPendingMs: caughtUp ? 0 : this.ages.oldestMs(replicatedLsn),
+      destagedLsn: progress.destagedLsn,
+      segmentRecorded: progress.superblock.segmentRecorded,
     };
   }
 
   replicationState(): ReplicationState {
-    return this.parts.reclaimer.replication;
+    return this.parts.progress.replication;
   }
 
   /** Of a restored volume whose content still comes from the bucket. */

@@ -89,7 +89,7 @@ export const failpointsUnderLoad: readonly Failpoint[] = [
   {
     name: 'one superblock lets a log file go, and the other does not yet',
     file: 'engine/reclaimer.js',
-    before: 'if (fencedNow || this.superblockHoldsFiles())\n            await this.writeSuperblock(false);',
+    before: 'if (fencedNow || this.superblockHoldsFiles())\n            await progress.record();',
     when: 'this.superblockHoldsFiles()',
   },
   {
@@ -113,7 +113,7 @@ export const failpointsUnderLoad: readonly Failpoint[] = [
   },
   {
     name: 'a commit has reached the engine, and no superblock',
-    file: 'engine/reclaimer.js',
+    file: 'engine/durable-progress.js',
     after: 'this.replication = { ...state, keeping, cursor: stands ? cursor : state.cursor };',
     passagesMax: 20,
   },
@@ -148,7 +148,7 @@ export const failpointsInRound: readonly Failpoint[] = [
   {
     name: 'a round has begun, and no superblock names it',
     file: 'engine/reclaimer.js',
-    before: 'await this.writeSuperblock(false);\n            return start;',
+    before: 'await progress.record();\n            return start;',
   },
   {
     name: 'what a round has not sent is kept, and not durable',
@@ -172,7 +172,7 @@ export const failpointsInRound: readonly Failpoint[] = [
     name: 'the bucket has a round, and one superblock says so',
     file: 'engine/reclaimer.js',
     after:
-      'rounds.end();\n            // Both superblocks, before bits go: either of them may be the one that is read next.\n            await this.writeSuperblock(false);',
+      'rounds.end();\n            // Both superblocks, before bits go: either of them may be the one that is read next.\n            await progress.record();',
   },
   {
     name: 'both superblocks say that the bucket has a round, and its blocks still stand aside',
@@ -225,7 +225,7 @@ export const failpointsInOrderlyEnd: readonly Failpoint[] = [
   {
     name: 'the work is over, and the superblock does not say that the end was clean',
     file: 'engine/reclaimer.js',
-    before: 'await this.writeSuperblock(true);',
+    before: 'await this.progress.record(true);',
   },
 ];
 

@@ -427,7 +427,7 @@ export const mutations: readonly Mutation[] = [
   {
     name: 'follow the log again although it was let go',
     ...rounds,
-    patches: [engine('reclaimer', "this.held?.lsn === cursor.lsn ? 'draining' : 'tracking'", "'draining'")],
+    patches: [engine('durable-progress', "this.held?.lsn === cursor.lsn ? 'draining' : 'tracking'", "'draining'")],
   },
   {
     name: 'complete a group in the bucket before it is noted as sent',

@@ -138,15 +138,15 @@ describe('blocks that are not replicated yet', () => {
     const model = new Model(60, 40 * MIB, { bufferBytes: 32 * MIB, whenFull: 'track', follower });
     const { h } = model;
     await h.create();
-    const { reclaimer } = partsOf(h);
-    for (let round = 0; round < 3 && !reclaimer.tracking; round++) {
+    const { progress } = partsOf(h);
+    for (let round = 0; round < 3 && !progress.tracking; round++) {
       for (let at = 0; at < 36; at += 2) {
         await model.change((at * MIB) / BLOCK, (2 * MIB) / BLOCK - 16, 'write');
         await h.flush();
         await pass(h, 500);
       }
     }
-    assert.ok(reclaimer.tracking, 'the buffer was too small');
+    assert.ok(progress.tracking, 'the buffer was too small');
     const missing = async (): Promise<number[]> => {
       const said = new Set(await marked(h, 'dirty'));
       return model.dirty().filter((block) => !said.has(block));

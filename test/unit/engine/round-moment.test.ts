@@ -50,11 +50,11 @@ async function writeTwoSteps(h: VolumeHarness): Promise<void> {
 describe('what a volume begins to track', () => {
   it('has all that was moved into the image since the last superblock, which a full disk held up', async () => {
     const h = await open(1);
-    const { destager, reclaimer } = partsOf(h);
+    const { destager, progress } = partsOf(h);
     let failed = false;
     // The first step has space.
     h.disk.hook = (operation, path) => {
-      const moved = destager.destagedLsn > reclaimer.destagedLsn;
+      const moved = destager.destagedLsn > progress.destagedLsn;
       if (`${operation} ${path}` !== 'allocate image' || !moved) return;
       failed = true;
       diskFull();
