@@ -54,6 +54,8 @@ export class NetStream implements Stream {
   readonly #buffer: Buffer;
   readonly #poll: BusyPoll;
   readonly #gathering = new Gathering();
+  /** Why nothing more could be received, behind bytes that are to be handed over first; a negative errno, or 0. */
+  #failure = 0;
   #handler: StreamHandler | undefined;
   /** What the handler left over: remainder[remainderStart…]. */
   #remainder: Uint8Array | undefined;
@@ -219,6 +221,10 @@ export class NetStream implements Stream {
       arrivals += this.#gathering.arrivals;
       const { writtenBytes } = this;
       const goesOn = this.#take(this.#buffer, arrived);
+      if (this.#failure < 0) {
+        this.#break(this.#failure);
+        return true;
+      }
       const answered = this.writtenBytes > writtenBytes;
       const small = arrived <= this.#gathering.arrivals * limits.singleRequestBytesMax;
       if (!answered || !goesOn || !small || arrivals >= limits.arrivalsAwakeMax) return goesOn;
@@ -233,7 +239,7 @@ export class NetStream implements Stream {
     this.#gathering.begin();
     while (this.#gathering.wantsMore && arrived < limits.gatheredBytesMax && this.#descriptor >= 0) {
       const more = this.#addon.receiveSoon(this.#descriptor, this.#buffer, arrived, limits.gatherQuietUs);
-      // What is wrong, the next one who asks is told again.
+      if (more < 0) this.#failure = more;
       if (more <= 0) break;
       arrived += more;
       this.#gathering.arrived();
@@ -247,8 +253,13 @@ export class NetStream implements Stream {
     const awakeUs = this.#poll.answered();
     if (awakeUs === 0 || this.#descriptor < 0 || this.#socket.destroyed || this.#isEnding()) return 0;
     const received = this.#addon.receiveSoon(this.#descriptor, this.#buffer, 0, awakeUs);
-    if (received < 0) this.#socket.destroy(new Error(`read ${getSystemErrorName(received)}`));
+    if (received < 0) this.#break(received);
     return received;
+  }
+
+  /** The kernel says what is wrong once, and to whom asks first; from then on the connection looks as if the peer had ended it. */
+  #break(failure: number): void {
+    this.#socket.destroy(new Error(`read ${getSystemErrorName(failure)}`));
   }
 
   /** bytes[0, count) has arrived; false: read no further until socket.resume. */
