@@ -38,6 +38,9 @@ interface OnReadOptions {
 
 const SocketWithHandle = Socket as unknown as new (options: OnReadOptions) => Socket;
 
+/** What is hung on it runs at the end of this turn, behind what was before. */
+const settled = Promise.resolve();
+
 /** Idle time after which the kernel asks whether the peer is still there (then every second, ten times). */
 const KEEPALIVE_IDLE_MS = 5000;
 
@@ -54,6 +57,8 @@ export class NetStream implements Stream {
   readonly #buffer: Buffer;
   readonly #poll: BusyPoll;
   readonly #gathering = new Gathering();
+  /** Since the event loop handed something over. */
+  #arrivals = 0;
   /** Why nothing more could be received, behind bytes that are to be handed over first; a negative errno, or 0. */
   #failure = 0;
   #handler: StreamHandler | undefined;
@@ -215,23 +220,31 @@ export class NetStream implements Stream {
 
   /** Node's callback for buffer[0, count); false stops reading until socket.resume. */
   #onRead(count: number): boolean {
-    let received = count;
-    for (let arrivals = 0; ;) {
-      const arrived = this.#gather(received);
-      arrivals += this.#gathering.arrivals;
-      const { writtenBytes } = this;
-      const goesOn = this.#take(this.#buffer, arrived);
-      if (this.#failure < 0) {
-        this.#break(this.#failure);
-        return true;
-      }
-      const answered = this.writtenBytes > writtenBytes;
-      const small = arrived <= this.#gathering.arrivals * limits.singleRequestBytesMax;
-      if (!answered || !goesOn || !small || arrivals >= limits.arrivalsAwakeMax) return goesOn;
-      received = this.#receiveSoon();
-      if (received <= 0) return true;
-    }
+    this.#arrivals = 0;
+    return this.#receive(count);
   }
+
+  /** Hands over buffer[0, count), and what is gathered behind it; false: read no further until socket.resume. */
+  #receive(count: number): boolean {
+    const arrived = this.#gather(count);
+    this.#arrivals += this.#gathering.arrivals;
+    const { writtenBytes } = this;
+    const goesOn = this.#take(this.#buffer, arrived);
+    if (this.#failure < 0) {
+      this.#break(this.#failure);
+      return true;
+    }
+    const answered = this.writtenBytes > writtenBytes;
+    const small = arrived <= this.#gathering.arrivals * limits.singleRequestBytesMax;
+    if (answered && goesOn && small && this.#arrivals < limits.arrivalsAwakeMax) void settled.then(this.#stayAwake);
+    return goesOn;
+  }
+
+  /** Behind what else was left to the end of this turn, such as to begin the sync that a flush waits for. */
+  readonly #stayAwake = (): void => {
+    const received = this.#receiveSoon();
+    if (received > 0 && !this.#receive(received)) this.#socket.pause();
+  };
 
   /** Behind the `received` bytes of one arrival, what else the peer is sending. Returns how many bytes there are. */
   #gather(received: number): number {
@@ -251,7 +264,7 @@ export class NetStream implements Stream {
   /** What follows closely on what was just answered; 0: nothing does, or it is the loop's to read. */
   #receiveSoon(): number {
     const awakeUs = this.#poll.answered();
-    if (awakeUs === 0 || this.#descriptor < 0 || this.#socket.destroyed || this.#isEnding()) return 0;
+    if (awakeUs === 0 || this.#descriptor < 0 || this.#isStopped()) return 0;
     const received = this.#addon.receiveSoon(this.#descriptor, this.#buffer, 0, awakeUs);
     if (received < 0) this.#break(received);
     return received;

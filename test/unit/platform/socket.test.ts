@@ -251,6 +251,24 @@ describe('a socket whose peer asks again at once', { timeout: 20_000 }, () => {
     assert(heard > 0 && heard - asked <= 3 * limits.arrivalsAwakeMax, `asked at exchange ${asked}, heard at ${heard}`);
   });
 
+  it('does not keep waiting what was left to the end of a turn', async () => {
+    await startListening();
+    const pair = await connected();
+    let left = 0;
+    let late = 0;
+    await new Promise<void>((resolve) => {
+      exchange(pair, exchanges, resolve);
+      const { onReceived } = pair.handler;
+      pair.handler.onReceived = (bytes, start, end) => {
+        late += left;
+        left++;
+        queueMicrotask(() => left--);
+        return onReceived(bytes, start, end);
+      };
+    });
+    assert.equal(late, 0);
+  });
+
   it('is closed with its error where it breaks', async () => {
     await startListening();
     const pair = await connected();
