@@ -162,11 +162,13 @@ export const mutations: readonly Mutation[] = [
   },
   {
     name: 'write both superblocks to one place',
+    seed: 20,
     kinds: crashes,
     patches: [engine('superblock', 'const slot = generation % 2 === 0 ? 0 : 1;', 'const slot = 0;')],
   },
   {
     name: 'forget the fsync of the log directory',
+    seed: 62,
     kinds: localCrashes,
     patches: [
       engine(
@@ -178,6 +180,7 @@ export const mutations: readonly Mutation[] = [
   },
   {
     name: 'trust a second fdatasync after a failed one',
+    seed: 5,
     kinds: failing,
     patches: [
       engine(
@@ -195,6 +198,7 @@ export const mutations: readonly Mutation[] = [
   },
   {
     name: 'rewrite after recovery without a copy',
+    seed: 342,
     kinds: localCrashes,
     patches: [
       engine('log-copy', 'await this.file.sync();', ''),
@@ -209,11 +213,13 @@ export const mutations: readonly Mutation[] = [
   },
   {
     name: 'take this boot’s id before the epoch record is durable',
+    seed: 422,
     kinds: localCrashes,
     patches: [engine('volume-open', 'bootId: boot.id,', 'bootId: options.bootId,')],
   },
   {
     name: 'serve a block of the image without its checksum',
+    seed: 27,
     kinds: rotting,
     patches: [
       engine(
@@ -272,6 +278,7 @@ export const mutations: readonly Mutation[] = [
   },
   {
     name: 'write no root at a snapshot, and restore what lies behind it',
+    seed: 3,
     kinds: [0, 1, 3],
     patches: [
       remote('snapshot-open', 'if (group.point.number > point.number)', 'if (false)'),
@@ -282,6 +289,7 @@ export const mutations: readonly Mutation[] = [
   },
   {
     name: 'upload a payload that has rotted',
+    seed: 27,
     kinds: rotting,
     patches: [
       remote(
@@ -341,6 +349,7 @@ export const mutations: readonly Mutation[] = [
   },
   {
     name: 'own without fencing the epoch before',
+    seed: 9,
     kinds: owners,
     patches: [
       remote(
@@ -352,6 +361,7 @@ export const mutations: readonly Mutation[] = [
   },
   {
     name: 'take another history for one’s own',
+    seed: 18,
     kinds: owners,
     patches: [remote('ownership', 'if (event.same)', 'if (true)')],
   },
@@ -363,6 +373,7 @@ export const mutations: readonly Mutation[] = [
   },
   {
     name: 'overwrite what a round has not sent yet',
+    seed: 10,
     ...rounds,
     patches: [
       engine('rounds', 'if (this.round !== undefined)\n            await this.keep(this.round, newest, blocks);', ''),
@@ -370,6 +381,7 @@ export const mutations: readonly Mutation[] = [
   },
   {
     name: 'go on with a round without what it had kept',
+    seed: 13,
     ...rounds,
     patches: [
       engine(
@@ -384,11 +396,13 @@ export const mutations: readonly Mutation[] = [
   },
   {
     name: 'go on with a round as if nothing had changed since',
+    seed: 10,
     ...rounds,
     patches: [engine('rounds', 'await this.dirty.load(end);', 'if (number === 0) await this.dirty.load(end);')],
   },
   {
     name: 'begin a round before its blocks are durable',
+    seed: 13,
     ...rounds,
     patches: [
       engine(
@@ -400,16 +414,19 @@ export const mutations: readonly Mutation[] = [
   },
   {
     name: 'take what is staged for what is there',
+    seed: 10,
     ...rounds,
     patches: [remote('remote-map-book', "if (index.role !== 'staged')", 'if (true)')],
   },
   {
     name: 'leave out some of a round that goes on',
+    seed: 13,
     ...rounds,
     patches: [remote('round-turn', 'owned.staged.next : 0', 'owned.staged.next + 40 : 0')],
   },
   {
     name: 'let the log go before the dirty map is durable',
+    seed: 10,
     ...rounds,
     patches: [
       engine(
@@ -421,16 +438,19 @@ export const mutations: readonly Mutation[] = [
   },
   {
     name: 'track without what the log still held',
+    seed: 10,
     ...rounds,
     patches: [engine('rounds', 'this.dirty.add(record.firstBlock, record.blockCount);', ';')],
   },
   {
     name: 'follow the log again although it was let go',
+    seed: 10,
     ...rounds,
     patches: [engine('durable-progress', "this.held?.lsn === cursor.lsn ? 'draining' : 'tracking'", "'draining'")],
   },
   {
     name: 'complete a group in the bucket before it is noted as sent',
+    seed: 13,
     ...rounds,
     patches: [
       remote(
@@ -451,6 +471,7 @@ export const mutations: readonly Mutation[] = [
   },
   {
     name: 'give a snapshot a moment before its call',
+    seed: 14,
     ...rounds,
     patches: [
       engine('reclaimer', 'const target = log.durableLsn;', 'const target = -1;'),
@@ -460,6 +481,7 @@ export const mutations: readonly Mutation[] = [
   },
   {
     name: 'take any group for one’s own while tracking',
+    seed: 18,
     kinds: owners,
     patches: [remote('epoch-claim', 'sent.has({ ...last.key, link: last.link })', 'true')],
   },
@@ -490,6 +512,7 @@ export const mutations: readonly Mutation[] = [
   },
   {
     name: 'delete what died since the oldest kept checkpoint',
+    seed: 20,
     kinds: [0, 1, 3],
     patches: [
       remote(
@@ -542,6 +565,7 @@ export const mutations: readonly Mutation[] = [
   },
   {
     name: 'an owed block is read as zeros',
+    seed: 6,
     kinds: hydrating,
     patches: [engine('volume-open', 'holes: identity.holes,', "holes: 'zero',")],
   },
