@@ -192,7 +192,7 @@ export const mutations: readonly Mutation[] = [
   },
   {
     name: 'skip the rewrite after recovery',
-    seed: 225,
+    seed: 525,
     kinds: failing,
     patches: [engine('recovery', 'await rewrite({ ...options, reader }, unproven)', '0')],
   },
@@ -263,7 +263,7 @@ export const mutations: readonly Mutation[] = [
   },
   {
     name: 'let a group go on behind a snapshot',
-    seed: 20,
+    seed: 21,
     kinds: [0, 1, 3],
     patches: [
       remote('group-collector', 'if (isSnapshot(batch)) {', 'if (false) {'),
@@ -289,7 +289,7 @@ export const mutations: readonly Mutation[] = [
   },
   {
     name: 'upload a payload that has rotted',
-    seed: 27,
+    seed: 327,
     kinds: rotting,
     patches: [
       remote(
