@@ -1,14 +1,13 @@
 /**
  * One volume: the BlockDevice that front ends serve, made of log, overlay and image (design.md, "The way of a write").
  *
- * Responsible for range checks, admission, making whole blocks of any alignment, and the volume's state. It knows no
+ * Responsible for range checks, admission, making whole blocks of any alignment, and the volume's life. It knows no
  * protocol and no bucket. Hot path: an aligned read or write within one wake-up allocates nothing and awaits nothing.
  */
 import { assert } from '../base/assert.js';
 import { DurabilityLostError, GatewayError } from '../base/errors.js';
 import { limits } from '../base/limits.js';
 import { BLOCK_BYTES, type BlockNumber, type ByteLength, type ByteOffset, type Lsn } from '../base/units.js';
-import { SUM_REMOTE, SUMS_PER_PAGE } from './sums.js';
 import type {
   BlockDevice,
   BlockMark,
@@ -17,8 +16,7 @@ import type {
   Completion,
   PartialWrite,
 } from '../ports/block-device.js';
-import type { DurableState, ReplicationState, RoundSource } from '../ports/replication.js';
-import type { EngineStatus, VolumeState } from '../ports/volume-status.js';
+import type { EngineStatus } from '../ports/volume-status.js';
 import { BlockLocks } from './block-lock.js';
 import { BlockReader } from './block-reader.js';
 import { describeDirty, describeRemote } from './block-marks.js';
@@ -26,13 +24,18 @@ import { describeBlocks } from './block-status.js';
 import { ByteReader } from './byte-reader.js';
 import { BufferPool } from './buffer-pool.js';
 import type { Hydration } from './hydration.js';
+import { ImageAudit } from './image-audit.js';
 import { JoinedCompletion } from './log.js';
 import { BlockWrite } from './partial-write.js';
-import { PendingAges } from './pending-ages.js';
+import { ReplicationSource } from './replication-source.js';
 import { SnapshotRecorder } from './snapshot-recorder.js';
+import { VolumeGrowth } from './volume-growth.js';
 import { openVolumeParts, type VolumeOptions, type VolumeParts } from './volume-open.js';
+import { VolumeReport } from './volume-report.js';
+import { WaitingReads } from './waiting-reads.js';
 import { WriteAdmission } from './write-admission.js';
 import { WriteRefusal } from './write-refusal.js';
+import { WriteRoom } from './write-room.js';
 
 export type { VolumeOptions } from './volume-open.js';
 
@@ -47,24 +50,18 @@ export class Volume implements BlockDevice {
   private readonly locks = new BlockLocks();
   private readonly admission: WriteAdmission;
   private readonly pool: BufferPool;
-  private readonly ages: PendingAges;
-  /** For the replicator of a volume that is tracked. */
-  readonly roundSource: RoundSource;
+  private readonly waitingReads: WaitingReads;
+  private readonly room: WriteRoom;
+  private readonly report: VolumeReport;
+  readonly replication: ReplicationSource;
   readonly snapshots: SnapshotRecorder;
-  private readonly writableListeners: (() => void)[] = [];
-  private readonly durableListeners: ((state: DurableState) => void)[] = [];
-  /** Memory of writes whose payload is arriving or waits to be appended. */
-  private heldBytes = 0;
-  private readsInFlight = 0;
-  private readsIdle: (() => void) | undefined;
+  readonly growth: VolumeGrowth;
+  readonly audit: ImageAudit;
   private commitScheduled = false;
   private writeProtected: boolean;
   private closed = false;
-  private resizing: Promise<void> = Promise.resolve();
   private fatal: Error | undefined;
   private readonly refusal: WriteRefusal;
-  private checksumErrors = 0;
-  private healedBlocks = 0;
 
   private constructor(options: VolumeOptions, parts: VolumeParts) {
     this.options = options;
@@ -73,23 +70,18 @@ export class Volume implements BlockDevice {
     this.uuid = parts.identity.uuid;
     this.writeProtected = options.readOnly;
     this.pool = new BufferPool(options.checksums);
-    const { reclaimer, rounds, destager } = parts;
-    this.roundSource = {
-      begin: () => reclaimer.beginRound(),
-      read: (round, from, blocksMax) => destager.alone(() => rounds.read(round, from, blocksMax)),
-      end: (round) => reclaimer.endRound(round),
-    };
+    const isClosed = (): boolean => this.closed;
+    this.replication = new ReplicationSource({ parts, replicated: options.replicated, isClosed });
+    this.report = new VolumeReport({ ...options, volume: this.name, parts, replication: this.replication });
+    const recording = { volume: this.name, parts, commit: () => this.commit(), flush: () => this.forceFlush() };
+    this.growth = new VolumeGrowth({ ...recording, isClosed, isReadOnly: () => this.writeProtected });
     this.snapshots = new SnapshotRecorder({
-      volume: this.name,
-      parts,
+      ...recording,
       clock: options.clock,
       isClosed: () => this.closed || this.fatal !== undefined,
-      commit: () => this.commit(),
-      flush: () => this.forceFlush(),
     });
-    this.ages = new PendingAges(parts.oldestPendingMs, parts.log.appendedLsn);
-    const onRot = (block: BlockNumber): void =>
-      this.noteRot(`block ${block} of volume ${this.name} cannot be trusted: its checksum does not match`, block);
+    this.audit = new ImageAudit(parts, options.remoteCopy);
+    const onRot = (block: BlockNumber): void => this.report.noteRot(block);
     parts.events.onRot = onRot;
     const reader = new BlockReader({
       overlay: parts.overlay,
@@ -101,11 +93,14 @@ export class Volume implements BlockDevice {
       onRot,
     });
     this.bytes = new ByteReader(reader);
+    const { bytes, pool } = this;
+    this.waitingReads = new WaitingReads({ volume: this.name, bytes, pool, filled: parts.filled, log: options.log });
+    this.room = new WriteRoom(parts, () => this.writable);
     this.admission = new WriteAdmission({
       log: parts.log,
       locks: this.locks,
       reader,
-      hasRoom: () => this.hasRoom,
+      hasRoom: () => this.room.isThere,
       onQueued: () => this.scheduleCommit(),
     });
     this.refusal = new WriteRefusal({
@@ -115,16 +110,16 @@ export class Volume implements BlockDevice {
       log: options.log,
       onRefuse: (error) => {
         this.admission.failAll(error);
-        this.wakeWriters();
+        this.room.wake();
       },
     });
     parts.events.onAppend = () => {
       parts.reclaimer.appended();
-      this.ages.note(parts.log.dataLsn, options.clock.wallMs());
+      this.replication.ages.note(parts.log.dataLsn, options.clock.wallMs());
     };
     parts.events.onDurable = () => {
       parts.reclaimer.durable();
-      for (const listener of this.durableListeners) listener(this.durableState());
+      this.replication.announce();
     };
     parts.events.onProgress = () => {
       this.progressed();
@@ -136,17 +131,10 @@ export class Volume implements BlockDevice {
       this.fail(error);
     };
     parts.events.onLost = (block, lsn) => {
-      this.noteRot(
-        `block ${block} (LSN ${lsn}) of volume ${this.name} rotted in the log on its way to the image`,
-        block,
-      );
+      this.report.noteLost(block, lsn);
     };
     parts.events.onHealed = (block) => {
-      this.healedBlocks++;
-      options.log.warn(`block ${block} of volume ${this.name} was healed from the bucket`, {
-        volume: this.name,
-        block,
-      });
+      this.report.noteHealed(block);
     };
     parts.reclaimer.wake(false);
   }
@@ -157,7 +145,7 @@ export class Volume implements BlockDevice {
     const volume = new Volume(options, parts);
     try {
       if (options.minimumSizeBytes > volume.sizeBytes && !volume.readOnly)
-        await volume.resize(options.minimumSizeBytes);
+        await volume.growth.to(options.minimumSizeBytes);
     } catch (error) {
       await volume.close().catch(() => undefined);
       throw error;
@@ -189,55 +177,24 @@ export class Volume implements BlockDevice {
   ): boolean {
     this.check(offset, lengthBytes, 'read');
     const done = this.bytes.readNow(offset, lengthBytes, target, targetStart);
-    if (!done) void this.readSlowly(offset, lengthBytes, target, targetStart, completion);
+    if (!done) void this.waitingReads.read(offset, lengthBytes, target, targetStart, completion);
     return done;
-  }
-
-  private async readSlowly(
-    offset: ByteOffset,
-    lengthBytes: ByteLength,
-    target: Uint8Array,
-    targetStart: number,
-    completion: Completion,
-  ): Promise<void> {
-    this.readsInFlight++;
-    let failure: GatewayError | undefined;
-    try {
-      await this.bytes.read(offset, lengthBytes, target, targetStart);
-    } catch (error) {
-      failure = this.noteReadError(error);
-    }
-    this.readsInFlight--;
-    if (this.readsInFlight === 0) this.readsIdle?.();
-    completion.done(failure);
-  }
-
-  private noteReadError(error: unknown): GatewayError {
-    const known =
-      error instanceof GatewayError ? error : new GatewayError('disk-failed', String(error), { cause: error });
-    this.options.log.error(known.message, { volume: this.name, code: known.code });
-    return known;
-  }
-
-  private noteRot(message: string, block: BlockNumber): void {
-    this.checksumErrors++;
-    this.options.log.error(message, { volume: this.name, block });
   }
 
   // Writes
 
   get writable(): boolean {
     if (this.closed || this.refusal.error !== undefined) return true; // the write itself is refused
-    if (this.heldBytes >= limits.heldWriteBytesMax) return false;
-    return (this.hasRoom && this.admission.isEmpty) || this.options.whenFull === 'fail';
+    if (!this.room.hasMemory) return false;
+    return (this.room.isThere && this.admission.isEmpty) || this.options.whenFull === 'fail';
   }
 
   get zeroable(): boolean {
-    return this.writable || this.takesZerosOnly;
+    return this.writable || this.room.isForZerosOnly;
   }
 
   onceWritable(listener: () => void): void {
-    this.writableListeners.push(listener);
+    this.room.onceWoken(listener);
   }
 
   write(
@@ -304,30 +261,6 @@ export class Volume implements BlockDevice {
     this.open(block * BLOCK_BYTES, 0, true).submit(false, completion);
   }
 
-  /** The sum of the image's block; undefined: its newest version is in the log, or the sum is lost. */
-  async settledSum(block: BlockNumber): Promise<number | undefined> {
-    const { overlay, image } = this.parts;
-    if (overlay.lookup(block) !== -1) return undefined;
-    const sum = (await image.sums.page(block))[block % SUMS_PER_PAGE];
-    return sum === SUM_REMOTE ? undefined : sum;
-  }
-
-  /**
-   * Whether the image's block is older than the bucket's although nothing of it is pending: what the disk said to have
-   * written was lost, sum and all. `put` puts it right. Rejects where the bucket does not give its copy.
-   */
-  async contradicted(block: BlockNumber, put: boolean): Promise<boolean> {
-    const { destager } = this.parts;
-    const { remoteCopy } = this.options;
-    if (remoteCopy === undefined) return false;
-    const watch = await destager.watch(block);
-    try {
-      return await destager.contradicted(watch, await remoteCopy.fetch(block, watch.lsn), put);
-    } finally {
-      destager.unwatch(watch);
-    }
-  }
-
   private open(offset: ByteOffset, lengthBytes: ByteLength, rewrites: boolean): BlockWrite {
     const onSubmit = (write: BlockWrite): void => {
       this.scheduleCommit();
@@ -339,13 +272,13 @@ export class Volume implements BlockDevice {
         pool: this.pool,
         pieceBlocksMax: this.parts.log.files.batchBlocksMax,
         onSubmit,
-        onRelease: this.released,
+        onRelease: this.room.released,
         rewrites,
       },
       offset,
       lengthBytes,
     );
-    this.heldBytes += write.heldBytes;
+    this.room.hold(write);
     return write;
   }
 
@@ -391,7 +324,7 @@ export class Volume implements BlockDevice {
     if (head > 0) this.writeZeros(offset, head, durable, joined);
     if (this.isFree(first, last - first))
       this.parts.log.stageRecord(kind, first, last - first, !mayPunch, durable, joined);
-    else this.admission.record(kind, first, last - first, !mayPunch, durable, joined, () => this.takesZerosOnly);
+    else this.admission.record(kind, first, last - first, !mayPunch, durable, joined, () => this.room.isForZerosOnly);
     if (tail > 0) this.writeZeros(last * BLOCK_BYTES, tail, durable, joined);
   }
 
@@ -413,28 +346,7 @@ export class Volume implements BlockDevice {
 
   cache(offset: ByteOffset, lengthBytes: ByteLength, completion: Completion): void {
     this.check(offset, lengthBytes, 'read');
-    void this.warm(offset, lengthBytes).then((error) => completion.done(error));
-  }
-
-  private async warm(offset: ByteOffset, lengthBytes: ByteLength): Promise<GatewayError | undefined> {
-    const { filled } = this.parts;
-    const buffer = this.pool.take(limits.recordBytesMax);
-    try {
-      for (let done = 0; done < lengthBytes; done += buffer.length) {
-        const length = Math.min(buffer.length, lengthBytes - done);
-        const first = Math.floor((offset + done) / BLOCK_BYTES);
-        const count = Math.ceil((offset + done + length) / BLOCK_BYTES) - first;
-        const absent = filled !== undefined && !filled.done && (await filled.wanted(first, count)).includes(1);
-        // What is here needs no help to be read fast: no more of it is brought into memory than there may be room for.
-        if (absent || done < limits.cachedBytesMax) await this.bytes.read(offset + done, length, buffer, 0);
-        else if (filled === undefined || filled.done) break;
-      }
-      return undefined;
-    } catch (error) {
-      return this.noteReadError(error);
-    } finally {
-      this.pool.give(buffer);
-    }
+    void this.waitingReads.warm(offset, lengthBytes).then((error) => completion.done(error));
   }
 
   commit(): void {
@@ -474,42 +386,6 @@ export class Volume implements BlockDevice {
 
   // Life
 
-  /** Grows the volume, durably once it resolves. The size is a record, so that a recovery point knows it. */
-  resize(sizeBytes: ByteLength): Promise<void> {
-    // One after another: of two at once the smaller one could cut off what the other one added.
-    const resized = this.resizing.then(() => this.grow(sizeBytes));
-    this.resizing = resized.catch(() => undefined);
-    return resized;
-  }
-
-  private async grow(sizeBytes: ByteLength): Promise<void> {
-    if (this.closed) throw new GatewayError('volume-closed', `volume ${this.name} is closing`);
-    if (this.writeProtected) throw new GatewayError('read-only', `volume ${this.name} is read-only`);
-    if (sizeBytes % BLOCK_BYTES !== 0 || sizeBytes < this.sizeBytes || sizeBytes > limits.volumeBytesMax) {
-      throw new GatewayError(
-        'size-invalid',
-        `volume ${this.name} has ${this.sizeBytes} bytes and cannot get ${sizeBytes}: a volume only grows, by whole blocks of ${BLOCK_BYTES}, to ${limits.volumeBytesMax} at most`,
-      );
-    }
-    if (sizeBytes === this.sizeBytes) return;
-    await this.parts.space?.grow(this.sizeBytes, sizeBytes);
-    await this.parts.image.file.truncate(sizeBytes);
-    this.parts.log.stageRecord('resize', 0, sizeBytes, false, false, undefined);
-    this.commit();
-    await this.forceFlush();
-    this.parts.size.bytes = sizeBytes;
-    await this.parts.reclaimer.recordSoon();
-  }
-
-  /** The bucket stays at what it has, whatever is written, until `releaseRounds`. */
-  holdRounds(): Promise<void> {
-    return this.parts.reclaimer.holdRounds();
-  }
-
-  releaseRounds(): void {
-    this.parts.reclaimer.releaseRounds();
-  }
-
   /** Makes everything acknowledged durable; the LSN that is. */
   async forceFlush(): Promise<Lsn> {
     await new Promise<void>((resolve) => this.parts.log.flush({ done: () => resolve() }));
@@ -517,76 +393,12 @@ export class Volume implements BlockDevice {
   }
 
   status(): EngineStatus {
-    const { log, reclaimer, progress, overlay, destager, rounds } = this.parts;
-    const trackedDirtyBlocks = rounds.dirtyBlocks(this.sizeBytes);
-    return {
-      state: this.state,
-      reason: (this.fatal ?? reclaimer.failed ?? reclaimer.stalled)?.message,
-      sizeBytes: this.sizeBytes,
-      lsn: {
-        acknowledged: log.appendedLsn,
-        durable: log.durableLsn,
-        destaged: progress.destagedLsn,
-        replicated: progress.replication.replicatedLsn,
-      },
-      bufferCapacityBytes: log.files.capacityBytes,
-      bufferUsedBytes: reclaimer.distance(progress.tail, log.head),
-      pendingBytes: this.pendingBytes(trackedDirtyBlocks),
-      trackedDirtyBlocks,
-      overlayBlocks: overlay.table.size,
-      destagedBytes: destager.destagedBytes,
-      oldestPendingMs: this.durableState().oldestPendingMs,
-      flushes: log.syncs.stats,
-      checksumErrors: this.checksumErrors,
-      healedBlocks: this.healedBlocks,
-      provision: { mode: this.options.provision, problem: this.parts.space?.problem },
-    };
-  }
-
-  private pendingBytes(trackedDirtyBlocks: number): number {
-    const { log, reclaimer, progress, destager } = this.parts;
-    const { replicatedLsn, cursor } = progress.replication;
-    if (!this.options.replicated || replicatedLsn >= log.dataLsn) return 0;
-    if (progress.tracking) return trackedDirtyBlocks * BLOCK_BYTES + reclaimer.distance(destager.cursor, log.head);
-    return reclaimer.distance(cursor, log.head);
-  }
-
-  private get state(): VolumeState {
-    if (this.fatal !== undefined || this.parts.reclaimer.failed !== undefined) return 'failed';
-    if (this.parts.progress.replication.fenced) return 'fenced';
-    if (this.parts.reclaimer.stalled !== undefined) return 'stalled';
-    return this.parts.hydration?.active === true ? 'hydrating' : 'online';
-  }
-
-  durableState(): DurableState {
-    const { log, progress } = this.parts;
-    const { replicatedLsn } = progress.replication;
-    const caughtUp = !this.options.replicated || replicatedLsn >= log.dataLsn;
-    return {
-      durableLsn: log.durableLsn,
-      sizeBytes: this.sizeBytes,
-      oldestPendingMs: caughtUp ? 0 : this.ages.oldestMs(replicatedLsn),
-      destagedLsn: progress.destagedLsn,
-      segmentRecorded: progress.superblock.segmentRecorded,
-    };
-  }
-
-  replicationState(): ReplicationState {
-    return this.parts.progress.replication;
+    return this.report.status(this.fatal);
   }
 
   /** Of a restored volume whose content still comes from the bucket. */
   get hydration(): Hydration | undefined {
     return this.parts.hydration;
-  }
-
-  onDurable(listener: (state: DurableState) => void): void {
-    this.durableListeners.push(listener);
-  }
-
-  /** The bucket has everything up to state.replicatedLsn: recorded in the superblock, then log space goes (P4). */
-  replicated(state: ReplicationState): void {
-    if (!this.closed) this.parts.reclaimer.replicatedTo(state);
   }
 
   /** Finishes what is in flight, makes all of it durable and leaves a clean superblock. */
@@ -596,13 +408,13 @@ export class Volume implements BlockDevice {
     this.refusal.cancel();
     this.commit();
     this.admission.close(new GatewayError('volume-closed', `volume ${this.name} is closing`));
-    this.wakeWriters();
+    this.room.wake();
     await this.parts.healer?.stop();
     await this.parts.hydration?.stop();
     try {
       if (this.fatal === undefined) {
         await this.forceFlush();
-        if (this.readsInFlight > 0) await new Promise<void>((resolve) => (this.readsIdle = resolve));
+        await this.waitingReads.idle();
         await this.parts.reclaimer.close();
       }
     } finally {
@@ -614,26 +426,11 @@ export class Volume implements BlockDevice {
 
   // Inner workings
 
-  private readonly released = (write: BlockWrite): void => {
-    const wasFull = this.heldBytes >= limits.heldWriteBytesMax;
-    this.heldBytes -= write.heldBytes;
-    // At the end of the turn: whoever waits goes on by opening the next write.
-    if (wasFull && this.heldBytes < limits.heldWriteBytesMax) queueMicrotask(() => this.writable && this.wakeWriters());
-  };
-
-  private get hasRoom(): boolean {
-    return this.parts.log.hasRoom && !this.parts.overlay.isFull && this.parts.reclaimer.stalled === undefined;
-  }
-
   /** Whether a write of whole blocks may be staged at once. */
   private isFree(first: number, count: number): boolean {
-    return this.hasRoom && this.admission.isEmpty && (this.locks.isIdle || !this.locks.conflicts(first, first + count));
-  }
-
-  /** Trims and zeros pass the writes that wait for disk space: they take none, and may be what frees it. */
-  private get takesZerosOnly(): boolean {
-    const { reclaimer, log, overlay } = this.parts;
-    return reclaimer.stalled !== undefined && log.hasRoomForZeros && !overlay.isFull;
+    return (
+      this.room.isThere && this.admission.isEmpty && (this.locks.isIdle || !this.locks.conflicts(first, first + count))
+    );
   }
 
   private check(offset: ByteOffset, lengthBytes: ByteLength, kind: 'read' | 'write' | 'zero'): void {
@@ -647,7 +444,7 @@ export class Volume implements BlockDevice {
     }
     if (kind === 'read') return;
     if (this.writeProtected) throw new GatewayError('read-only', `volume ${this.name} is read-only`);
-    if (kind === 'zero' && this.takesZerosOnly) return;
+    if (kind === 'zero' && this.room.isForZerosOnly) return;
     if (this.refusal.error !== undefined) throw this.refusal.error;
     if (this.options.whenFull === 'fail' && !this.parts.log.hasRoom) {
       throw new GatewayError('buffer-full', `the buffer of volume ${this.name} is full`);
@@ -672,11 +469,7 @@ export class Volume implements BlockDevice {
     this.refusal.update(blocker);
     this.admission.pump();
     this.commit();
-    if (this.writable) this.wakeWriters();
-  }
-
-  private wakeWriters(): void {
-    for (const listener of this.writableListeners.splice(0)) listener();
+    if (this.writable) this.room.wake();
   }
 
   private fail(error: Error): void {

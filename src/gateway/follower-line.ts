@@ -39,7 +39,7 @@ export class FollowerLine implements LogFollower {
     if (this.#closed) return;
     if (this.#started === undefined) return this.#startNow();
     const { line, volume } = this.#started;
-    line.send({ type: 'resume', replication: volume.replicationState(), durable: volume.durableState() });
+    line.send({ type: 'resume', replication: volume.replication.state, durable: volume.replication.durableState() });
   }
 
   revoked(id: number): void {

@@ -176,7 +176,7 @@ export class GatewayVolume implements Drainable {
       }
       // A restored copy has its content from a bucket already.
       const established =
-        this.#identity?.origin === 'restored' || (await isEstablished(this.#options.disk, volume.replicationState()));
+        this.#identity?.origin === 'restored' || (await isEstablished(this.#options.disk, volume.replication.state));
       const answer = established ? undefined : line.firstAnswer();
       this.#replicate(volume, line);
       if (answer === undefined) return this.#serve(volume);
@@ -240,7 +240,7 @@ export class GatewayVolume implements Drainable {
       this.#hydration = new HydrationLine({ volume: volume.hydration, port, clock, log });
       void this.#hydration.start();
     }
-    if (volume.replicationState().fenced) this.#stopWrites();
+    if (volume.replication.state.fenced) this.#stopWrites();
     return volume;
   }
 
@@ -284,7 +284,7 @@ export class GatewayVolume implements Drainable {
   /** Only where no bucket ever had anything of the volume: it would keep what a sanitize is to remove. */
   async #offerSanitize(volume: Volume): Promise<void> {
     const hasBucket =
-      this.#identity?.origin === 'restored' || (await isEstablished(this.#options.disk, volume.replicationState()));
+      this.#identity?.origin === 'restored' || (await isEstablished(this.#options.disk, volume.replication.state));
     this.#sanitizable = !hasBucket;
   }
 
@@ -346,7 +346,7 @@ export class GatewayVolume implements Drainable {
 
   #refused(error: GatewayError): void {
     // A refused take-over leaves what was fenced as it is.
-    const fenced = this.#volume?.replicationState().fenced === true;
+    const fenced = this.#volume?.replication.state.fenced === true;
     if (this.#served !== undefined && !fenced && staleCodes.has(error.code)) {
       this.#stopWrites();
       this.#fail(error);
@@ -401,7 +401,7 @@ export class GatewayVolume implements Drainable {
   async resize(sizeBytes: ByteLength): Promise<void> {
     if (this.#volume === undefined || this.#served === undefined)
       throw new GatewayError('volume-closed', `volume ${this.name} is not open`);
-    await this.#volume.resize(sizeBytes);
+    await this.#volume.growth.to(sizeBytes);
     this.#options.log.info('volume grown', { volume: this.name, sizeBytes });
   }
 
@@ -492,7 +492,7 @@ export class GatewayVolume implements Drainable {
       );
     }
     this.#snapshots.needed = this.#reverting = record.snapshot;
-    await volume.holdRounds();
+    await volume.replication.holdRounds();
     this.#replicate(volume, line);
     const done = this.#reverts
       .finish(volume, record, () => undefined)

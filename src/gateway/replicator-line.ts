@@ -172,10 +172,10 @@ export class ReplicatorLine {
     };
     if (this.#receipts.publishes) void this.#beginKnowing(volume, line, config);
     else this.#begin(volume, line, config);
-    volume.onDurable(() => this.#noteDurable(volume));
+    volume.replication.onDurable(() => this.#noteDurable(volume));
     this.remoteCopy.connect((message) => {
       // What is asked for may be durable only since a moment ago.
-      line.send({ type: 'durable', durable: volume.durableState() });
+      line.send({ type: 'durable', durable: volume.replication.durableState() });
       line.send(message);
     });
   }
@@ -188,7 +188,7 @@ export class ReplicatorLine {
     if (this.#refusal !== undefined) return Promise.reject(this.#refusal);
     return new Promise((resolve, reject) => {
       this.#drains.set(id, { resolve, reject });
-      line.send({ type: 'durable', durable: volume.durableState() });
+      line.send({ type: 'durable', durable: volume.replication.durableState() });
       line.send({ type: 'drain', id, lsn });
     });
   }
@@ -211,7 +211,7 @@ export class ReplicatorLine {
     this.remoteCopy.revive();
     return new Promise((resolve, reject) => {
       this.#takingOver = { resolve, reject };
-      const [replication, durable] = [volume.replicationState(), volume.durableState()];
+      const [replication, durable] = [volume.replication.state, volume.replication.durableState()];
       line.send({ type: 'takeOver', id: 1, replication, durable });
     });
   }
@@ -248,14 +248,19 @@ export class ReplicatorLine {
 
   #begin(volume: Volume, line: ReplicationLine, config: ReplicationConfig): void {
     this.follower.start(line, volume, () => {
-      line.send({ type: 'start', config, replication: volume.replicationState(), durable: volume.durableState() });
+      line.send({
+        type: 'start',
+        config,
+        replication: volume.replication.state,
+        durable: volume.replication.durableState(),
+      });
     });
   }
 
   #noteDurable(volume: Volume): void {
     this.#durableTimer ??= this.#options.clock.after(durablePauseMs, () => {
       this.#durableTimer = undefined;
-      this.#line?.send({ type: 'durable', durable: volume.durableState() });
+      this.#line?.send({ type: 'durable', durable: volume.replication.durableState() });
     });
   }
 
@@ -271,7 +276,7 @@ export class ReplicatorLine {
         log.info(message.created ? 'remote volume created' : 'remote volume found', { volume: this.#name });
         return;
       case 'state':
-        volume.replicated(message.state);
+        volume.replication.heard(message.state);
         this.#noteRecoveryPoint(message.state);
         return;
       case 'status':
@@ -287,7 +292,7 @@ export class ReplicatorLine {
         this.follower.revoked(message.id);
         return;
       case 'round':
-        void answerRound(volume.roundSource, message.ask).then((answer) =>
+        void answerRound(volume.replication.rounds, message.ask).then((answer) =>
           this.#line?.send({ type: 'round', id: message.id, answer }),
         );
         return;
@@ -314,7 +319,7 @@ export class ReplicatorLine {
         this.#tookOver(message.refusal);
         return;
       case 'fenced':
-        volume.replicated(message.state);
+        volume.replication.heard(message.state);
         onFenced();
         this.#refused(new GatewayError('fenced', message.reason));
         return;

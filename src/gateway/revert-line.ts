@@ -70,12 +70,12 @@ export class RevertLine {
     const { disk, checksums } = this.#options;
     const blocks = await this.#check(record);
     try {
-      await volume.holdRounds();
+      await volume.replication.holdRounds();
       await writeRevertRecord(disk, checksums, record);
     } catch (error) {
       // Where the disk has failed it may be there all the same: then it goes durably before anybody is served.
       if (await disk.exists(REVERT_FILE)) await removeRevertRecord(disk);
-      volume.releaseRounds();
+      volume.replication.releaseRounds();
       throw error;
     }
     await this.finish(volume, record, (doneBytes) => progress(doneBytes, blocks * BLOCK_BYTES));
@@ -90,7 +90,7 @@ export class RevertLine {
       const at: BlockNumber = from;
       from = await this.#insist(record, async () => {
         // After a crash the directory may know less of the bucket than there is, and would miss what differs.
-        if (volume.replicationState().replicatedLsn < record.presentLsn)
+        if (volume.replication.state.replicatedLsn < record.presentLsn)
           throw new GatewayError('store-unreachable', 'what the bucket holds is not known yet');
         const piece = await this.#ask({ ...askOf(record), from: at, blocksMax: PIECE_BLOCKS, do: 'read' });
         for (const run of piece.runs) await this.#write(volume, run);
@@ -106,7 +106,7 @@ export class RevertLine {
       );
     await volume.forceFlush();
     await removeRevertRecord(disk);
-    volume.releaseRounds();
+    volume.replication.releaseRounds();
     this.#options.line()?.({ type: 'pastDone' });
     log.info(`volume ${volume.name} is what snapshot ${record.snapshot} is`);
   }

@@ -204,7 +204,7 @@ class Differing {
     this.#turn = this.#turn.then(async () => {
       for (const [at, block] of blocks.entries()) {
         if (this.#blocks.size >= DIFFERING_MAX) return;
-        const sum = await this.#volume.settledSum(block);
+        const sum = await this.#volume.audit.settledSum(block);
         if (sum !== undefined && sum !== sums[at]) this.#blocks.add(block);
       }
     });
@@ -215,7 +215,7 @@ class Differing {
     const confirmed: number[] = [];
     for (const block of this.#blocks) {
       try {
-        if (await this.#volume.contradicted(block, put)) confirmed.push(block);
+        if (await this.#volume.audit.contradicted(block, put)) confirmed.push(block);
       } catch (error) {
         // The bucket does not give it, or it is written all the time: nothing is proved.
         if (!(error instanceof GatewayError)) throw error;

@@ -61,12 +61,14 @@ export class EngineRig {
       log: new RecordedLog(),
       emit: (message) => {
         messages.push(message);
-        if (message.type === 'state' || message.type === 'fenced') volume.replicated(message.state);
+        if (message.type === 'state' || message.type === 'fenced') volume.replication.heard(message.state);
         if (message.type === 'fetched') this.remoteCopy.answered(message);
         if (message.type === 'revoked') this.follower.revoked(message.id);
         if (message.type === 'round') {
           const { id, ask } = message;
-          void answerRound(volume.roundSource, ask).then((answer) => core.receive({ type: 'round', id, answer }));
+          void answerRound(volume.replication.rounds, ask).then((answer) =>
+            core.receive({ type: 'round', id, answer }),
+          );
         }
       },
     });
@@ -86,9 +88,14 @@ export class EngineRig {
     };
     const line = { send: (message: ToReplicator): void => core.receive(message) };
     this.follower.start(line, volume, () => {
-      core.receive({ type: 'start', config, replication: volume.replicationState(), durable: volume.durableState() });
+      core.receive({
+        type: 'start',
+        config,
+        replication: volume.replication.state,
+        durable: volume.replication.durableState(),
+      });
     });
-    volume.onDurable((durable) => core.receive({ type: 'durable', durable }));
+    volume.replication.onDurable((durable) => core.receive({ type: 'durable', durable }));
     this.remoteCopy.connect((message) => core.receive(message));
   }
 

@@ -95,9 +95,9 @@ class World {
     const begun = new Promise<void>((resolve) =>
       host.disk.atNext((operation, path) => operation === 'create' && path === 'spill', resolve),
     );
-    await host.device?.holdRounds();
+    await host.device?.replication.holdRounds();
     bucket.plan.outageUntilMs = 0;
-    host.device?.releaseRounds();
+    host.device?.replication.releaseRounds();
     await begun;
     bucket.plan.outageUntilMs = Infinity;
   }

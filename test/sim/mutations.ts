@@ -239,7 +239,7 @@ export const mutations: readonly Mutation[] = [
     kinds: [0, 1],
     patches: [
       engine(
-        'volume',
+        'replication-source',
         'durableLsn: log.durableLsn,\n            sizeBytes',
         'durableLsn: log.appendedLsn,\n            sizeBytes',
       ),
@@ -338,7 +338,7 @@ export const mutations: readonly Mutation[] = [
         'if (!watch.current || overlay.lookup(block) !== -1 || sums[at] === SUM_REMOTE)',
         'if (sums[at] === SUM_REMOTE)',
       ),
-      engine('volume', 'remoteCopy.fetch(block, watch.lsn)', 'remoteCopy.fetch(block, 0)'),
+      engine('image-audit', 'remoteCopy.fetch(block, watch.lsn)', 'remoteCopy.fetch(block, 0)'),
     ],
   },
   {

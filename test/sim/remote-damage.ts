@@ -48,7 +48,7 @@ export interface HealOptions {
  */
 export async function healDamage(options: HealOptions): Promise<string | undefined> {
   const { host, bucket, scheduler, random, load, bringBack, check } = options;
-  const recorded = host.device?.durableState().segmentRecorded ?? 0;
+  const recorded = host.device?.replication.durableState().segmentRecorded ?? 0;
   // What a restart finds the bucket by must be there.
   const { segments, roots, shards } = await scheduler.aside(() => neededObjects(bucket, random));
   const recordedSegments = segments.filter((key) => key.number < recorded).map(({ name }) => name);

@@ -67,7 +67,7 @@ class Model {
     const cursor = durables[random.below(durables.length + 1)];
     if (cursor === undefined) return;
     this.replicatedLsn = cursor.lsn - 1;
-    volume.replicated({ ...volume.replicationState(), replicatedLsn: this.replicatedLsn, cursor });
+    volume.replication.heard({ ...volume.replication.state, replicatedLsn: this.replicatedLsn, cursor });
   }
 
   dirty(): number[] {
@@ -152,7 +152,7 @@ describe('blocks that are not replicated yet', () => {
       return model.dirty().filter((block) => !said.has(block));
     };
     assert.deepEqual(await missing(), []);
-    const beginning = h.volume.roundSource.begin();
+    const beginning = h.volume.replication.rounds.begin();
     await pass(h, 3000);
     const { round, cursor } = await beginning;
     await model.change(3, 2, 'write');
@@ -160,7 +160,7 @@ describe('blocks that are not replicated yet', () => {
     await h.flush();
     await pass(h, 6000);
     assert.deepEqual(await missing(), []);
-    const ending = h.volume.roundSource.end(round);
+    const ending = h.volume.replication.rounds.end(round);
     await pass(h, 3000);
     assert.equal((await ending)?.keeping, 'draining');
     assert.deepEqual(await marked(h, 'dirty'), [3, 4, (38 * MIB) / BLOCK, (38 * MIB) / BLOCK + 1]);

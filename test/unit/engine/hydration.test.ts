@@ -307,12 +307,12 @@ describe('restored volume while it is filled', () => {
 
   it('reads as zero where it has grown, then and later', async () => {
     const { h, bucket } = await stage(10);
-    await h.volume.resize(2 * MIB);
+    await h.volume.growth.to(2 * MIB);
     assert.equal(plainChecksums.isZero(await h.read(MIB, MIB), 0, MIB), true);
     assert.deepEqual(bucket.fetches, []);
     await fillAll({ h, bucket });
     assert.equal(await hydration(h).complete(), true);
-    await h.volume.resize(3 * MIB);
+    await h.volume.growth.to(3 * MIB);
     await h.volume.close();
     await h.open();
     assert.equal(plainChecksums.isZero(await h.read(MIB, 2 * MIB), 0, 2 * MIB), true);

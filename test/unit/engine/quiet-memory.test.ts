@@ -48,7 +48,7 @@ describe('memory that a volume gives back when it is quiet', () => {
     await harness.write(0, new Uint8Array(MIB).fill(1), true);
     await settle();
     // The age comes up while a cycle goes on that destages nothing.
-    volume.replicated({ ...volume.replicationState(), replicatedLsn: 1 });
+    volume.replication.heard({ ...volume.replication.state, replicatedLsn: 1 });
     harness.clock.advance(5000);
     await settle();
     assert.equal(volume.status().lsn.destaged, volume.status().lsn.durable);

@@ -134,12 +134,12 @@ describe('a volume whose space is reserved', () => {
       h.disk.hook = (operation, path) => {
         if (`${operation} ${path}` === fails) throw noSpace();
       };
-      await assert.rejects(h.volume.resize(64 * MIB), { code: 'disk-full', message: /takes 63 MiB now/ });
+      await assert.rejects(h.volume.growth.to(64 * MIB), { code: 'disk-full', message: /takes 63 MiB now/ });
       assert.equal(h.volume.sizeBytes, MIB);
       assert.equal(h.disk.reserved.get('image'), MIB, 'what could not be used is given back');
     }
     h.disk.hook = () => undefined;
-    await h.volume.resize(64 * MIB);
+    await h.volume.growth.to(64 * MIB);
     assert.equal(h.disk.reserved.get('image'), 64 * MIB);
     assert.ok((h.disk.reserved.get('sums') ?? 0) > sumsBytes);
     assert.deepEqual(await h.read(0, MIB), h.expected(1));

@@ -35,7 +35,7 @@ describe('restore sink', () => {
     assert.deepEqual(await h.read(200 * 4096, 3 * 4096), content);
     assert.deepEqual(await h.read(0, 8192), new Uint8Array([...content.slice(4096, 8192), ...new Uint8Array(4096)]));
     assert.equal(h.volume.uuid, uuid);
-    const state = h.volume.replicationState();
+    const state = h.volume.replication.state;
     assert.deepEqual(
       [state.replicatedLsn, state.remoteEpoch, state.segmentNumber, state.chainHead],
       [77, 3, 9, remote.chainHead],
@@ -50,7 +50,7 @@ describe('restore sink', () => {
     const sink = await sinkOn(h);
     await sink.finish({ ...remote, detached: true });
     await h.open();
-    assert.equal(h.volume.replicationState().segmentNumber, 0);
+    assert.equal(h.volume.replication.state.segmentNumber, 0);
     assert.equal((await readIdentity(h.disk))?.origin, 'restored');
   });
 

@@ -63,17 +63,17 @@ describe('what a volume begins to track', () => {
     const leave = occupy(h);
     await pass(h, 6000);
     // Its turn comes after the cycle that fails.
-    const held = h.volume.holdRounds();
+    const held = h.volume.replication.holdRounds();
     leave();
     await pass(h, 1000);
     await held;
     assert.ok(failed);
     h.disk.hook = () => undefined;
-    h.volume.releaseRounds();
-    const beginning = h.volume.roundSource.begin();
+    h.volume.replication.releaseRounds();
+    const beginning = h.volume.replication.rounds.begin();
     await pass(h, 3000);
     const { round } = await beginning;
-    const piece = await h.volume.roundSource.read(round, 0, 8192);
+    const piece = await h.volume.replication.rounds.read(round, 0, 8192);
     const first = [...(piece?.blocks ?? [])].filter((block) => block < (8 * MIB) / BLOCK);
     assert.equal(first.length, (3 * MIB) / BLOCK);
     await h.volume.close();
@@ -86,10 +86,10 @@ describe('the moment of a round', () => {
     const content = h.random.bytes(BLOCK);
     await h.write(0, content);
     await h.flush();
-    const held = h.volume.holdRounds();
+    const held = h.volume.replication.holdRounds();
     await pass(h, 7000);
     await held;
-    h.volume.releaseRounds();
+    h.volume.replication.releaseRounds();
     await h.write(MIB, h.random.bytes(BLOCK));
     await h.flush();
     let freed = false;
@@ -98,7 +98,7 @@ describe('the moment of a round', () => {
       if (`${operation} ${path}` === 'allocate image' && !freed) diskFull();
     };
     const leave = occupy(h);
-    const beginning = h.volume.roundSource.begin();
+    const beginning = h.volume.replication.rounds.begin();
     await settle();
     await h.zero(0, BLOCK, true);
     await h.flush();
@@ -106,7 +106,7 @@ describe('the moment of a round', () => {
     await pass(h, 2000);
     const { round, cursor } = await beginning;
     assert.ok(freed);
-    const piece = await h.volume.roundSource.read(round, 0, 8192);
+    const piece = await h.volume.replication.rounds.read(round, 0, 8192);
     assert.ok(piece !== undefined);
     const trimmed = cursor.lsn > h.volume.status().lsn.durable;
     if (trimmed) assert.deepEqual(piece.zeros, [{ first: 0, count: 1 }]);
@@ -117,16 +117,16 @@ describe('the moment of a round', () => {
 
   it('is not before what the bucket has, though the volume is closed while it begins', async () => {
     const h = await open(3);
-    const held = h.volume.holdRounds();
+    const held = h.volume.replication.holdRounds();
     await pass(h, 1000);
     await held;
-    h.volume.releaseRounds();
+    h.volume.replication.releaseRounds();
     await writeTwoSteps(h);
     const { durable } = h.volume.status().lsn;
-    h.volume.replicated({ ...h.volume.replicationState(), replicatedLsn: durable, segmentNumber: 1 });
+    h.volume.replication.heard({ ...h.volume.replication.state, replicatedLsn: durable, segmentNumber: 1 });
     await settle();
     const leave = occupy(h);
-    const beginning = h.volume.roundSource.begin().catch((error: unknown) => error);
+    const beginning = h.volume.replication.rounds.begin().catch((error: unknown) => error);
     await settle();
     const closing = h.volume.close();
     await settle();

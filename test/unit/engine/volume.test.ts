@@ -123,32 +123,6 @@ describe('volume', () => {
     await h.expectPrefix(2);
   });
 
-  it('grows, keeps its size over a restart, and refuses to shrink', async () => {
-    const h = new VolumeHarness(8);
-    await h.create();
-    await h.volume.resize(4 * MIB);
-    await h.write(3 * MIB, stamp(4096, 1));
-    h.disk.kill();
-    await h.open();
-    assert.equal(h.volume.sizeBytes, 4 * MIB);
-    await assert.rejects(h.volume.resize(MIB), { code: 'size-invalid' });
-  });
-
-  it('asked to grow twice at once never gets smaller, and a read-only one does not grow', async () => {
-    const h = new VolumeHarness(10);
-    await h.create();
-    const larger = h.volume.resize(8 * MIB);
-    const smaller = h.volume.resize(4 * MIB);
-    await assert.rejects(smaller, { code: 'size-invalid' });
-    await larger;
-    await h.write(7 * MIB, stamp(4096, 1));
-    h.disk.kill();
-    await h.open();
-    assert.equal(h.volume.sizeBytes, 8 * MIB);
-    h.volume.setWritable(false);
-    await assert.rejects(h.volume.resize(16 * MIB), { code: 'read-only' });
-  });
-
   it('refuses what is out of range or read-only by an exception, without a completion', async () => {
     const h = new VolumeHarness(9);
     await h.create();
@@ -194,25 +168,16 @@ describe('volume', () => {
     h.clock.advance(6000);
     await settle();
     assert.equal(woken, false);
-    const state = h.volume.replicationState();
-    h.volume.replicated({ ...state, replicatedLsn: h.volume.status().lsn.durable, cursor: h.volume['parts'].log.head });
+    const state = h.volume.replication.state;
+    h.volume.replication.heard({
+      ...state,
+      replicatedLsn: h.volume.status().lsn.durable,
+      cursor: h.volume['parts'].log.head,
+    });
     await settle();
     await late;
     assert.equal(woken, true);
     assert.deepEqual(await h.read(61 * MIB, MIB), stamp(MIB, 99));
-  });
-
-  it('takes no more payloads than its memory allows, and goes on when one is through', async () => {
-    const h = new VolumeHarness(20, 128 * MIB);
-    await h.create();
-    const held = [h.volume.openWrite(0, 16 * MIB), h.volume.openWrite(32 * MIB, 16 * MIB)];
-    assert.equal(h.volume.writable, false);
-    let woken = 0;
-    h.volume.onceWritable(() => woken++);
-    held[0]?.abandon();
-    await settle();
-    assert.deepEqual([woken, h.volume.writable], [1, true]);
-    held[1]?.abandon();
   });
 
   it('stops for good when an fsync fails: nothing more is acknowledged', async () => {
@@ -283,12 +248,12 @@ describe('volume', () => {
       const h = new VolumeHarness(16);
       h.overrides = { replicated: true };
       await h.create();
-      h.volume.replicated({ ...h.volume.replicationState(), fenced: true });
+      h.volume.replication.heard({ ...h.volume.replication.state, fenced: true });
       await settle();
       h.disk.kill();
       h.disk.bytesOf(victim)[300]! ^= 4;
       await h.open();
-      assert.equal(h.volume.replicationState().fenced, true, victim);
+      assert.equal(h.volume.replication.state.fenced, true, victim);
       assert.notEqual(decodeSuperblock(h.disk.bytesOf(victim), plainChecksums, victim), undefined);
     }
   });
@@ -323,7 +288,7 @@ describe('a fence', () => {
       }
       assert.equal(h.volume.status().state, 'failed');
       assert.match(h.volume.status().reason ?? '', reason);
-      h.volume.replicated({ ...h.volume.replicationState(), fenced: true });
+      h.volume.replication.heard({ ...h.volume.replication.state, fenced: true });
       await settle();
       h.disk.kill();
       for (const name of ['super.0', 'super.1'])

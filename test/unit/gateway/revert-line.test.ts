@@ -25,14 +25,16 @@ function stage(disk = new MemoryDisk()) {
     holdFailure: undefined as GatewayError | undefined,
     trimFailures: 0,
     trimmed: [] as number[],
-    holdRounds(): Promise<void> {
-      this.held = true;
-      return this.holdFailure === undefined ? Promise.resolve() : Promise.reject(this.holdFailure);
+    replication: {
+      state: { replicatedLsn: 9 },
+      holdRounds: (): Promise<void> => {
+        volume.held = true;
+        return volume.holdFailure === undefined ? Promise.resolve() : Promise.reject(volume.holdFailure);
+      },
+      releaseRounds: (): void => {
+        volume.held = false;
+      },
     },
-    releaseRounds(): void {
-      this.held = false;
-    },
-    replicationState: () => ({ replicatedLsn: 9 }),
     forceFlush: () => Promise.resolve(9),
     trim(offset: number, length: number, _fua: boolean, { done }: { done: (error?: GatewayError) => void }): void {
       if (this.trimFailures-- > 0) return done(new GatewayError('disk-full', 'the disk is full'));

@@ -172,7 +172,7 @@ describe('what a round sends', () => {
       blocks.add(block);
       await rig.harness.write(block * BLOCK, new Uint8Array(BLOCK).fill(1 + random.below(255)));
     }
-    assert.equal(rig.harness.volume.replicationState().keeping, 'tracking');
+    assert.equal(rig.harness.volume.replication.state.keeping, 'tracking');
     rig.store.fault = () => undefined;
     await rig.drain();
     const { segments } = await remoteImage(rig.store, rig.uuid, rig.harness.sizeBytes);

@@ -82,12 +82,12 @@ describe('a buffer that is full', () => {
     unreachable(rig);
     await overwrite(rig, random, 400);
     const { volume } = rig.harness;
-    assert.equal(volume.replicationState().keeping, 'tracking');
+    assert.equal(volume.replication.state.keeping, 'tracking');
     assert.ok(volume.status().trackedDirtyBlocks > 0);
     assert.ok(volume.status().bufferUsedBytes < 2048 * KIB);
     rig.store.fault = () => undefined;
     await rig.drain();
-    await rig.until(() => volume.replicationState().keeping === 'draining');
+    await rig.until(() => volume.replication.state.keeping === 'draining');
     await rig.assertRemoteIsPrefix(rig.harness.operations.length);
     assert.equal(volume.status().trackedDirtyBlocks, 0);
     // And from there by the log again.
@@ -132,22 +132,22 @@ describe('a buffer that is full', () => {
     unreachable(rig);
     await overwrite(rig, random, 300);
     rig.core!.receive({ type: 'stop' });
-    const { roundSource } = rig.harness.volume;
-    const first = await roundSource.begin();
-    const all = await blocksOf(roundSource, first.round);
+    const { rounds } = rig.harness.volume.replication;
+    const first = await rounds.begin();
+    const all = await blocksOf(rounds, first.round);
     assert.ok(all > 300);
     // One that goes on is the same, however often it is asked for.
-    assert.deepEqual(await roundSource.begin(), first);
+    assert.deepEqual(await rounds.begin(), first);
     rig.harness.disk.hook = (operation, path) => {
       if (operation === 'write' && path === 'spill') throw new GatewayError('disk-full', 'full');
     };
     await overwrite(rig, random, 300);
     rig.harness.disk.hook = () => undefined;
-    assert.equal(await roundSource.read(first.round, 0, 64), undefined);
-    assert.equal(await roundSource.end(first.round), undefined);
-    const second = await roundSource.begin();
+    assert.equal(await rounds.read(first.round, 0, 64), undefined);
+    assert.equal(await rounds.end(first.round), undefined);
+    const second = await rounds.begin();
     assert.notEqual(second.round, first.round);
-    assert.ok((await blocksOf(roundSource, second.round)) >= all);
+    assert.ok((await blocksOf(rounds, second.round)) >= all);
     await rig.harness.volume.close();
   });
 
@@ -190,7 +190,7 @@ describe('a buffer that is full', () => {
       for (let life = 0; life < 6; life++) {
         if (random.fraction() < 0.6) unreachable(rig);
         await overwrite(rig, random, random.below(200));
-        if (rig.harness.volume.replicationState().keeping === 'tracking') entered++;
+        if (rig.harness.volume.replication.state.keeping === 'tracking') entered++;
         rig.store.fault = () => (random.fraction() < 0.1 ? { failAfter: 'store-unreachable' } : undefined);
         for (let step = random.below(40); step > 0; step--) {
           await settle();
