@@ -79,6 +79,7 @@ bool DefineTcp(napi_env env, napi_value exports, Instance* instance) {
   constexpr Binding kBindings[] = {
       {"tcpRoundTripUs", Ask<TcpRoundTripUs>},
       {"peerUserId", Ask<PeerUserId>},
+      {"peerHasLeft", Ask<PeerHasLeft>},
       {"tcpOutstandingBytes", Ask<TcpOutstandingBytes>},
       {"tcpUnanswered", Ask<TcpUnanswered>},
       {"tcpSilentMs", Ask<TcpSilentMs>},

@@ -6,6 +6,10 @@
  * Invariants of `exclusive`: at most one client key has connections; another client gets in only after every connection
  * of the holder failed its probe and was evicted, so that nothing of the old holder reaches the volume after the new
  * one's first request. Contenders are served one after another; connections of the holder itself never wait.
+ *
+ * Whatever the mode: before a client has another connection, those that it gave up are ended, with what they sent and was not
+ * taken in yet. A client that lost its connection sends again what had no answer, and then newer writes, over which an old
+ * one that still waited here must not come.
  */
 import { GatewayError } from '../base/errors.js';
 import { limits } from '../base/limits.js';
@@ -133,6 +137,7 @@ export class VolumeAccess {
     if (this.#closed) throw new GatewayError('volume-closed', `volume ${volume} is being closed`);
     if (this.#locked !== undefined) throw new GatewayError('volume-in-use', `volume ${volume} ${this.#locked}`);
     if (mode === 'exclusive' && this.#others(client).length > 0) return undefined;
+    this.#endLeft(client);
     const connections = [...this.#holders.values()].reduce((sum, holder) => sum + holder.connections.size, 0);
     if (connections >= limits.connectionsPerVolumeMax) {
       throw new GatewayError('session-limit', `volume ${volume} has ${connections} connections, the most it can have`);
@@ -141,6 +146,16 @@ export class VolumeAccess {
     this.#holders.set(client.key, holder);
     holder.connections.add(control);
     return { release: () => this.#remove(holder, control) };
+  }
+
+  #endLeft(client: ClientIdentity): void {
+    const holder = this.#holders.get(client.key);
+    if (holder === undefined) return;
+    for (const control of [...holder.connections]) {
+      if (!control.peerHasLeft()) continue;
+      control.evict('its client gave it up, and comes again');
+      this.#remove(holder, control);
+    }
   }
 
   #newHolder(client: ClientIdentity): Holder {

@@ -87,6 +87,8 @@ export interface Addon extends Checksums, Partial<FrameCipher> {
   notifyServiceManager(socketPath: string, message: string): Result;
   /** The user at the other end of a connected Unix socket's file descriptor. */
   peerUserId(fd: number): Result;
+  /** Of a connected socket: 1 where the peer will send no more, whatever of it is still unread, else 0. */
+  peerHasLeft(fd: number): Result;
   /** Bytes of [start, end) that the kernel took without waiting, perhaps none. */
   sendNow(fd: number, bytes: Uint8Array, start: number, end: number): Result;
   /**

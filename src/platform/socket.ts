@@ -195,6 +195,11 @@ export class NetStream implements Stream {
     return unanswered < 0 || silentMs < 0 ? undefined : { unanswered, silentMs };
   }
 
+  peerHasLeft(): boolean {
+    const { fd = -1 } = this.#handle;
+    return this.#peerEnded || fd < 0 || this.#addon.peerHasLeft(fd) === 1;
+  }
+
   end(): void {
     if (this.#ending || this.#socket.destroyed) return;
     this.#ending = true;

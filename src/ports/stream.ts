@@ -72,6 +72,8 @@ export interface Stream {
   resume(): void;
   /** undefined: nobody knows, or it needs no network. */
   silence(): PeerSilence | undefined;
+  /** The peer closed its side, or the connection broke, though `ended` and `closed` may wait for what it sent before. */
+  peerHasLeft(): boolean;
   /** Sends what was written, then closes in both directions. Nothing is received any more. */
   end(): void;
   /** Closes at once; what the kernel has not taken is lost. `closed` follows later. */

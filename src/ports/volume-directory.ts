@@ -16,6 +16,8 @@ export interface ClientIdentity {
 export interface SessionControl {
   /** Resolves to true when the peer still answers; the caller bounds the wait. */
   probe(): Promise<boolean>;
+  /** Its client gave it up; what was sent before may still lie unread. */
+  peerHasLeft(): boolean;
   /** Ends the connection; nothing of it reaches the volume after this returned. */
   evict(reason: string): void;
 }

@@ -73,6 +73,10 @@ export class MemoryStream implements Stream {
     return this.owes;
   }
 
+  peerHasLeft(): boolean {
+    return this.#peerEnded || this.destroyed;
+  }
+
   start(handler: StreamHandler): void {
     this.#handler = handler;
     this.#advance();

@@ -143,6 +143,11 @@ export class Session implements UnitMember, SessionControl {
     });
   }
 
+  /** It outlives its connections; the next login of its initiator's port takes its place (RFC 7143, 6.3.5) before it has the volume. */
+  peerHasLeft(): boolean {
+    return false;
+  }
+
   evict(reason: string): void {
     this.drop(reason);
   }

@@ -212,6 +212,10 @@ export class NbdConnection implements StreamHandler, HandshakeHost, SessionContr
     return !this.#closed && (await isPeerThere(this.#stream, this.#host.clock)) && !this.isClosed;
   }
 
+  peerHasLeft(): boolean {
+    return this.#stream.peerHasLeft();
+  }
+
   private get isClosed(): boolean {
     return this.#closed;
   }

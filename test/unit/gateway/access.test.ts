@@ -19,6 +19,10 @@ class FakeControl implements SessionControl {
     if (this.answer === 'broken') return Promise.reject(new Error('gone'));
     return Promise.resolve(this.answer);
   }
+  left = false;
+  peerHasLeft(): boolean {
+    return this.left;
+  }
   evict(reason: string): void {
     this.evicted = reason;
   }
@@ -72,6 +76,23 @@ describe('exclusive access', () => {
     await assert.rejects(access.attach(nbdB, new FakeControl(true)), inUse);
     await assert.rejects(access.attach(iscsi, new FakeControl(true)), inUse);
     assert.equal(holder.evicted, undefined);
+  });
+
+  it('ends what a client gave up before it has another connection, and nothing else', async () => {
+    const [given, kept, others] = [new FakeControl(true), new FakeControl(true), new FakeControl(true)];
+    const shared = new VolumeAccess({ volume: 'v', mode: 'shared', clock, log: new RecordedLog() });
+    await shared.attach(nbdA, given);
+    await shared.attach(nbdA, kept);
+    await shared.attach(nbdB, others);
+    for (const control of [given, others]) control.left = true;
+    await shared.attach(nbdA, new FakeControl(true));
+    assert.match(given.evicted ?? '', /comes again/);
+    assert.equal(kept.evicted, undefined);
+    assert.equal(others.evicted, undefined);
+    assert.deepEqual(
+      shared.clients().map(({ connections }) => connections),
+      [2, 1],
+    );
   });
 
   it('lets the next client in once every connection of the holder is released', async () => {

@@ -287,6 +287,19 @@ describe('a socket whose peer asks again at once', { timeout: 20_000 }, () => {
 });
 
 describe('a socket: the end', { timeout: 20_000 }, () => {
+  for (const how of ['end', 'resetAndDestroy'] as const)
+    it(`shows that the peer has left (${how}) while what it sent lies unread`, async () => {
+      await startListening();
+      const { client, stream, handler } = await connected();
+      handler.onReceived = () => 0;
+      client.write('a request that cannot go on now');
+      await until(() => stream.receivedBytes > 0);
+      assert.equal(stream.peerHasLeft(), false);
+      client[how]();
+      await until(() => stream.peerHasLeft());
+      assert.equal(handler.endedCalls, 0);
+    });
+
   it('a peer that closes its side is reported after its last bytes; the stream can still be written', async () => {
     await startListening();
     const { client, stream, handler } = await connected();

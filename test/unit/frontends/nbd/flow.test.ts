@@ -360,6 +360,22 @@ describe('NBD flow: the end of a connection', () => {
     assert.equal(await control.probe(), true);
   });
 
+  it('one that its client gave up says so while its writes wait, and ended then it writes no more', async () => {
+    const bench = await Bench.start();
+    const stream = await bench.attach();
+    const control = bench.volume.holders[0]?.control;
+    assert(control !== undefined);
+    bench.device.writable = false;
+    stream.feed(requestBytes({ type: CMD.WRITE, cookie: 1n, payload: pattern(1000) }));
+    assert.equal(control.peerHasLeft(), false);
+    stream.feedEnd();
+    assert.equal(control.peerHasLeft(), true);
+    control.evict('its client comes again');
+    bench.device.writable = true;
+    await settled();
+    assert.deepEqual(bench.device.history, []);
+  });
+
   it('a dead connection that was waiting for the device does not write when that is writable again', async () => {
     const bench = await Bench.start();
     const stream = await bench.attach();
