@@ -249,7 +249,9 @@ export class FileStore implements ObjectStore {
     try {
       return await work();
     } catch (error) {
-      throw this.#translated(operation, key, error, missing);
+      // Where the whole directory is gone, such as with the disk that it lies on, no object is missing from it.
+      const gone = errnoOf(error) === 'ENOENT' && !(await isThere(this.#directory));
+      throw this.#translated(operation, key, error, gone ? 'store-bucket-missing' : missing);
     }
   }
 
@@ -275,6 +277,13 @@ export class FileStore implements ObjectStore {
       context: { operation, key, errno },
     });
   }
+}
+
+function isThere(directory: string): Promise<boolean> {
+  return access(directory).then(
+    () => true,
+    () => false,
+  );
 }
 
 async function describe(key: string, path: string): Promise<StoredObject> {

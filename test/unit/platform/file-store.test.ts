@@ -1,6 +1,6 @@
 /** What the object-store suite does not see: what lies on the disk, and what a crash leaves there. */
 import assert from 'node:assert/strict';
-import { chmod, mkdir, mkdtemp, readdir, readFile, rm, symlink, utimes, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, readdir, readFile, rename, rm, symlink, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
@@ -85,6 +85,18 @@ describe('directory store', () => {
     await writeFile(join(scratch, 'a-file'), '');
     await assert.rejects(open('a-file', 1, false), { code: 'store-bucket-missing' });
     assert.ok(!(await readdir(scratch)).includes('absent'));
+  });
+
+  it('tells an object that is missing from a directory that is gone', async () => {
+    const store = await open('gone');
+    await store.put('a/b', body, { ifAbsent: true });
+    assert.equal(await store.head('a/c'), undefined);
+    await assert.rejects(store.get('a/c'), { code: 'object-missing' });
+    await rename(join(scratch, 'gone'), join(scratch, 'away'));
+    for (const ask of [store.get('a/b'), store.head('a/b'), store.delete('a/b')])
+      await assert.rejects(ask, { code: 'store-bucket-missing' });
+    await rename(join(scratch, 'away'), join(scratch, 'gone'));
+    assert.deepEqual(Buffer.from(await store.get('a/b')), Buffer.from(body));
   });
 
   it('ignores what is not a plain file, and names that it cannot have made', async () => {
