@@ -118,7 +118,10 @@ export const errorCodes = {
   // store and remote volume
   'store-unreachable': { retryable: true, action: 'Check endpoint, network and proxy; replication resumes by itself.' },
   'store-forbidden': { retryable: false, action: 'Check the credentials and the bucket policy.' },
-  'store-bucket-missing': { retryable: false, action: 'Create the bucket (of a file:// store, the directory), or correct store.url.' },
+  'store-bucket-missing': {
+    retryable: false,
+    action: 'Create the bucket (of a file:// store, the directory), or correct store.url.',
+  },
   'store-slow-down': { retryable: true, action: 'The store throttles; the gateway backs off by itself.' },
   'store-failed': { retryable: true, action: 'The store answered with an error; it is tried again.' },
   'store-no-conditional-put': {
