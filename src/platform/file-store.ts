@@ -120,12 +120,7 @@ export class FileStore implements ObjectStore {
     prefix: string,
     options: StoreRequest & { readonly after?: string } = {},
   ): AsyncGenerator<StoredObject, void, undefined> {
-    await this.#attempt(
-      'list',
-      prefix,
-      () => access(this.#directory, constants.R_OK | constants.X_OK),
-      'store-bucket-missing',
-    );
+    await this.#attempt('list', prefix, () => access(this.#directory, constants.R_OK | constants.X_OK));
     for await (const key of this.#keys('', prefix, options.after ?? '')) {
       options.signal?.throwIfAborted();
       const object = await this.head(key);
@@ -240,29 +235,21 @@ export class FileStore implements ObjectStore {
     }
   }
 
-  async #attempt<Result>(
-    operation: string,
-    key: string,
-    work: () => Promise<Result>,
-    missing?: ErrorCode,
-  ): Promise<Result> {
+  async #attempt<Result>(operation: string, key: string, work: () => Promise<Result>): Promise<Result> {
     try {
       return await work();
     } catch (error) {
       // Where the whole directory is gone, such as with the disk that it lies on, no object is missing from it.
       const gone = errnoOf(error) === 'ENOENT' && !(await isThere(this.#directory));
-      throw this.#translated(operation, key, error, gone ? 'store-bucket-missing' : missing);
+      throw this.#translated(operation, key, error, gone);
     }
   }
 
-  #translated(operation: string, key: string, error: unknown, missing?: ErrorCode): unknown {
+  #translated(operation: string, key: string, error: unknown, gone = false): unknown {
     const errno = errnoOf(error);
     if (errno === undefined) return error;
-    const whenMissing =
-      missing ??
-      (operation === 'get' || operation === 'head' || operation === 'delete'
-        ? 'object-missing'
-        : 'store-bucket-missing');
+    const ofObject = operation === 'get' || operation === 'head' || operation === 'delete';
+    const whenMissing = ofObject && !gone ? 'object-missing' : 'store-bucket-missing';
     const codes: Readonly<Record<string, ErrorCode>> = {
       ENOENT: whenMissing,
       ENOTDIR: whenMissing,
