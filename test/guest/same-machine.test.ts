@@ -6,14 +6,11 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { statSync } from 'node:fs';
-import { mkdtemp, rm, truncate, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { it } from 'node:test';
 import { suite } from '../tool/suite.js';
 import { guestImage, guestTools, type GuestImage } from './guest-image.js';
-import { runGuest } from './kernel-guest.js';
-import { keepgateInGuest, makeRuntimeImage } from './runtime-image.js';
+import { runOneMachine } from './one-machine.js';
+import { keepgateInGuest } from './runtime-image.js';
 
 const image = await guestImage();
 const long = process.env['KEEPGATE_TEST_LONG'] === '1';
@@ -88,29 +85,10 @@ suite(
   guestTools,
   () => {
     it(`${writtenMiB} MiB through a mounted file system is written, and read back equal`, async (t) => {
-      const folder = await mkdtemp(join(tmpdir(), 'keepgate-same-machine-'));
-      try {
-        const runtime = join(folder, 'runtime.img');
-        const data = join(folder, 'data.img');
-        await makeRuntimeImage(runtime);
-        await writeFile(data, '');
-        await truncate(data, 6 * 1024 ** 3);
-        const result = await runGuest(image as GuestImage, {
-          script,
-          memoryMiB: 512,
-          processors: 2,
-          timeoutMs: 900_000,
-          disks: [
-            { path: runtime, readOnly: true },
-            { path: data, readOnly: false },
-          ],
-        });
-        assert.equal(result.status, 0, result.output);
-        assert.match(result.output, new RegExp(`^EQUAL ${compared} `, 'm'), result.output);
-        for (const line of result.output.split('\n').slice(0, 20)) t.diagnostic(line);
-      } finally {
-        await rm(folder, { recursive: true, force: true });
-      }
+      const result = await runOneMachine(image as GuestImage, { script, memoryMiB: 512, timeoutMs: 900_000 });
+      assert.equal(result.status, 0, result.output);
+      assert.match(result.output, new RegExp(`^EQUAL ${compared} `, 'm'), result.output);
+      for (const line of result.output.split('\n').slice(0, 20)) t.diagnostic(line);
     });
   },
   () => (typeof image === 'string' ? image : undefined),
