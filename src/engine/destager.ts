@@ -2,9 +2,13 @@
  * Moves durable records from the log into the image: the newest version of each block at or below a durable LSN,
  * sorted (engine.md, "Destage").
  *
- * It walks batch headers and never asks the overlay, whose newest version may not be durable. Order (P2, P4): image
- * and sums written and fdatasynced, then the superblock, then log space. An overlay entry goes only when its LSN is not
- * newer than what was destaged.
+ * It walks batch headers and never asks the overlay for a version, since the newest may not be durable. What the overlay does
+ * say is that a record need not be moved at all: of a block whose newest version is durable, older ones are left out, for
+ * that one comes in its turn. Until then neither reads nor a recovery look for the block in the image, and the image as a whole is
+ * as of no moment (`aheadThrough`). A block that is written again and again costs the image one write for each length of the log.
+ *
+ * Order (P2, P4): image and sums written and fdatasynced, then the superblock, then log space. An overlay entry goes only
+ * when its LSN is not newer than what was destaged.
  *
  * A payload that has rotted in the log is not copied, and what the image holds instead is older: the block is marked as
  * lost (sum 1) with the step that would have moved it, so that it reads as an error until it is healed or written again.
@@ -36,6 +40,8 @@ const STEP_BYTES_MAX = 4 * MIB;
 /** Short zero ranges take table entries, but no room in the buffer. */
 const ENTRIES_PER_BLOCK = 8;
 const ALLOCATIONS_AT_ONCE = 64;
+/** A step in which nearly all is left out reads so many times what it can hold; it has its turn for so long. */
+const READ_FACTOR_MAX = 16;
 
 /** Is told what a step is about to change in the image, before it does. */
 export interface StepWatcher {
@@ -66,8 +72,13 @@ export class Destager {
   /** Of the blocks in the buffer: log sums until they are verified, then block sums. */
   private readonly sums: Uint32Array;
   private readonly runs: Float64Array;
-  /** Trims up to here were applied ahead of their turn (`freeAhead`): before its cursor is behind them the image is of no moment. */
-  freedThrough: Lsn = 0;
+  /**
+   * Up to here trims were applied ahead of their turn (`freeAhead`), or versions left out that newer ones replace: before its
+   * cursor is behind them the image is of no moment.
+   */
+  aheadThrough: Lsn = 0;
+  /** Trims up to here were applied ahead of their turn. */
+  private freedThrough: Lsn = 0;
 
   constructor(options: {
     readonly reader: LogReader;
@@ -186,6 +197,7 @@ export class Destager {
     for (const { start, end } of due) await this.punch(start, end - start);
     await this.punchAll(blocks);
     this.freedThrough = durableLsn;
+    this.aheadThrough = Math.max(this.aheadThrough, durableLsn);
     return due.length > 0 || blocks.length > 0;
   }
 
@@ -229,7 +241,8 @@ export class Destager {
     this.collectedSizeBytes = this.sizeBytes;
     let cursor = this.cursor;
     let used = 0;
-    while (cursor.lsn <= durableLsn) {
+    let read = 0;
+    while (cursor.lsn <= durableLsn && read < READ_FACTOR_MAX * this.stepBlocks) {
       const batch = await this.reader.next(cursor);
       if (batch === undefined) {
         throw new GatewayError('log-damaged', `the log breaks off at LSN ${cursor.lsn}, durable through ${durableLsn}`);
@@ -237,19 +250,22 @@ export class Destager {
       const entries = this.newest.table.size;
       if (used + batch.sums.length > this.stepBlocks || entries > ENTRIES_PER_BLOCK * this.stepBlocks) break;
       assert(batch.lastLsn <= durableLsn, 'durability ends at a batch boundary');
-      await this.take(batch, used);
-      used += batch.sums.length;
+      read += batch.sums.length;
+      used += await this.take(batch, used, durableLsn);
       cursor = batch.next;
     }
     return cursor;
   }
 
-  private async take(batch: LogBatch, used: number): Promise<void> {
+  /** Takes what a batch has for the image, its payload from block `used` of the buffer on; returns how many blocks that was. */
+  private async take(batch: LogBatch, used: number, durableLsn: Lsn): Promise<number> {
+    if (batch.records.every((record) => this.isReplaced(record, durableLsn))) return 0;
     const payload = this.reader.payload(batch);
     const length = batch.sums.length * BLOCK_BYTES;
     this.buffer.set(payload.bytes.subarray(payload.start, payload.start + length), used * BLOCK_BYTES);
     this.sums.set(batch.sums, used);
     for (const record of batch.records) {
+      if (this.isReplaced(record, durableLsn)) continue;
       if (record.kind === 'write') {
         const at = used + record.sumsStart;
         this.newest.write(record.firstBlock, record.blockCount, record.lsn, at, this.sums, at);
@@ -261,6 +277,22 @@ export class Destager {
         this.collectedSizeBytes = record.sizeBytes;
       }
     }
+    return batch.sums.length;
+  }
+
+  /** Whether each block of a write has a newer version that is durable, and so comes in its turn whatever happens. */
+  private isReplaced(record: LogRecord, durableLsn: Lsn): boolean {
+    if (record.kind !== 'write') return false;
+    const { table } = this.overlay;
+    let newestLsn = 0;
+    for (let block = record.firstBlock; block < record.firstBlock + record.blockCount; block++) {
+      const slot = table.find(block);
+      const lsn = slot < 0 ? 0 : table.lsnAt(slot);
+      if (lsn <= record.lsn || lsn > durableLsn) return false;
+      newestLsn = Math.max(newestLsn, lsn);
+    }
+    this.aheadThrough = Math.max(this.aheadThrough, newestLsn);
+    return true;
   }
 
   /** Index of a record's first block, from `from` on, that does not have its log sum; -1: none. */

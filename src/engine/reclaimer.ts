@@ -1,8 +1,9 @@
 /**
  * Gives log space back: destage, sync the image, write a superblock, recycle files, keep new ones ready (P4).
  *
- * One cycle at a time. It is lazy: the longer records wait, the more of them are overwritten in the log already; and it
- * hurries when the buffer fills, the overlay is full, or admission has stopped.
+ * One cycle at a time. It is lazy: the longer records wait, the more of them are overwritten in the log already, and need not be
+ * moved at all. It moves what makes room when half of the buffer is full, the overlay is, or admission has stopped; and what has
+ * waited for seconds.
  *
  * When it cannot go on: out of disk space it stalls, and tries again every second; so it does when the log or the
  * checksums cannot be read, as `failed`; rot in the log is `failed` for good. In all three nothing is lost: the log holds
@@ -21,9 +22,11 @@ import type { Rounds } from './rounds.js';
 
 /** Undestaged log bytes that start a cycle by themselves: half of the buffer, at most this. */
 const LAZY_BYTES_MAX = 2 * GIB;
-/** Age of the oldest undestaged record that starts a cycle. */
+/** By so much less, at most, is left when it ends: a cycle costs syncs, however little it moves. */
+const CYCLE_BYTES_MAX = 64 * MIB;
+/** How often records that have waited since the last time are moved: each waits twice that long at most. */
 const LAZY_AGE_MS = 5000;
-/** Bytes destaged before the image is synced in the middle of a long cycle. */
+/** Bytes of the log that are moved before the image is synced in the middle of a long cycle. */
 const SYNC_BYTES = 64 * MIB;
 const RETRY_MS = 1000;
 const IDLE_MARK_MS = 1000;
@@ -67,7 +70,10 @@ export class Reclaimer {
   /** Whoever waits for rounds to begin again; undefined: they may. */
   private roundsHeld: (() => void)[] | undefined;
   private again = false;
+  /** Everything that is durable is to be moved. */
   private urgent = false;
+  /** Up to here records have waited for long. */
+  private agedThrough: Lsn = 0;
   /** A cycle is due, or goes on, because its oldest record has waited for long. */
   private aged = false;
   private stopped = false;
@@ -88,19 +94,14 @@ export class Reclaimer {
   /** The log grew. Called for every batch: no more than a comparison or two. */
   appended(): void {
     const { log, overlay } = this.options;
-    const behind = this.distance(this.options.destager.cursor, log.head);
-    if (!log.hasRoom || overlay.isFull) {
-      log.syncs.start();
-      this.wake(true);
-    } else if (behind >= this.lazyBytes || this.filesWanted()) {
-      this.wake(behind >= this.lazyBytes);
-    }
+    if (!log.hasRoom || overlay.isFull) log.syncs.start();
+    if (!log.hasRoom || this.leaves(this.lazyBytes) || this.filesWanted()) this.wake(false);
     this.armAge();
   }
 
   /** Durability advanced: more may be destaged, and within a second of idleness the log says how far (a mark). */
   durable(): void {
-    if (this.urgent) this.wake(true);
+    if (!this.options.log.hasRoom || this.leaves(this.lazyBytes)) this.wake(false);
     this.markTimer?.cancel();
     this.markTimer = this.options.clock.after(IDLE_MARK_MS, () => {
       const { log } = this.options;
@@ -151,9 +152,9 @@ export class Reclaimer {
       const current = rounds.current(replicatedLsn);
       if (current !== undefined) return current;
       const target = log.durableLsn;
-      // A trim that was freed ahead of its turn is part of what the image is.
-      const through = (): Lsn => Math.max(target, destager.freedThrough);
-      while (destager.cursor.lsn <= through() && !this.stopped) if (!(await this.step(through()))) break;
+      // What was done ahead of its turn, or left to its turn, is part of what the image is.
+      const through = (): Lsn => Math.max(target, destager.aheadThrough);
+      await this.moveWhile(() => destager.cursor.lsn <= through(), through);
       // Before its moment would be what the bucket has already.
       if (destager.cursor.lsn <= through()) throw new GatewayError('volume-closed', 'the volume is being closed');
       await this.settle();
@@ -255,8 +256,9 @@ export class Reclaimer {
 
   /** Moves everything that is durable now into the image, durably; resolves early where that cannot be. */
   async destageSoon(): Promise<void> {
-    await this.running;
     this.wake(true);
+    // The cycle that goes on may have moved all it was to.
+    while (this.urgent && this.running !== undefined) await this.running;
     await this.running;
   }
 
@@ -296,20 +298,10 @@ export class Reclaimer {
   }
 
   private async cycle(): Promise<void> {
-    const { log, destager, overlay, progress } = this.options;
+    const { log, destager, progress } = this.options;
     for (let task = this.tasks.shift(); task !== undefined && !this.stopped; task = this.tasks.shift()) await task();
     if (this.filesWanted()) await this.prepareFiles();
-    if (this.urgent) {
-      this.urgent = false;
-      let sinceSync = destager.destagedBytes;
-      while (!this.stopped && (await this.step(log.durableLsn))) {
-        if (destager.destagedBytes - sinceSync >= SYNC_BYTES || !log.hasRoom) {
-          sinceSync = destager.destagedBytes;
-          await this.settle();
-        }
-        this.options.onProgress();
-      }
-    }
+    await this.move();
     const moved = destager.cursor.lsn !== progress.synced.lsn || destager.healedUnsynced;
     if (moved || progress.isOutdated || this.superblockHoldsFiles()) await this.settle();
     if (this.filesWanted()) await this.prepareFiles();
@@ -318,15 +310,49 @@ export class Reclaimer {
     if (!log.hasRoom && this.noSpaceForFile !== undefined && destager.cursor.lsn > log.dataLsn) {
       throw this.noSpaceForFile.error;
     }
-    // Admission waits for space, in the log or in memory, that a sync under way will make destageable.
-    const waits = !log.hasRoom || overlay.isFull;
-    if (waits && destager.cursor.lsn <= log.durableLsn) this.again = this.urgent = true;
-    else if (waits) this.urgent = true;
+    // What is not durable yet becomes so with a sync under way, which wakes again.
+    if (this.leaves(this.lazyBytes) && destager.cursor.lsn <= log.durableLsn) this.again = true;
     if (destager.cursor.lsn <= log.dataLsn) this.armAge();
     if (this.aged && !this.again) {
       this.aged = false;
       this.options.onQuiet();
     }
+  }
+
+  /** Moves durable records into the image: all of them, or what makes room and what has waited. */
+  private async move(): Promise<void> {
+    const { log, destager } = this.options;
+    const all = this.urgent;
+    this.urgent = false;
+    const pressed = this.leaves(this.lazyBytes);
+    const leftBytes = this.lazyBytes - Math.min(CYCLE_BYTES_MAX, this.lazyBytes / 4);
+    const isDue = (): boolean =>
+      all || this.urgent || destager.cursor.lsn <= this.agedThrough || (pressed && this.leaves(leftBytes));
+    // What waits to be done between two cycles must not wait for a client to pause.
+    await this.moveWhile(
+      () => this.tasks.length === 0 && isDue(),
+      () => log.durableLsn,
+    );
+  }
+
+  private async moveWhile(isDue: () => boolean, through: () => Lsn): Promise<void> {
+    const { log, destager } = this.options;
+    const { progress } = this;
+    while (!this.stopped && isDue() && (await this.step(through()))) {
+      // Where admission waits, a file of the log is given back as soon as nothing of it is needed: sooner, a sync gives nothing back.
+      const freesFile = !log.hasRoom && destager.cursor.file > progress.synced.file;
+      if (freesFile || this.distance(progress.synced, destager.cursor) >= SYNC_BYTES) await this.settle();
+      this.options.onProgress();
+    }
+  }
+
+  /** Whether room is wanted that moving records gives, or more than so many bytes of the log are to be moved. */
+  private leaves(bytes: number): boolean {
+    const { log, overlay, destager } = this.options;
+    if (overlay.isFull || this.distance(destager.cursor, log.head) >= bytes) return true;
+    if (log.hasRoom) return false;
+    // Else the log is full of what only the bucket needs.
+    return this.noSpaceForFile !== undefined || this.progress.tail.file >= this.progress.synced.file;
   }
 
   /** The log is full. What only the bucket still needs of it is noted in the dirty map instead, where that is wanted. */
@@ -384,10 +410,14 @@ export class Reclaimer {
   }
 
   private armAge(): void {
-    this.ageTimer ??= this.options.clock.after(LAZY_AGE_MS, () => {
+    if (this.ageTimer !== undefined) return;
+    const { clock, log } = this.options;
+    const throughLsn = log.appendedLsn;
+    this.ageTimer = clock.after(LAZY_AGE_MS, () => {
       this.ageTimer = undefined;
       this.aged = true;
-      this.wake(true);
+      this.agedThrough = throughLsn;
+      this.wake(false);
     });
   }
 

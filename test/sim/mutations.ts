@@ -118,6 +118,11 @@ export const mutations: readonly Mutation[] = [
     ],
   },
   {
+    name: 'leave a version out of the image for a newer one that is not durable',
+    kinds: localCrashes,
+    patches: [engine('destager', ' || lsn > durableLsn)', ')')],
+  },
+  {
     name: 'destage the newest version instead of the newest durable one',
     seed: 462,
     kinds: localCrashes,

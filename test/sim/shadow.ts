@@ -433,17 +433,13 @@ export class Shadow {
   }
 
   /**
-   * Blocks that a record after `lsn`, up to `throughLsn`, made different from what they were at `lsn`. One that left a block
-   * as it was may have been lost with a power cut, which its contents cannot tell.
+   * Blocks that records after `lsn`, up to `throughLsn`, made different from what they were at `lsn`. Where they left a block as
+   * it was, a power cut may have taken them all, which its contents cannot tell.
    */
   changedWithin(lsn: number, throughLsn: number): number[] {
-    const changes = ([block, versions]: [number, Version[]]): boolean => {
-      const before = this.pageAt(block, lsn);
-      const isChange = (version: Version): boolean =>
-        version.lsn > lsn && version.lsn <= throughLsn && Buffer.compare(version.page, before) !== 0;
-      return versions.some(isChange);
-    };
-    return [...this.versions].filter(changes).map(([block]) => block);
+    return [...this.versions.keys()].filter(
+      (block) => Buffer.compare(this.pageAt(block, throughLsn), this.pageAt(block, lsn)) !== 0,
+    );
   }
 
   private versionsFrom(block: number, lsn: number): Version[] {

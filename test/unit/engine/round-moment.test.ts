@@ -50,7 +50,7 @@ async function writeTwoSteps(h: VolumeHarness): Promise<void> {
 describe('what a volume begins to track', () => {
   it('has all that was moved into the image since the last superblock, which a full disk held up', async () => {
     const h = await open(1);
-    const { destager, progress } = partsOf(h);
+    const { destager, progress, reclaimer } = partsOf(h);
     let failed = false;
     // The first step has space.
     h.disk.hook = (operation, path) => {
@@ -60,14 +60,13 @@ describe('what a volume begins to track', () => {
       diskFull();
     };
     await writeTwoSteps(h);
-    const leave = occupy(h);
-    await pass(h, 6000);
-    // Its turn comes after the cycle that fails.
+    reclaimer.wake(true);
+    await settle();
+    assert.ok(failed);
+    // Its turn comes after the cycle that failed.
     const held = h.volume.replication.holdRounds();
-    leave();
     await pass(h, 1000);
     await held;
-    assert.ok(failed);
     h.disk.hook = () => undefined;
     h.volume.replication.releaseRounds();
     const beginning = h.volume.replication.rounds.begin();
