@@ -1,23 +1,18 @@
 /**
- * One configured volume in the gateway: opens or creates its directory, ties the engine to its replicator and to those
- * who attach it, and says in which state it is.
+ * One configured volume in the gateway: opens it, ties the engine to its replicator and to those who attach it, and says
+ * in which state it is.
  *
  * Invariants: a volume that was never seen in the bucket is not served before its remote volume was created or found
  * (P9); a fenced volume, or one that turns out to be older than its remote, takes no more writes unless whenFenced says
  * so (P7).
  */
-import type { SessionReport, SnapshotReport } from '../api/gateway-view.js';
+import type { SessionReport } from '../api/gateway-view.js';
 import { DurabilityLostError, GatewayError } from '../base/errors.js';
 import type { ErrorCode } from '../base/errors.js';
-import type { IoStats } from '../base/io-stats.js';
-import { BLOCK_BYTES, type ByteLength, type Lsn } from '../base/units.js';
+import type { ByteLength, Lsn } from '../base/units.js';
 import type { VolumeConfiguration } from '../config/configuration.js';
-import { reserveDraft } from '../engine/reserved-space.js';
-import { createVolume, readIdentity } from '../engine/volume-directory-format.js';
 import type { VolumeIdentity } from '../engine/volume-directory-format.js';
-
 import type { RevertRecord } from '../engine/revert-record.js';
-import type { SnapshotRecorder } from '../engine/snapshot-recorder.js';
 import { Volume } from '../engine/volume.js';
 import type { MeteredVolume } from '../metrics/source.js';
 import type { Checksums } from '../ports/checksum.js';
@@ -25,16 +20,14 @@ import type { Clock } from '../ports/clock.js';
 import type { Disk } from '../ports/disk.js';
 import type { Log } from '../ports/log.js';
 import type { Random } from '../ports/random.js';
-import type { ChapSecrets, ServedVolume } from '../ports/volume-directory.js';
+import type { ServedVolume } from '../ports/volume-directory.js';
 import type { EngineStatus, VolumeState, VolumeStatus } from '../ports/volume-status.js';
 import { isEstablished } from '../remote/established-mark.js';
 import { VolumeAccess } from './access.js';
 import type { Drainable } from './drain-operation.js';
 import { FillRate } from './fill-rate.js';
-import { GuardedDevice } from './guarded-device.js';
 import { HydrationLine } from './hydration-line.js';
 import type { HydrationPort } from './hydration-line.js';
-import { ioStatsFor } from './logged-io-stats.js';
 import { ReplicatorLine } from './replicator-line.js';
 import type { VolumeReplication } from './replicator-line.js';
 import { ReservationLine } from './reservation-line.js';
@@ -44,20 +37,17 @@ import { SanitizeLine } from './sanitize-line.js';
 import { ScrubLine } from './scrub-line.js';
 import { SnapshotLine } from './snapshot-line.js';
 import type { ScrubReport } from './scrubber.js';
+import { settleIn } from './volume-home.js';
+import { VolumeOffer } from './volume-offer.js';
+import type { IscsiAccess } from './volume-offer.js';
 import { openingStatus } from './volume-placeholder.js';
+import { VolumeRevert } from './volume-revert.js';
 
 /** How long a start waits for the store's first answer about a new volume before it goes on without that volume. */
 const firstAnswerMsMax = 5000;
-const HYDRATED_POLL_MS = 500;
 
 /** What the replicator may find out that makes serving writes wrong. */
 const staleCodes: ReadonlySet<ErrorCode> = new Set<ErrorCode>(['remote-ahead', 'remote-forked']);
-
-/** Who may log in over iSCSI; read again while the gateway runs. */
-export interface IscsiAccess {
-  readonly initiators: readonly string[];
-  readonly chap: ChapSecrets | undefined;
-}
 
 export interface GatewayVolumeOptions {
   readonly configuration: VolumeConfiguration;
@@ -86,38 +76,32 @@ export class GatewayVolume implements Drainable {
   readonly #sanitize: SanitizeLine;
   #sanitizable = false;
   #rotational = false;
-  readonly #stats: Readonly<Record<'nbd' | 'iscsi', IoStats>>;
   readonly #fill = new FillRate();
   #identity: VolumeIdentity | undefined;
   #volume: Volume | undefined;
-  #served: ServedVolume | undefined;
   #failure: GatewayError | undefined;
   readonly #line: ReplicatorLine | undefined;
   #hydration: HydrationLine | undefined;
   readonly #scrubs: ScrubLine;
-  readonly #snapshots: SnapshotLine;
   readonly #reverts: RevertLine;
-  /** The snapshot that the volume becomes. */
-  #reverting: string | undefined;
+  readonly #revert: VolumeRevert;
   #closed = false;
 
-  /** Of logins from now on. */
-  iscsiAccess: IscsiAccess;
-  /** Who may attach over NBD from now on, by what TLS calls them; none: any client. */
-  nbdUsers: readonly string[];
+  /** Who may log in can be changed in it. */
+  readonly offer: VolumeOffer;
+  readonly snapshots: SnapshotLine;
 
   constructor(options: GatewayVolumeOptions) {
     const { configuration, clock, log } = options;
     this.name = configuration.name;
-    this.iscsiAccess = options.iscsiAccess;
-    this.nbdUsers = configuration.nbdUsers;
     this.#options = options;
-    this.#stats = { nbd: ioStatsFor(log, this.name, 'nbd'), iscsi: ioStatsFor(log, this.name, 'iscsi') };
-    this.#snapshots = new SnapshotLine({
+    this.snapshots = new SnapshotLine({
       volume: this.name,
       schedule: configuration.snapshots,
       clock,
       log: log.child('snapshots'),
+      replicates: () => this.replicates,
+      refusal: () => this.#line?.refusal,
     });
     this.#scrubs = new ScrubLine({
       configuration,
@@ -136,6 +120,14 @@ export class GatewayVolume implements Drainable {
     this.#reservations = new ReservationLine({ ...options, volume: this.name });
     this.#sanitize = new SanitizeLine({ ...options, volume: this.name });
     this.#access = new VolumeAccess({ volume: this.name, mode: configuration.access, clock, log });
+    this.offer = new VolumeOffer({ ...options, access: this.#access, reservations: this.#reservations });
+    this.#revert = new VolumeRevert({
+      access: this.#access,
+      snapshots: this.snapshots,
+      line: this.#reverts,
+      replicateTo: (lsn) => this.replicateTo(lsn),
+      onFatal: options.onFatal,
+    });
     const { replication } = options;
     this.#line =
       replication &&
@@ -144,7 +136,7 @@ export class GatewayVolume implements Drainable {
         replication,
         scrubs: this.#scrubs,
         reverts: this.#reverts,
-        snapshots: this.#snapshots,
+        snapshots: this.snapshots,
         onFenced: () => this.#stopWrites(),
         onRefused: (error) => this.#refused(error),
         onOwner: () => this.#owner(),
@@ -153,11 +145,11 @@ export class GatewayVolume implements Drainable {
 
   /** undefined until it is open. */
   get served(): ServedVolume | undefined {
-    return this.#served;
+    return this.offer.served;
   }
 
   get ready(): boolean {
-    return this.#served !== undefined;
+    return this.served !== undefined;
   }
 
   /**
@@ -171,13 +163,11 @@ export class GatewayVolume implements Drainable {
       const reverting = await this.#reverts.pending();
       if (reverting !== undefined) return await this.#goOnReverting(volume, reverting);
       if (line === undefined) {
-        await this.#offerSanitize(volume);
+        // A bucket would keep what a sanitize is to remove.
+        this.#sanitizable = !(await this.#hasBucket(volume));
         return this.#serve(volume);
       }
-      // A restored copy has its content from a bucket already.
-      const established =
-        this.#identity?.origin === 'restored' || (await isEstablished(this.#options.disk, volume.replication.state));
-      const answer = established ? undefined : line.firstAnswer();
+      const answer = (await this.#hasBucket(volume)) ? undefined : line.firstAnswer();
       this.#replicate(volume, line);
       if (answer === undefined) return this.#serve(volume);
       await this.#serveAfter(volume, line, answer);
@@ -199,13 +189,7 @@ export class GatewayVolume implements Drainable {
   async #openEngine(): Promise<Volume> {
     const { configuration, disk, checksums, clock, random, log, bootId } = this.#options;
     const { name, sizeBytes } = configuration;
-    const identity = (await readIdentity(disk)) ?? (await this.#create());
-    if (identity.name !== name) {
-      throw new GatewayError(
-        'volume-exists',
-        `the directory of volume ${name} holds volume ${identity.name}; move it away`,
-      );
-    }
+    const identity = await settleIn(this.#options);
     await this.#reservations.load();
     await this.#sanitize.load();
     if (this.#line !== undefined && this.#sanitize.state !== 'none') {
@@ -234,6 +218,7 @@ export class GatewayVolume implements Drainable {
     });
     this.#identity = identity;
     this.#volume = volume;
+    this.snapshots.attach(volume.snapshots);
     this.#rotational = (await disk.isRotational?.()) ?? false;
     const { hydration: port } = this.#options;
     if (volume.hydration !== undefined && port !== undefined) {
@@ -242,24 +227,6 @@ export class GatewayVolume implements Drainable {
     }
     if (volume.replication.state.fenced) this.#stopWrites();
     return volume;
-  }
-
-  /** In a directory that is empty. */
-  async #create(): Promise<VolumeIdentity> {
-    const { configuration, disk, checksums, random, discard } = this.#options;
-    const { name, sizeBytes, bufferBytes, provision } = configuration;
-    const volume = { disk, checksums, random, name, sizeBytes };
-    if (provision === 'thin') return createVolume(volume);
-    try {
-      return await createVolume({
-        ...volume,
-        reserve: () => reserveDraft(disk, { volumeBytes: sizeBytes, bufferBytes }),
-      });
-    } catch (error) {
-      const code = error instanceof GatewayError ? error.code : undefined;
-      if (code === 'disk-full' || code === 'not-supported') await discard().catch(() => undefined);
-      throw error;
-    }
   }
 
   #replicate(volume: Volume, line: ReplicatorLine): void {
@@ -275,61 +242,22 @@ export class GatewayVolume implements Drainable {
     const outcome = await Promise.race([served, waited.then(() => 'waiting' as const)]).finally(() => late.abort());
     if (outcome !== 'waiting') return;
     log.warn(`volume ${this.name} is new and waits for its store`, { reason: line.status.reason });
-    served.catch((error: unknown) => {
-      const failure = this.#fail(error);
-      log.error(failure.message, { volume: this.name, code: failure.code });
-    });
+    served.catch((error: unknown) => this.#failLate(error));
   }
 
-  /** Only where no bucket ever had anything of the volume: it would keep what a sanitize is to remove. */
-  async #offerSanitize(volume: Volume): Promise<void> {
-    const hasBucket =
-      this.#identity?.origin === 'restored' || (await isEstablished(this.#options.disk, volume.replication.state));
-    this.#sanitizable = !hasBucket;
+  /** Whether a bucket ever had anything of the volume: a restored copy has its content from one. */
+  async #hasBucket(volume: Volume): Promise<boolean> {
+    return this.#identity?.origin === 'restored' || isEstablished(this.#options.disk, volume.replication.state);
   }
 
   #serve(volume: Volume): void {
     // Its store answered while it was being closed.
     if (this.#closed) return;
-    const { configuration } = this.#options;
-    const access = (): IscsiAccess => this.iscsiAccess;
-    const users = (): readonly string[] => this.nbdUsers;
     const sanitize = this.#sanitizable ? this.#sanitize : undefined;
-    this.#served = {
-      device: sanitize === undefined ? volume : new GuardedDevice(volume, () => sanitize.refusal()),
-      description: `Keepgate volume ${this.name}`,
-      nbd: {
-        enabled: configuration.nbdEnabled,
-        stats: this.#stats.nbd,
-        rotational: this.#rotational,
-        get users() {
-          return users();
-        },
-      },
-      iscsi: {
-        enabled: configuration.iscsiEnabled,
-        stats: this.#stats.iscsi,
-        physicalBlockBytes: configuration.physicalBlockBytes,
-        get initiators() {
-          return access().initiators;
-        },
-        get chap() {
-          return access().chap;
-        },
-      },
-      reservations: this.#reservations,
-      sanitizer: sanitize,
-      shared: configuration.access === 'shared',
-      attach: async (client, control) => {
-        // An initiator is told by its commands how far it is; NBD has no way to say so.
-        const refusal = client.frontend === 'nbd' ? sanitize?.refusal() : undefined;
-        if (refusal !== undefined) throw refusal;
-        return this.#access.attach(client, control);
-      },
-    };
+    this.offer.begin(volume, sanitize, this.#rotational);
     sanitize?.start(volume, volume.status().bufferCapacityBytes);
     this.#scrubs.start(volume);
-    if (this.replicates) this.#snapshots.start(volume.snapshots, () => this.#recordingTarget());
+    if (this.replicates) this.snapshots.start();
     this.#options.log.info('volume open', { volume: this.name, sizeBytes: volume.sizeBytes });
   }
 
@@ -342,12 +270,18 @@ export class GatewayVolume implements Drainable {
     return this.#failure;
   }
 
+  /** Once nobody waits for the opening any more. */
+  #failLate(error: unknown): void {
+    const { message, code } = this.#fail(error);
+    this.#options.log.error(message, { volume: this.name, code });
+  }
+
   // Replication
 
   #refused(error: GatewayError): void {
     // A refused take-over leaves what was fenced as it is.
     const fenced = this.#volume?.replication.state.fenced === true;
-    if (this.#served !== undefined && !fenced && staleCodes.has(error.code)) {
+    if (this.served !== undefined && !fenced && staleCodes.has(error.code)) {
       this.#stopWrites();
       this.#fail(error);
     }
@@ -366,7 +300,7 @@ export class GatewayVolume implements Drainable {
 
   /** Verifies log, image and bucket; one at a time. */
   async scrub(heal: boolean, progress: (doneBytes: number, totalBytes: number) => void): Promise<ScrubReport> {
-    if (this.#volume === undefined || this.#served === undefined) {
+    if (this.#volume === undefined || this.served === undefined) {
       throw new GatewayError('volume-closed', `volume ${this.name} is not open`);
     }
     return this.#scrubs.run(this.#volume, heal, progress);
@@ -374,17 +308,7 @@ export class GatewayVolume implements Drainable {
 
   /** Resolves once all of a restored volume's content is here. volume-closed: the signal came first. */
   async hydrated(progress: (doneBytes: number, totalBytes: number) => void, signal: AbortSignal): Promise<void> {
-    const { clock } = this.#options;
-    for (let totalBytes = 0; ;) {
-      const status = this.#hydration?.status;
-      if (status === undefined) return;
-      const left = (status.remainingBlocks ?? 0) * BLOCK_BYTES;
-      totalBytes = Math.max(totalBytes, left);
-      progress(totalBytes - left, totalBytes);
-      await clock.sleep(HYDRATED_POLL_MS, signal).catch(() => undefined);
-      if (signal.aborted)
-        throw new GatewayError('volume-closed', 'the gateway is stopping; it goes on after its start');
-    }
+    await this.#hydration?.filled(progress, signal);
   }
 
   #stopWrites(): void {
@@ -399,7 +323,7 @@ export class GatewayVolume implements Drainable {
 
   /** Grows it, durably; who is attached sees it as his protocol lets him. @throws GatewayError size-invalid, read-only */
   async resize(sizeBytes: ByteLength): Promise<void> {
-    if (this.#volume === undefined || this.#served === undefined)
+    if (this.#volume === undefined || this.served === undefined)
       throw new GatewayError('volume-closed', `volume ${this.name} is not open`);
     await this.#volume.growth.to(sizeBytes);
     this.#options.log.info('volume grown', { volume: this.name, sizeBytes });
@@ -425,29 +349,14 @@ export class GatewayVolume implements Drainable {
     throw new GatewayError('not-supported', `volume ${this.name} does not replicate`);
   }
 
-  // Snapshots
-
-  /** Oldest first. */
-  snapshots(): SnapshotReport[] {
-    return this.#snapshots.list(this.#snapshotTarget());
-  }
-
-  /** Everything that was acknowledged before this call is in it; resolves once it is durable here. */
-  async createSnapshot(name: string | undefined): Promise<SnapshotReport> {
-    return this.#snapshots.create(this.#recordingTarget(), name);
-  }
-
-  async deleteSnapshot(name: string): Promise<void> {
-    return this.#snapshots.delete(this.#recordingTarget(), name);
-  }
-
   /**
    * Makes the volume what a snapshot is; nobody may have it, and nobody gets it meanwhile. First what it is now becomes a
    * snapshot, unless that is not wanted. A line that says how it ended.
    */
   async revert(name: string, keepsPresent: boolean, progress: Progress): Promise<string> {
-    const [target, volume] = [this.#recordingTarget(), this.#volume];
-    if (volume === undefined || this.#served === undefined)
+    this.snapshots.recording();
+    const volume = this.#volume;
+    if (volume === undefined || this.served === undefined)
       throw new GatewayError('volume-closed', `volume ${this.name} is not open`);
     if (volume.readOnly) throw new GatewayError('read-only', `volume ${this.name} is read-only`);
     if (this.#hydration?.status !== undefined)
@@ -455,35 +364,13 @@ export class GatewayVolume implements Drainable {
         'invalid-request',
         `volume ${this.name} is still being restored; wait until all of it is here`,
       );
-    const past = { snapshot: name, ...this.#snapshots.whole(target, name) };
-    this.#access.lock(`is being reverted to snapshot ${name}`);
-    this.#snapshots.needed = this.#reverting = name;
-    let kept: string | undefined;
-    try {
-      if (keepsPresent) kept = (await this.#snapshots.before(target, 'revert')).name;
-      const presentLsn = await this.forceFlush();
-      await this.replicateTo(presentLsn);
-      await this.#reverts.run(volume, { ...past, presentLsn }, progress);
-    } catch (error) {
-      // Where its record went, but not durably, the next start would do it again, over what was written since.
-      if (error instanceof DurabilityLostError) this.#options.onFatal(error);
-      // Once it has begun nobody gets what lies between the two.
-      else if ((await this.#reverts.pending()) === undefined) this.#reverted();
-      throw error;
-    }
-    this.#reverted();
+    const kept = await this.#revert.run(volume, name, keepsPresent, progress);
     const before = kept === undefined ? '' : `; what it was is snapshot ${kept}`;
     return `${this.name} is what snapshot ${name} is${before}`;
   }
 
-  #reverted(): void {
-    this.#snapshots.needed = this.#reverting = undefined;
-    this.#access.unlock();
-  }
-
   /** After a start in the middle of it: served once it is done. */
   async #goOnReverting(volume: Volume, record: RevertRecord): Promise<void> {
-    const { log } = this.#options;
     const line = this.#line;
     if (line === undefined) {
       throw new GatewayError(
@@ -491,39 +378,13 @@ export class GatewayVolume implements Drainable {
         `it was being reverted to snapshot ${record.snapshot}, and needs its bucket for the rest: let it replicate again`,
       );
     }
-    this.#snapshots.needed = this.#reverting = record.snapshot;
-    await volume.replication.holdRounds();
+    await this.#revert.resume(volume, record);
     this.#replicate(volume, line);
-    const done = this.#reverts
-      .finish(volume, record, () => undefined)
-      .then(() => {
-        this.#reverted();
-        this.#serve(volume);
-      });
+    const done = this.#revert.finish(volume, record).then(() => this.#serve(volume));
     done.catch((error: unknown) => {
       if (error instanceof DurabilityLostError) return this.#options.onFatal(error);
-      if (this.#closed) return;
-      const failure = this.#fail(error);
-      log.error(failure.message, { volume: this.name, code: failure.code });
+      if (!this.#closed) this.#failLate(error);
     });
-  }
-
-  #snapshotTarget(): SnapshotRecorder {
-    if (!this.replicates) {
-      throw new GatewayError(
-        'not-supported',
-        `volume ${this.name} does not replicate, and snapshots lie in the bucket`,
-      );
-    }
-    if (this.#volume === undefined) throw new GatewayError('volume-closed', `volume ${this.name} is not open`);
-    return this.#volume.snapshots;
-  }
-
-  /** What is recorded while replication has ended for good would never come true. */
-  #recordingTarget(): SnapshotRecorder {
-    const target = this.#snapshotTarget();
-    if (this.#line?.refusal !== undefined) throw this.#line.refusal;
-    return target;
   }
 
   // Removal
@@ -587,11 +448,11 @@ export class GatewayVolume implements Drainable {
     const { oldestPendingMs, bufferUsedBytes, bufferCapacityBytes } = status;
     return {
       status,
-      stats: this.#stats,
+      stats: this.offer.stats,
       transfers: this.#line?.transfers,
       ...(this.#hydration === undefined ? {} : { hydratedBytes: this.#hydration.downloadedBytes }),
       scrub: this.#scrubs.counts,
-      snapshots: !this.replicates ? undefined : this.#volume && this.#snapshots.counts(this.#volume.snapshots),
+      snapshots: this.replicates ? this.snapshots.counts() : undefined,
       timeToFullSeconds: this.#fill.timeToFullSeconds(clock.nowMs(), bufferUsedBytes, bufferCapacityBytes),
       lagSeconds: oldestPendingMs === 0 ? 0 : Math.max(0, clock.wallMs() - oldestPendingMs) / 1000,
     };
@@ -600,7 +461,7 @@ export class GatewayVolume implements Drainable {
   #engineStatus(): EngineStatus {
     const engine = this.#volume?.status() ?? openingStatus(this.#options.configuration);
     if (this.#failure !== undefined) return { ...engine, state: 'failed', reason: this.#failure.message };
-    if (this.#served !== undefined) {
+    if (this.served !== undefined) {
       const why = { fenced: this.#line?.status.reason, hydrating: this.#hydration?.status?.problem };
       const { state } = engine;
       const sanitizing = this.#sanitize.refusal()?.message;
@@ -610,7 +471,8 @@ export class GatewayVolume implements Drainable {
       };
     }
     const state: VolumeState = 'opening';
-    const reverting = this.#reverting && `it becomes what snapshot ${this.#reverting} is`;
+    const { snapshot } = this.#revert;
+    const reverting = snapshot && `it becomes what snapshot ${snapshot} is`;
     return { ...engine, state, reason: this.#line?.status.reason ?? reverting };
   }
 
@@ -620,14 +482,14 @@ export class GatewayVolume implements Drainable {
     this.#access.close();
     this.#reservations.close();
     this.#scrubs.close();
-    this.#snapshots.close();
+    this.snapshots.close();
     this.#reverts.close();
     this.#sanitize.close();
     this.#line?.close();
     this.#hydration?.close();
     const volume = this.#volume;
     if (volume === undefined) return;
-    if (this.#served === undefined && this.#line?.awaitsAnswer === true) await this.#discardUnserved(volume);
+    if (this.served === undefined && this.#line?.awaitsAnswer === true) await this.#discardUnserved(volume);
     else await volume.close();
   }
 }

@@ -35,7 +35,7 @@ import type { ChapSecrets, ServedVolume, VolumeDirectory } from '../ports/volume
 import type { MasterKey } from '../remote/key.js';
 import type { ApiListener } from './api-listener.js';
 import { DrainOperation } from './drain-operation.js';
-import { GatewayVolume, type IscsiAccess } from './gateway-volume.js';
+import { GatewayVolume } from './gateway-volume.js';
 import { loadApiToken, loadChap, loadMasterKey } from './identity.js';
 import { ReplicationThread } from './replication-thread.js';
 import { clearDraft } from './restore-draft.js';
@@ -47,6 +47,7 @@ import type { SystemPorts } from './system-ports.js';
 import { TaskOperation } from './task-operation.js';
 import type { TaskOptions } from './task-operation.js';
 import { loadTlsSecurity } from './tls-credentials.js';
+import type { IscsiAccess } from './volume-offer.js';
 import { clearRemoved, VolumeRoster } from './volume-roster.js';
 import type { Removal } from './volume-roster.js';
 
@@ -460,7 +461,7 @@ export class Gateway implements GatewayView, VolumeDirectory {
   }
 
   snapshots(name: string): readonly SnapshotReport[] {
-    return this.#volumeNamed(name).snapshots();
+    return this.#volumeNamed(name).snapshots.list();
   }
 
   async resize(name: string, sizeBytes: ByteLength): Promise<void> {
@@ -483,11 +484,11 @@ export class Gateway implements GatewayView, VolumeDirectory {
   }
 
   async createSnapshot(name: string, snapshot: string | undefined): Promise<SnapshotReport> {
-    return this.#volumeNamed(name).createSnapshot(snapshot);
+    return this.#volumeNamed(name).snapshots.create(snapshot);
   }
 
   async deleteSnapshot(name: string, snapshot: string): Promise<void> {
-    return this.#volumeNamed(name).deleteSnapshot(snapshot);
+    return this.#volumeNamed(name).snapshots.delete(snapshot);
   }
 
   revert(name: string, snapshot: string, keepsPresent: boolean): Operation {
@@ -546,9 +547,9 @@ export class Gateway implements GatewayView, VolumeDirectory {
     this.#nbd.security = security ?? this.#nbd.security;
     if (this.#iscsi !== undefined) this.#iscsi.discoveryChap = discoveryChap;
     const users = new Map(fresh.volumes.map(({ name, nbdUsers }) => [name, nbdUsers]));
-    for (const volume of this.#roster.volumes) {
-      volume.iscsiAccess = access.get(volume.name) ?? volume.iscsiAccess;
-      volume.nbdUsers = users.get(volume.name) ?? volume.nbdUsers;
+    for (const { name, offer } of this.#roster.volumes) {
+      offer.iscsiAccess = access.get(name) ?? offer.iscsiAccess;
+      offer.nbdUsers = users.get(name) ?? offer.nbdUsers;
     }
     const changed = new Set<string>();
     const fixed = fixedPart(configuration);

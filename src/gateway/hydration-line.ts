@@ -5,7 +5,7 @@
  */
 import { assertNever } from '../base/assert.js';
 import { DurabilityLostError, GatewayError } from '../base/errors.js';
-import type { BlockNumber } from '../base/units.js';
+import { BLOCK_BYTES, type BlockNumber } from '../base/units.js';
 import type { Clock, Timer } from '../ports/clock.js';
 import type { FrozenRun, FrozenVolume, HydratingVolume, RestoreSource } from '../ports/hydration.js';
 import type { Log } from '../ports/log.js';
@@ -18,6 +18,7 @@ import { unpackRuns } from '../remote/run-parcel.js';
 import { QuestionQueue } from './question-queue.js';
 
 const AGAIN_MS = 10_000;
+const FILLED_POLL_MS = 500;
 /** Reads that the hydrator is asked for at a time, of at most 1 MiB and what lies beside it in its frames. */
 const FETCHES_MAX = 16;
 /** Questions to the map at a time, of at most one shard each. */
@@ -84,6 +85,20 @@ export class HydrationLine implements FrozenVolume {
     if (!this.#volume.active) return undefined;
     const { remainingBlocks, problem } = this.#status ?? { remainingBlocks: undefined, problem: undefined };
     return { remainingBlocks, problem: this.#problem ?? problem };
+  }
+
+  /** Resolves once all of the volume's content is here. volume-closed: the signal came first. */
+  async filled(progress: (doneBytes: number, totalBytes: number) => void, signal: AbortSignal): Promise<void> {
+    for (let totalBytes = 0; ;) {
+      const { status } = this;
+      if (status === undefined) return;
+      const left = (status.remainingBlocks ?? 0) * BLOCK_BYTES;
+      totalBytes = Math.max(totalBytes, left);
+      progress(totalBytes - left, totalBytes);
+      await this.#clock.sleep(FILLED_POLL_MS, signal).catch(() => undefined);
+      if (signal.aborted)
+        throw new GatewayError('volume-closed', 'the gateway is stopping; it goes on after its start');
+    }
   }
 
   async start(): Promise<void> {

@@ -26,6 +26,10 @@ export interface SnapshotLineOptions {
   readonly schedule: VolumeConfiguration['snapshots'];
   readonly clock: Clock;
   readonly log: Log;
+  /** Whether the volume replicates: else it has no snapshots, since they lie in the bucket. */
+  readonly replicates: () => boolean;
+  /** Why replication has ended for good: what is recorded then would never come true. */
+  readonly refusal: () => GatewayError | undefined;
 }
 
 /** What a snapshot records into. */
@@ -42,6 +46,7 @@ export class SnapshotLine {
   /** That must not be deleted for now. */
   needed: string | undefined;
   readonly #options: SnapshotLineOptions;
+  #target: SnapshotTarget | undefined;
   #known: Known | undefined;
   #schedule: SnapshotSchedule | undefined;
 
@@ -49,26 +54,26 @@ export class SnapshotLine {
     this.#options = options;
   }
 
-  /** Begins the schedule. `check` throws where nothing may be recorded. */
-  start(target: SnapshotTarget, check: () => void): void {
+  /** The volume is there. */
+  attach(target: SnapshotTarget): void {
+    this.#target = target;
+  }
+
+  /** Begins the schedule. */
+  start(): void {
     const { schedule, clock, log } = this.#options;
     const { everyMs, keep } = schedule;
-    if (everyMs === undefined) return;
+    const target = this.#target;
+    if (everyMs === undefined || target === undefined) return;
     this.#schedule = new SnapshotSchedule({
       everyMs,
       keep,
       clock,
       log,
-      list: () => this.list(target),
+      list: () => this.#list(target),
       contentLsn: () => target.contentLsn,
-      create: () => {
-        check();
-        return this.#record(target, this.#freeName(target, AUTOMATIC_PREFIX));
-      },
-      delete: (name) => {
-        check();
-        return this.delete(target, name);
-      },
+      create: () => this.#record(this.recording(), this.#freeName(target, AUTOMATIC_PREFIX)),
+      delete: (name) => this.delete(name),
     });
     this.#schedule.start();
   }
@@ -77,22 +82,40 @@ export class SnapshotLine {
     this.#schedule?.stop();
   }
 
+  #attached(): SnapshotTarget {
+    const { volume, replicates } = this.#options;
+    if (!replicates()) {
+      throw new GatewayError('not-supported', `volume ${volume} does not replicate, and snapshots lie in the bucket`);
+    }
+    if (this.#target === undefined) throw new GatewayError('volume-closed', `volume ${volume} is not open`);
+    return this.#target;
+  }
+
+  /** Where one can be recorded now; throws where none would come true. */
+  recording(): SnapshotTarget {
+    const target = this.#attached();
+    const refusal = this.#options.refusal();
+    if (refusal !== undefined) throw refusal;
+    return target;
+  }
+
   /** One whose content lies in the bucket, with or without its root. not-found; invalid-request: it does not yet. */
-  whole(target: SnapshotTarget, name: string): Pick<RevertRecord, 'snapshotLsn' | 'sizeBytes'> {
-    const [snapshotLsn, { sizeBytes }] = this.#named(target, name);
+  whole(name: string): Pick<RevertRecord, 'snapshotLsn' | 'sizeBytes'> {
+    const [snapshotLsn, { sizeBytes }] = this.#named(this.#attached(), name);
     if (this.#known?.snapshots.some(({ lsn }) => lsn === snapshotLsn) === true) return { snapshotLsn, sizeBytes };
     throw new GatewayError('invalid-request', `snapshot ${name} is pending: wait until the bucket has all of it`);
   }
 
   /** Takes one of the present, named by what is about to happen. */
-  async before(target: SnapshotTarget, what: string): Promise<SnapshotReport> {
+  async before(what: string): Promise<SnapshotReport> {
+    const target = this.recording();
     return this.#record(target, this.#freeName(target, `before-${what}-`));
   }
 
   /** For metrics; undefined before the bucket was read. */
-  counts(target: SnapshotTarget): SnapshotCounts | undefined {
-    if (this.#known === undefined) return undefined;
-    const all = this.list(target);
+  counts(): SnapshotCounts | undefined {
+    if (this.#known === undefined || this.#target === undefined) return undefined;
+    const all = this.#list(this.#target);
     const complete = all.filter(({ state }) => state === 'complete');
     return {
       complete: complete.length,
@@ -109,7 +132,11 @@ export class SnapshotLine {
   }
 
   /** Oldest first. store-unreachable before the bucket was read. */
-  list(target: SnapshotTarget): SnapshotReport[] {
+  list(): SnapshotReport[] {
+    return this.#list(this.#attached());
+  }
+
+  #list(target: SnapshotTarget): SnapshotReport[] {
     return [...this.#now(target).values()];
   }
 
@@ -131,8 +158,12 @@ export class SnapshotLine {
     return now;
   }
 
-  /** Everything acknowledged before this call is in it. Without a name it is named by the time. */
-  async create(target: SnapshotTarget, asked: string | undefined): Promise<SnapshotReport> {
+  /**
+   * Everything acknowledged before this call is in it; resolves once it is durable here. Without a name it is named by the
+   * time.
+   */
+  async create(asked: string | undefined): Promise<SnapshotReport> {
+    const target = this.recording();
     const name = asked ?? this.#freeName(target, '');
     if (!namePattern.test(name)) {
       throw new GatewayError(
@@ -149,7 +180,8 @@ export class SnapshotLine {
     return this.#record(target, name);
   }
 
-  async delete(target: SnapshotTarget, name: string): Promise<void> {
+  async delete(name: string): Promise<void> {
+    const target = this.recording();
     const [lsn] = this.#named(target, name);
     if (name === this.needed)
       throw new GatewayError('invalid-request', `volume ${this.#options.volume} is being reverted to snapshot ${name}`);
@@ -163,7 +195,7 @@ export class SnapshotLine {
   }
 
   async #record(target: SnapshotTarget, name: string): Promise<SnapshotReport> {
-    const all = this.list(target);
+    const all = this.#list(target);
     if (all.some((other) => other.name === name))
       throw new GatewayError('volume-exists', `volume ${this.#options.volume} has a snapshot "${name}" already`);
     if (all.length >= limits.snapshotsMax) {
@@ -177,7 +209,7 @@ export class SnapshotLine {
 
   /** 2026-11-25t22-00-00z behind the prefix, and with a number behind that where two are taken within a second. */
   #freeName(target: SnapshotTarget, prefix: string): string {
-    const taken = new Set(this.list(target).map(({ name }) => name));
+    const taken = new Set(this.#list(target).map(({ name }) => name));
     const time = new Date(this.#options.clock.wallMs()).toISOString().replace(/\.\d+Z$/, 'z');
     const base = prefix + time.replaceAll(':', '-').toLowerCase();
     for (let more = 1; ; more++) {

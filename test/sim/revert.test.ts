@@ -89,7 +89,7 @@ class World {
   async snapshots(): Promise<readonly SnapshotReport[]> {
     for (let waits = 0; ; waits++) {
       try {
-        return this.host.gateway!.snapshots();
+        return this.host.gateway!.snapshots.list();
       } catch (error) {
         assert.ok(waits < 1000 && error instanceof GatewayError && error.code === 'store-unreachable', String(error));
         await this.scheduler.sleep(200);
@@ -140,7 +140,7 @@ async function play(world: World, seed: number): Promise<'reverted' | 'untouched
   await world.served();
   await world.change(30);
   await world.drain();
-  await host.gateway!.createSnapshot('then');
+  await host.gateway!.snapshots.create('then');
   await world.drain();
   const then = world.content.slice();
   await world.change(60);

@@ -526,12 +526,12 @@ class Simulation {
     const [victim] = shadow.snapshots.keys();
     if (victim !== undefined && this.random.fraction() < 0.25) {
       shadow.snapshots.delete(victim);
-      gateway.deleteSnapshot(victim).catch(refused);
+      gateway.snapshots.delete(victim).catch(refused);
       return;
     }
     const name = `s${++this.snapshots}`;
     const { promisedLsn } = shadow;
-    gateway.createSnapshot(name).then(({ lsn }) => {
+    gateway.snapshots.create(name).then(({ lsn }) => {
       if (life.alive) host.guard(() => shadow.snapshotTaken(name, lsn, promisedLsn));
       this.judge.snapshotLsns.set(name, lsn);
     }, refused);

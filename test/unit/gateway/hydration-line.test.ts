@@ -197,6 +197,34 @@ describe('the way of a restored volume to its bucket', () => {
     assert.equal(line.status, undefined);
   });
 
+  it('says how much is here until all is, or until the gateway stops', async () => {
+    const { volume, clock, line, hear } = stage();
+    await line.start();
+    const said: number[][] = [];
+    const stopping = new AbortController();
+    const progress = (...bytes: number[]): void => void said.push(bytes);
+    const filled = line.filled(progress, new AbortController().signal);
+    const stopped = assert.rejects(
+      line.filled(() => undefined, stopping.signal),
+      { code: 'volume-closed' },
+    );
+    for (const remainingBlocks of [12, 3]) {
+      hear({ type: 'status', status: { phase: 'filling', remainingBlocks, problem: undefined } });
+      clock.advance(500);
+      await settle();
+    }
+    assert.deepEqual(said, [
+      [0, 0],
+      [0, 12 * BLOCK],
+      [9 * BLOCK, 12 * BLOCK],
+    ]);
+    stopping.abort();
+    await stopped;
+    volume.active = false;
+    clock.advance(500);
+    await filled;
+  });
+
   it('says why the bucket cannot be opened, and tries again', async () => {
     const { volume, clock, log, line, sent, refusals } = stage();
     refusals.push(new GatewayError('key-missing', 'no key'), new GatewayError('key-missing', 'no key'));

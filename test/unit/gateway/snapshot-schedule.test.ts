@@ -32,10 +32,13 @@ class Rig implements SnapshotTarget {
       after: clock.after.bind(clock),
       sleep: clock.sleep.bind(clock),
     };
-    const line = new SnapshotLine({ volume: 'disk0', schedule: { everyMs, keep }, clock: shifted, log });
-    line.start(this, () => {
-      if (this.refusal !== undefined) throw this.refusal;
+    const line = new SnapshotLine({
+      ...{ volume: 'disk0', schedule: { everyMs, keep }, clock: shifted, log },
+      replicates: () => true,
+      refusal: () => this.refusal,
     });
+    line.attach(this);
+    line.start();
     return line;
   }
 
@@ -69,7 +72,7 @@ class Rig implements SnapshotTarget {
   }
 
   get names(): string[] {
-    return this.line.list(this).map(({ name }) => name);
+    return this.line.list().map(({ name }) => name);
   }
 }
 
@@ -97,10 +100,10 @@ describe('snapshots by schedule', () => {
   it('never delete what a person took, whose names nobody may give', async () => {
     const rig = new Rig();
     rig.commit();
-    await rig.line.create(rig, 'mine');
-    await rig.line.create(rig, undefined);
-    await assert.rejects(rig.line.create(rig, 'auto-2026-01-01t00-00-00z'), /write another/);
-    await assert.rejects(rig.line.create(rig, 'auto-mine'), { code: 'invalid-request' });
+    await rig.line.create('mine');
+    await rig.line.create(undefined);
+    await assert.rejects(rig.line.create('auto-2026-01-01t00-00-00z'), /write another/);
+    await assert.rejects(rig.line.create('auto-mine'), { code: 'invalid-request' });
     await rig.pass(9 * HOUR, busy(rig));
     assert.equal(rig.names.length, 5);
     assert.equal(rig.names[0], 'mine');
@@ -113,7 +116,7 @@ describe('snapshots by schedule', () => {
     await rig.pass(5 * HOUR, () => rig.commit());
     assert.equal(rig.names.length, 1);
     rig.write();
-    await rig.line.create(rig, 'mine');
+    await rig.line.create('mine');
     await rig.pass(5 * HOUR, () => rig.commit());
     assert.equal(rig.names.length, 2);
     rig.write();
@@ -152,7 +155,7 @@ describe('snapshots by schedule', () => {
     rig.tracking = true;
     await rig.pass(6 * HOUR, () => rig.write());
     assert.equal(rig.names.length, 1);
-    assert.equal(rig.line.list(rig)[0]?.late, true);
+    assert.equal(rig.line.list()[0]?.late, true);
     rig.tracking = false;
     rig.commit();
     await rig.pass(2 * MINUTE, busy(rig));
@@ -188,7 +191,7 @@ describe('snapshots by schedule', () => {
     assert.deepEqual(rig.log.lines, [
       'warn automatic snapshots do not go on, and are tried again: another gateway owns it',
     ]);
-    assert.ok((rig.line.counts(rig)?.failures ?? 0) >= 5);
+    assert.ok((rig.line.counts()?.failures ?? 0) >= 5);
     rig.refusal = undefined;
     await rig.pass(2 * MINUTE, busy(rig));
     assert.equal(rig.names.length, 1);
@@ -201,24 +204,24 @@ describe('names of snapshots', () => {
     rig.commit();
     const odd = ['', '-x', 'UPPER', 'a b', 'a/b', '..', 'a\nb', 'ü', '\u0000', '💾', 'x'.repeat(64), 'y'.repeat(5000)];
     for (const name of [...odd, '__proto__', 'constructor!', 'a.b', "a'; drop", '%2e%2e']) {
-      await assert.rejects(rig.line.create(rig, name), ({ code, message }: GatewayError) => {
+      await assert.rejects(rig.line.create(name), ({ code, message }: GatewayError) => {
         assert.ok(!message.includes('\n') && message.length < 250, message);
         return code === 'invalid-request';
       });
-      await assert.rejects(rig.line.delete(rig, name), { code: 'not-found' });
+      await assert.rejects(rig.line.delete(name), { code: 'not-found' });
     }
-    for (const name of ['x'.repeat(63), '0', 'a-', 'constructor']) await rig.line.create(rig, name);
-    await assert.rejects(rig.line.create(rig, '0'), { code: 'volume-exists' });
+    for (const name of ['x'.repeat(63), '0', 'a-', 'constructor']) await rig.line.create(name);
+    await assert.rejects(rig.line.create('0'), { code: 'volume-exists' });
   });
 
   it('are given anew once their snapshot is deleted', async () => {
     const rig = new Rig();
     rig.commit();
     for (let pass = 0; pass < 3; pass++) {
-      await rig.line.create(rig, 'again');
+      await rig.line.create('again');
       if (pass === 1) rig.commit();
-      await rig.line.delete(rig, 'again');
-      await assert.rejects(rig.line.delete(rig, 'again'), { code: 'not-found' });
+      await rig.line.delete('again');
+      await assert.rejects(rig.line.delete('again'), { code: 'not-found' });
     }
     rig.commit();
     assert.deepEqual(rig.names, []);
