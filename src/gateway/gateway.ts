@@ -12,50 +12,41 @@ import type { GatewayView, Operation, RestoreRequest, SessionReport, SnapshotRep
 import { BandwidthGovernor } from '../bandwidth/governor.js';
 import { GatewayError } from '../base/errors.js';
 import type { ByteLength } from '../base/units.js';
-import type { ChapConfiguration, Configuration, VolumeConfiguration } from '../config/configuration.js';
-import { formatListenAddress, isLocal } from '../config/listen-address.js';
+import type { Configuration, VolumeConfiguration } from '../config/configuration.js';
+import { formatListenAddress } from '../config/listen-address.js';
 import { formatLimit } from '../config/quantity.js';
-import { insecureListener } from '../config/rule.js';
-import { readIdentity } from '../engine/volume-directory-format.js';
-import { IscsiTarget } from '../frontends/iscsi/target.js';
-import { NbdServer } from '../frontends/nbd/server.js';
 import type { MeteredVolume } from '../metrics/source.js';
-import { inheritedSockets } from '../platform/inherited-sockets.js';
 import type { LogLevels } from '../platform/log-levels.js';
 import { openReceiptOutlet } from '../platform/receipt-outlet.js';
-import { NetStreamFactory } from '../platform/socket-listener.js';
 import { ensureWritableDirectory, exists, removeTree } from '../platform/text-file.js';
 import { UNLIMITED } from '../ports/bandwidth.js';
 import type { BandwidthChange, BandwidthReport, BandwidthReports, RateLimits } from '../ports/bandwidth.js';
 import type { DiskLock } from '../ports/disk.js';
 import type { Log } from '../ports/log.js';
 import type { ReceiptOutlet } from '../ports/receipt-outlet.js';
-import type { InheritedSocket, ListenAddress, StreamSecurity } from '../ports/stream.js';
-import type { ChapSecrets, ServedVolume, VolumeDirectory } from '../ports/volume-directory.js';
-import type { MasterKey } from '../remote/key.js';
+import type { ListenAddress } from '../ports/stream.js';
+import type { ServedVolume, VolumeDirectory } from '../ports/volume-directory.js';
 import type { ApiListener } from './api-listener.js';
-import { DrainOperation } from './drain-operation.js';
+import { changedFixed } from './fixed-setting.js';
+import { FrontEnds } from './front-ends.js';
 import { GatewayVolume } from './gateway-volume.js';
-import { loadApiToken, loadChap, loadMasterKey } from './identity.js';
+import { loadApiToken, loadChap } from './identity.js';
+import { KeyRing } from './key-ring.js';
+import { OperationList } from './operation-list.js';
 import { ReplicationThread } from './replication-thread.js';
 import { clearDraft } from './restore-draft.js';
 import { storeAt } from './restore-location.js';
+import { RestoreTurn } from './restore-turn.js';
 import { removeRunFile, writeRunFile } from './run-file.js';
 import type { RunFile } from './run-file.js';
 import { createSystemPorts } from './system-ports.js';
 import type { SystemPorts } from './system-ports.js';
-import { TaskOperation } from './task-operation.js';
-import type { TaskOptions } from './task-operation.js';
-import { loadTlsSecurity } from './tls-credentials.js';
 import type { IscsiAccess } from './volume-offer.js';
 import { clearRemoved, VolumeRoster } from './volume-roster.js';
 import type { Removal } from './volume-roster.js';
 
 /** A start that takes longer has its API, and replicates, before its volumes are open. */
 const servedMsMax = 1000;
-/** Finished and running operations that the API can still show. */
-const operationsMax = 100;
-const noSessions = { logins: 0, rejections: new Map<string, number>() };
 
 export interface GatewayOptions {
   readonly configuration: Configuration;
@@ -77,18 +68,14 @@ export class Gateway implements GatewayView, VolumeDirectory {
   readonly #options: GatewayOptions;
   readonly #ports: SystemPorts;
   readonly #roster: VolumeRoster;
-  readonly #operations = new Map<string, DrainOperation | TaskOperation>();
-  readonly #streams: NetStreamFactory;
-  readonly #nbd: NbdServer;
-  /** Made when its secrets are read. */
-  #iscsi: IscsiTarget | undefined;
+  readonly #operations: OperationList;
+  readonly #restores: RestoreTurn;
+  readonly #keys: KeyRing;
+  readonly #frontEnds: FrontEnds;
   readonly #bandwidth: BandwidthGovernor;
   #lock: DiskLock | undefined;
   #thread: ReplicationThread | undefined;
   #api: ApiListener | undefined;
-  #master: Promise<MasterKey> | undefined;
-  /** The restore that runs; settles with its end. */
-  #restoring: Promise<unknown> | undefined;
   readonly #stopping = new AbortController();
   #listening = false;
 
@@ -97,6 +84,8 @@ export class Gateway implements GatewayView, VolumeDirectory {
     this.version = version;
     this.#options = options;
     this.#ports = createSystemPorts();
+    this.#keys = new KeyRing(configuration, this.#ports.random);
+    this.#operations = new OperationList(this.#ports);
     this.#bandwidth = new BandwidthGovernor({
       clock: this.#ports.clock,
       plan: configuration.bandwidth,
@@ -105,10 +94,7 @@ export class Gateway implements GatewayView, VolumeDirectory {
         log.info('bandwidth changed', { upload: formatLimit(limits.upload), download: formatLimit(limits.download) });
       },
     });
-    this.#streams = new NetStreamFactory({ log });
-    const streams = this.#streams;
-    const { clock } = this.#ports;
-    this.#nbd = new NbdServer({ directory: this, streams, clock, log, tls: configuration.nbd.tls.mode });
+    this.#frontEnds = new FrontEnds({ configuration, directory: this, ports: this.#ports, log });
     this.#roster = new VolumeRoster({
       configuration,
       ports: this.#ports,
@@ -116,7 +102,14 @@ export class Gateway implements GatewayView, VolumeDirectory {
       stopping: this.#stopping.signal,
       create: (volume) => this.#createVolume(volume),
       release: async (name) => this.#thread?.release(name),
-      operationOn: (name) => this.#operationOn(name),
+      operationOn: (name) => this.#operations.runningOn(name),
+    });
+    this.#restores = new RestoreTurn({
+      configuration,
+      ports: this.#ports,
+      log,
+      stopping: this.#stopping.signal,
+      roster: this.#roster,
     });
   }
 
@@ -146,12 +139,12 @@ export class Gateway implements GatewayView, VolumeDirectory {
     });
     await clearDraft(dataDir);
     await clearRemoved(dataDir);
-    if (configuration.volumes.some(({ replicate }) => replicate)) await this.#masterKey();
+    if (configuration.volumes.some(({ replicate }) => replicate)) await this.#keys.master();
     const token = await loadApiToken(configuration.api.tokenFile, this.#ports.random);
     if (configuration.store !== undefined) this.#runThread(firstStart);
     await ensureWritableDirectory(join(dataDir, 'volumes'), 'dataDir');
     for (const volume of configuration.volumes) await this.#roster.enter(volume);
-    this.#nbd.security = await this.#loadSecurity(configuration);
+    this.#frontEnds.secure(await this.#frontEnds.loadSecurity(configuration));
     const serving = this.#serve();
     await Promise.race([serving, this.#ports.clock.sleep(servedMsMax)]);
     this.#thread?.begin();
@@ -173,11 +166,8 @@ export class Gateway implements GatewayView, VolumeDirectory {
   }
 
   async #serve(): Promise<Pick<RunFile, 'nbd' | 'iscsi'>> {
-    const { configuration } = this.#options;
     await this.#openVolumes();
-    const nbd = configuration.nbd.enabled ? await this.#listenNbd() : [];
-    this.#iscsi = configuration.iscsi.enabled ? await this.#createIscsi() : undefined;
-    return { nbd, iscsi: (await this.#iscsi?.listen(configuration.iscsi.listen)) ?? [] };
+    return this.#frontEnds.listen();
   }
 
   /** One thread for all that goes to and from buckets; made when something does. */
@@ -192,24 +182,14 @@ export class Gateway implements GatewayView, VolumeDirectory {
     return this.#thread;
   }
 
-  /** Read once; where that fails, again at the next call. Only the demonstration makes one by itself. */
-  #masterKey(): Promise<MasterKey> {
-    const { keyFile, demonstration } = this.#options.configuration;
-    this.#master ??= loadMasterKey(keyFile, demonstration, this.#ports.random).catch((error: unknown) => {
-      this.#master = undefined;
-      throw error;
-    });
-    return this.#master;
-  }
-
   async #createVolume(volume: VolumeConfiguration): Promise<GatewayVolume> {
     const { configuration, log, allowNew, onFatal } = this.#options;
     const { clock, random, checksums, bootId } = this.#ports;
     const directory = join(configuration.dataDir, 'volumes', volume.name);
     const thread = this.#thread;
     const { store } = configuration;
-    const master = volume.replicate ? await this.#masterKey() : undefined;
-    const chap = await chapOf(volume.chap);
+    const master = volume.replicate ? await this.#keys.master() : undefined;
+    const chap = await loadChap(volume.chap);
     await ensureWritableDirectory(directory, 'dataDir');
     return new GatewayVolume({
       configuration: volume,
@@ -235,7 +215,7 @@ export class Gateway implements GatewayView, VolumeDirectory {
       hydration: {
         reader: hostname(),
         connect: async ({ store: location }, receive) => {
-          const masters = await this.#keysFor(location);
+          const masters = await this.#keys.openers(location);
           const thread = this.#runThread(false);
           thread.begin();
           return { send: thread.hydrate(volume.name, directory, storeAt(location, store), receive), masters };
@@ -243,57 +223,6 @@ export class Gateway implements GatewayView, VolumeDirectory {
       },
       discard: () => removeTree(directory),
       onFatal,
-    });
-  }
-
-  /** Those that may open the bucket that a volume was restored from: the one of the restore, and this gateway's own. */
-  async #keysFor(location: Readonly<Record<string, string>>): Promise<MasterKey[]> {
-    const paths = new Set([
-      location['keyFile'] ?? this.#options.configuration.keyFile,
-      this.#options.configuration.keyFile,
-    ]);
-    const found = await Promise.allSettled([...paths].map((path) => loadMasterKey(path, false, this.#ports.random)));
-    const keys = found.filter((outcome) => outcome.status === 'fulfilled').map(({ value }) => value);
-    if (keys.length === 0 && found[0]?.status === 'rejected') throw found[0].reason;
-    return keys;
-  }
-
-  #listenNbd(): Promise<readonly ListenAddress[]> {
-    const { nbd, trustedNetwork } = this.#options.configuration;
-    const open = trustedNetwork || nbd.tls.mode === 'required';
-    const addresses = nbd.listen.flatMap((address): readonly (ListenAddress | InheritedSocket)[] =>
-      address.kind === 'systemd' ? inheritedSockets(address.name, 'nbd.listen') : [address],
-    );
-    return this.#nbd.listen(addresses, (bound) => {
-      if (open || isLocal(bound)) return;
-      throw new GatewayError('insecure-listener', insecureListener('nbd.listen', bound, 'NBD without TLS'));
-    });
-  }
-
-  /** undefined: NBD does without TLS. */
-  async #loadSecurity({ nbd }: Configuration): Promise<StreamSecurity | undefined> {
-    if (!nbd.enabled || this.#nbd.tls === 'off') return undefined;
-    const { security, warnings } = await loadTlsSecurity(nbd.tls, this.#ports.clock.wallMs());
-    for (const warning of warnings) this.#options.log.warn(warning);
-    return security;
-  }
-
-  async #createIscsi(): Promise<IscsiTarget> {
-    const { targetPrefix, advertise, digests, discoveryChap } = this.#options.configuration.iscsi;
-    const { clock, checksums, random } = this.#ports;
-    return new IscsiTarget({
-      directory: this,
-      streams: this.#streams,
-      clock,
-      log: this.#options.log.child('iscsi'),
-      checksums,
-      random,
-      options: {
-        targetPrefix,
-        advertise,
-        digests,
-      },
-      discoveryChap: await chapOf(discoveryChap),
     });
   }
 
@@ -305,7 +234,7 @@ export class Gateway implements GatewayView, VolumeDirectory {
       metered: {
         version: this.version,
         volumes: () => this.volumes(),
-        sessions: () => ({ nbd: this.#nbd, iscsi: this.#iscsi ?? noSessions }),
+        sessions: () => this.#frontEnds.sessions(),
         uploadLimit: () => this.bandwidth().upload.bytesPerSecond,
       },
       listen: configuration.api.listen,
@@ -353,18 +282,18 @@ export class Gateway implements GatewayView, VolumeDirectory {
     if (volume.ready && !volume.replicates) {
       throw new GatewayError('not-supported', `volume ${name} does not replicate: replicate.enabled is false`);
     }
-    return this.#keep(new DrainOperation({ id: this.#ports.random.uuid(), volume, clock: this.#ports.clock }));
+    return this.#operations.drain(volume);
   }
 
   takeOver(name: string): Operation {
     const volume = this.#volumeNamed(name);
     const work = (): Promise<undefined> => volume.takeOver().then(() => undefined);
-    return this.#begin({ kind: 'takeover', volume: name, work });
+    return this.#operations.begin({ kind: 'takeover', volume: name, work });
   }
 
   scrub(name: string, heal: boolean): Operation {
     const volume = this.#volumeNamed(name);
-    return this.#begin({
+    return this.#operations.begin({
       kind: 'scrub',
       volume: name,
       work: async (progress) => {
@@ -376,83 +305,19 @@ export class Gateway implements GatewayView, VolumeDirectory {
   }
 
   restore(request: RestoreRequest): Operation {
-    if (this.#restoring !== undefined) {
-      throw new GatewayError('invalid-request', 'another restore runs; begin this one after it');
-    }
+    this.#restores.requireFree();
     this.#requireStarted();
-    const work = (progress: (doneBytes: number, totalBytes: number) => void): Promise<string> => {
-      const running = this.#restore(request, progress).finally(() => (this.#restoring = undefined));
-      this.#restoring = running;
-      return running;
-    };
-    return this.#begin({ kind: 'restore', volume: request.as ?? request.volume, work });
-  }
-
-  async #restore(request: RestoreRequest, progress: (doneBytes: number, totalBytes: number) => void): Promise<string> {
-    const { configuration, log } = this.#options;
-    const { signal } = this.#stopping;
-    const claimed: string[] = [];
-    const { restoreOnline } = await import('./online-restore.js');
-    const restored = await restoreOnline(request, {
-      configuration,
-      ports: this.#ports,
-      log,
-      signal,
-      volumeOf: (uuid) => this.#volumeOf(uuid),
-      has: (name) => this.#roster.find(name) !== undefined,
-      claim: (name) => {
-        this.#roster.claim(name);
-        claimed.push(name);
-      },
-    })
-      .then(async (done) => ({ ...done, volume: await this.#roster.enter(done.volume) }))
-      .finally(() => claimed.forEach((name) => this.#roster.unclaim(name)));
-    const { volume } = restored;
-    await volume.open();
-    if (signal.aborted) {
-      throw new GatewayError('volume-closed', 'the gateway is stopping; the volume is served after its next start');
-    }
-    if (request.full === true) await volume.hydrated(progress, signal);
-    return restored.summary;
-  }
-
-  /** Whether it could be opened or not. */
-  async #volumeOf(uuid: string): Promise<string | undefined> {
-    for (const { name } of this.#roster.volumes) {
-      const disk = this.#ports.openDisk(join(this.#options.configuration.dataDir, 'volumes', name));
-      // What cannot be read is no volume either.
-      const identity = await readIdentity(disk).catch(() => undefined);
-      if (identity?.uuid === uuid) return name;
-    }
-    return undefined;
+    return this.#operations.begin({
+      kind: 'restore',
+      volume: request.as ?? request.volume,
+      work: (progress) => this.#restores.run(request, progress),
+    });
   }
 
   #volumeNamed(name: string): GatewayVolume {
     const volume = this.#roster.find(name);
     if (volume === undefined) throw new GatewayError('not-found', `there is no volume "${name}"`);
     return volume;
-  }
-
-  #operationOn(name: string): string | undefined {
-    for (const operation of this.#operations.values()) {
-      const { kind, volume, state } = operation.report();
-      if (volume === name && state === 'running') return kind;
-    }
-    return undefined;
-  }
-
-  #begin(task: Pick<TaskOptions, 'kind' | 'volume' | 'work'>): Operation {
-    const { random, clock } = this.#ports;
-    return this.#keep(new TaskOperation({ ...task, id: random.uuid(), clock }));
-  }
-
-  #keep(operation: DrainOperation | TaskOperation): Operation {
-    this.#operations.set(operation.id, operation);
-    for (const id of this.#operations.keys()) {
-      if (this.#operations.size <= operationsMax) break;
-      this.#operations.delete(id);
-    }
-    return operation.report();
   }
 
   async receipt(name: string): Promise<string> {
@@ -493,7 +358,7 @@ export class Gateway implements GatewayView, VolumeDirectory {
 
   revert(name: string, snapshot: string, keepsPresent: boolean): Operation {
     const volume = this.#volumeNamed(name);
-    return this.#begin({
+    return this.#operations.begin({
       kind: 'revert',
       volume: name,
       work: (progress) => volume.revert(snapshot, keepsPresent, progress),
@@ -501,11 +366,11 @@ export class Gateway implements GatewayView, VolumeDirectory {
   }
 
   operation(id: string): Operation | undefined {
-    return this.#operations.get(id)?.report();
+    return this.#operations.find(id);
   }
 
   operations(): readonly Operation[] {
-    return [...this.#operations.values()].map((operation) => operation.report());
+    return this.#operations.all();
   }
 
   sessions(): readonly SessionReport[] {
@@ -539,28 +404,20 @@ export class Gateway implements GatewayView, VolumeDirectory {
    */
   async reconfigure(fresh: Configuration): Promise<void> {
     const { configuration, log } = this.#options;
-    const discoveryChap = await chapOf(fresh.iscsi.discoveryChap);
+    const discoveryChap = await loadChap(fresh.iscsi.discoveryChap);
     const access = new Map<string, IscsiAccess>();
-    for (const { name, initiators, chap } of fresh.volumes) access.set(name, { initiators, chap: await chapOf(chap) });
-    const security = fresh.nbd.tls.mode === 'off' ? undefined : await this.#loadSecurity(fresh);
+    for (const { name, initiators, chap } of fresh.volumes)
+      access.set(name, { initiators, chap: await loadChap(chap) });
+    const security = fresh.nbd.tls.mode === 'off' ? undefined : await this.#frontEnds.loadSecurity(fresh);
     this.#bandwidth.setPlan(fresh.bandwidth);
-    this.#nbd.security = security ?? this.#nbd.security;
-    if (this.#iscsi !== undefined) this.#iscsi.discoveryChap = discoveryChap;
+    this.#frontEnds.secure(security);
+    this.#frontEnds.renewDiscovery(discoveryChap);
     const users = new Map(fresh.volumes.map(({ name, nbdUsers }) => [name, nbdUsers]));
     for (const { name, offer } of this.#roster.volumes) {
       offer.iscsiAccess = access.get(name) ?? offer.iscsiAccess;
       offer.nbdUsers = users.get(name) ?? offer.nbdUsers;
     }
-    const changed = new Set<string>();
-    const fixed = fixedPart(configuration);
-    for (const [key, value] of Object.entries(fixedPart(fresh))) {
-      if (JSON.stringify(value) !== JSON.stringify(fixed[key])) changed.add(key);
-    }
-    const asFresh = new Map(fresh.volumes.map((volume) => [volume.name, fixedVolume(volume)]));
-    for (const volume of this.#roster.settings()) {
-      const now = asFresh.get(volume.name);
-      if (now !== undefined && now !== fixedVolume(volume)) changed.add(`volumes: ${volume.name}`);
-    }
+    const changed = changedFixed(configuration, this.#roster.settings(), fresh);
     for (const key of changed) log.warn(`${key} changed in the configuration; restart the gateway for it`);
     // Elsewhere, or with another key, they are other volumes.
     if (!['dataDir', 'keyFile', 'store'].some((key) => changed.has(key))) await this.#roster.reload(fresh);
@@ -574,8 +431,8 @@ export class Gateway implements GatewayView, VolumeDirectory {
     this.#listening = false;
     this.#stopping.abort();
     this.#bandwidth.close();
-    const begun = [this.#restoring?.catch(() => undefined), this.#roster.idle()];
-    await Promise.all([this.#nbd.close(), this.#iscsi?.close(), ...begun]);
+    const begun = [this.#restores.idle(), this.#roster.idle()];
+    await Promise.all([this.#frontEnds.close(), ...begun]);
     const closed = await Promise.allSettled(this.#roster.volumes.map((volume) => volume.close()));
     await this.#thread?.end();
     await this.#api?.close();
@@ -586,26 +443,4 @@ export class Gateway implements GatewayView, VolumeDirectory {
     }
     for (const outcome of closed) if (outcome.status === 'rejected') throw outcome.reason;
   }
-}
-
-/** What takes a restart to change: all but bandwidth, volumes, and who may log in. */
-function fixedPart({ dataDir, keyFile, nbd, iscsi, api, store }: Configuration): Readonly<Record<string, unknown>> {
-  return {
-    dataDir,
-    keyFile,
-    nbd: { ...nbd, tls: nbd.tls.mode },
-    iscsi: { ...iscsi, discoveryChap: undefined },
-    api,
-    store,
-  };
-}
-
-/** `added` only says where it stands; a larger size is taken over (VolumeRoster). */
-function fixedVolume(volume: VolumeConfiguration): string {
-  const free = { sizeBytes: undefined, initiators: undefined, chap: undefined, nbdUsers: undefined, added: undefined };
-  return JSON.stringify({ ...volume, ...free });
-}
-
-async function chapOf(chap: ChapConfiguration | undefined): Promise<ChapSecrets | undefined> {
-  return chap === undefined ? undefined : loadChap(chap);
 }

@@ -30,7 +30,9 @@ export async function loadApiToken(path: string, random: Random): Promise<string
   return token;
 }
 
-export async function loadChap(chap: ChapConfiguration): Promise<ChapSecrets> {
+/** undefined: no login is asked for. */
+export async function loadChap(chap: ChapConfiguration | undefined): Promise<ChapSecrets | undefined> {
+  if (chap === undefined) return undefined;
   const secret = await loadChapSecret(chap.secretFile);
   if (chap.mutualUser === undefined || chap.mutualSecretFile === undefined) return { user: chap.user, secret };
   const mutualSecret = await loadChapSecret(chap.mutualSecretFile);
