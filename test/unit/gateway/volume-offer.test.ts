@@ -15,7 +15,7 @@ const configuration = {
   ...{ name: 'disk0', access: 'exclusive', nbdEnabled: true, iscsiEnabled: false, physicalBlockBytes: 512 },
   nbdUsers: ['host-a'],
 } as unknown as VolumeConfiguration;
-const control = () => ({ probe: () => Promise.resolve(true), evict: () => undefined });
+const control = () => ({ probe: () => Promise.resolve(true), peerHasLeft: () => false, evict: () => undefined });
 
 function stage() {
   const log = new RecordedLog();
