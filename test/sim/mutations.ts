@@ -124,7 +124,7 @@ export const mutations: readonly Mutation[] = [
   },
   {
     name: 'destage the newest version instead of the newest durable one',
-    seed: 462,
+    seed: 17302,
     kinds: localCrashes,
     patches: [
       engine(
