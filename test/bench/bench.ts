@@ -2,26 +2,27 @@
  * `npm run bench`: the gateway beside nbdkit, qemu-nbd and nbd-server over NBD, and beside tgt over iSCSI.
  *
  *   npm run bench -- [--rounds 3] [--seconds 3] [--only nbd|iscsi] [--job PART_OF_NAME] [--dir DIR] [--write]
- *                    [--upload 20MB/s] [--sustained]
+ *                    [--upload 20MB/s] [--sustained] [--mebibytes 1024]
  *
  * Servers run on processor 0, clients on processor 1. Rounds are interleaved, gateway and peers in turn, and medians
  * are compared, so that a machine whose speed drifts decides nothing. The gateway uploads at 20 MB/s (--upload) while it is
  * measured; after each of its writing turns it catches up, at any rate, so that its background work burdens no other
- * turn. --sustained adds a minute of writing for each NBD server. --write puts the table into docs/performance.md.
+ * turn. --sustained adds a minute of writing for each NBD server. --mebibytes is the volume's size, of which each server and the store
+ * have a copy. --write puts the table into docs/performance.md.
  */
 import { randomBytes } from 'node:crypto';
 import { mkdir, open, readFile, rm, writeFile } from 'node:fs/promises';
 import { cpus, release } from 'node:os';
 import { join, resolve } from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { prepareClients } from '../tool/clients.js';
 import { TestGateway } from '../tool/gateway.js';
-import { eventually, run } from '../tool/process.js';
+import { run } from '../tool/process.js';
 import { buildForcedBench, buildIscsiBench, measureForced, measureIscsi, measureNbd } from './job.js';
 import { jobs, nbdJobs, sustainedJob, type Job, type Measured, type Seen } from './job.js';
 import { serverProcessor, startPeers, type Peer } from './peer.js';
 import { processorMilliseconds } from './processor-time.js';
+import { settle, writeOut } from './settle.js';
 
 const { values } = parseArgs({
   options: {
@@ -33,6 +34,7 @@ const { values } = parseArgs({
     write: { type: 'boolean', default: false },
     upload: { type: 'string', default: '20MB/s' },
     sustained: { type: 'boolean', default: false },
+    mebibytes: { type: 'string', default: '1024' },
   },
 });
 const seconds = Number(values.seconds);
@@ -40,9 +42,7 @@ const rounds = Number(values.rounds);
 const volume = 'bench';
 const limited = { upload: values.upload };
 const mebibyte = 1024 * 1024;
-const volumeMiB = 1024;
-/** No segment was compacted for so long: longer than a checkpoint is away while anything changes. */
-const COMPACTION_QUIET_MS = 1500;
+const volumeMiB = Number(values.mebibytes);
 
 type Measure = (server: Server, job: Job) => Promise<Measured>;
 type Server = Pick<Peer, 'url' | 'pid'>;
@@ -74,31 +74,6 @@ function accounted(client: (url: string, job: Job) => Promise<Seen>): Measure {
   };
 }
 
-/** Lets the gateway upload, write out and compact everything that it has, then limits it again. */
-async function settle(gateway: TestGateway): Promise<void> {
-  await gateway.reconfigure({ bandwidth: { upload: 'unlimited' } });
-  await gateway.drain(volume, 600_000);
-  await eventually('all is in the image', async () => {
-    const { overlayBlocks } = (await gateway.api(`/v1/volumes/${volume}`)) as { overlayBlocks: number };
-    return overlayBlocks === 0;
-  });
-  // What was overwritten leaves segments half dead, which are compacted after the checkpoint that counts them.
-  let compactedBytes = -1;
-  await eventually('nothing is compacted any more', async () => {
-    const before = compactedBytes;
-    await delay(COMPACTION_QUIET_MS);
-    compactedBytes = await gateway.metric('keepgate_compaction_bytes_total');
-    return compactedBytes === before;
-  });
-  await gateway.reconfigure({ bandwidth: limited });
-  await writeOut();
-}
-
-/** What one server has left to the page cache, no other must wait for. */
-async function writeOut(): Promise<void> {
-  await run('sync', [], { timeoutMs: 300_000 });
-}
-
 async function compare(
   protocol: string,
   gateway: TestGateway,
@@ -115,7 +90,7 @@ async function compare(
     for (let round = job.sustainedSeconds === undefined ? -1 : rounds - 1; round < rounds; round += 1) {
       const keep = <Each>(runs: Each[], run: Each): unknown => round >= 0 && runs.push(run);
       keep(ours, await measure({ url, pid: gateway.pid }, job));
-      if (job.writes) await settle(gateway);
+      if (job.writes) await settle(gateway, [volume], limited);
       for (const { peer, runs } of theirs) {
         keep(runs, await measure(peer, job));
         if (job.writes) await writeOut();
@@ -197,7 +172,7 @@ async function main(): Promise<void> {
   const lines: string[] = [];
   try {
     await run('nbdcopy', [source, gateway.nbdUri(volume)], { timeoutMs: 300_000 });
-    await settle(gateway);
+    await settle(gateway, [volume], limited);
     lines.push(
       '| | job | Keepgate: rate (99th percentile, µs) | peers | ratio to the best peer | processor time per operation, µs: Keepgate, peers |',
       '| --- | --- | --- | --- | --- | --- |',

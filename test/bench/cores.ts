@@ -7,14 +7,15 @@
  * `npm run bench`; and everybody on both. Processor time is that of the gateway and of the clients, each divided by the operations. The
  * event loop serves all clients: a second thread that serves could gain, at most, what the loop lacks while a processor is idle.
  */
-import { mkdir, readFile, rm } from 'node:fs/promises';
+import { mkdir, rm } from 'node:fs/promises';
 import { cpus, release } from 'node:os';
 import { parseArgs } from 'node:util';
 import { prepareClients, requiredTool } from '../tool/clients.js';
 import { TestGateway } from '../tool/gateway.js';
-import { eventually, run } from '../tool/process.js';
+import { run } from '../tool/process.js';
 import { jobs, measureNbd, type Job } from './job.js';
-import { processorMilliseconds } from './processor-time.js';
+import { processorMilliseconds, threadMilliseconds } from './processor-time.js';
+import { settle } from './settle.js';
 
 const { values } = parseArgs({
   options: {
@@ -28,7 +29,6 @@ const seconds = Number(values.seconds);
 const rounds = Number(values.rounds);
 const volumes = ['first', 'second'];
 const limited = { upload: '20MB/s' };
-const millisecondsPerTick = 10; // USER_HZ is 100, which Linux fixes for /proc.
 
 const placings = [
   { name: 'gateway on one, clients on the other', gateway: '0', clients: '1' },
@@ -46,17 +46,6 @@ interface Figures {
   readonly usedShare: number;
 }
 
-/** Of the process's first thread, which runs its event loop. */
-async function loopMilliseconds(pid: number): Promise<number> {
-  const stat = await readFile(`/proc/${pid}/task/${pid}/stat`, 'utf8');
-  const [user = 0, system = 0] = stat
-    .slice(stat.lastIndexOf(')') + 2)
-    .split(' ')
-    .slice(11, 13)
-    .map(Number);
-  return (user + system) * millisecondsPerTick;
-}
-
 interface Used {
   readonly gatewayMs: number;
   readonly clientsMs: number;
@@ -68,7 +57,7 @@ async function used(gateway: TestGateway): Promise<Used> {
   const [all, gatewayMs, loopMs] = await Promise.all([
     processorMilliseconds(process.pid),
     processorMilliseconds(gateway.pid),
-    loopMilliseconds(gateway.pid),
+    threadMilliseconds(gateway.pid),
   ]);
   const { user, system } = process.cpuUsage();
   return { gatewayMs, loopMs, clientsMs: all - gatewayMs - (user + system) / 1000 };
@@ -96,26 +85,13 @@ async function measure(gateway: TestGateway, job: Job, placing: Placing): Promis
   };
 }
 
-async function settle(gateway: TestGateway): Promise<void> {
-  await gateway.reconfigure({ bandwidth: { upload: 'unlimited' } });
-  for (const volume of volumes) {
-    await gateway.drain(volume, 600_000);
-    await eventually('all is in the image', async () => {
-      const { overlayBlocks } = (await gateway.api(`/v1/volumes/${volume}`)) as { overlayBlocks: number };
-      return overlayBlocks === 0;
-    });
-  }
-  await gateway.reconfigure({ bandwidth: limited });
-  await run('sync', [], { timeoutMs: 300_000 });
-}
-
 async function fill(gateway: TestGateway): Promise<void> {
   const fio = requiredTool('fio');
   for (const volume of volumes) {
     const load = [`--uri=${gateway.nbdUri(volume)}`, '--rw=write', '--bs=1M', '--size=1G', '--refill_buffers'];
     await run(fio.path, ['--name=fill', '--ioengine=nbd', ...load], { env: fio.env, timeoutMs: 300_000 });
   }
-  await settle(gateway);
+  await settle(gateway, volumes, limited);
 }
 
 function median(runs: readonly Figures[], figure: keyof Figures): number {
@@ -158,7 +134,7 @@ async function main(): Promise<void> {
         for (const { placing, figures } of runs) {
           const measured = await measure(gateway, job, placing);
           if (round >= 0) figures.push(measured);
-          if (job.writes) await settle(gateway);
+          if (job.writes) await settle(gateway, volumes, limited);
         }
       }
       for (const { placing, figures } of runs) console.log(line(job, placing, figures));

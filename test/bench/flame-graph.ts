@@ -25,6 +25,7 @@ import { buildForcedBench, buildIscsiBench, measureForced, measureIscsi, measure
 import { jobs, nbdJobs, type Job } from './job.js';
 import { missingProgram } from './needed-program.js';
 import { clientProcessor, serverProcessor } from './peer.js';
+import { settle } from './settle.js';
 
 const { values } = parseArgs({
   options: {
@@ -59,14 +60,6 @@ async function clientOf(gateway: TestGateway): Promise<Client> {
   const forced = await buildForcedBench(values.dir);
   const url = gateway.nbdUri(volume);
   return (job, time) => (job.forced === true ? measureForced(forced, url, job, time) : measureNbd(url, job, time));
-}
-
-/** Lets the gateway upload and write out everything that it has. */
-async function settle(gateway: TestGateway): Promise<void> {
-  await gateway.reconfigure({ bandwidth: { upload: 'unlimited' } });
-  await gateway.drain(volume, 600_000);
-  await gateway.reconfigure({ bandwidth: limited });
-  await run('sync', [], { timeoutMs: 300_000 });
 }
 
 async function fill(gateway: TestGateway): Promise<void> {
@@ -118,7 +111,7 @@ async function picture(job: Job, gateway: TestGateway): Promise<void> {
     await fill(gateway);
     const client = await clientOf(gateway);
     await client(job, warmUpSeconds);
-    await settle(gateway);
+    await settle(gateway, [volume], limited);
     const data = join(values.dir, 'perf.data');
     await recorded(gateway.pid, data, () => client(job, seconds));
     await gateway.kill(); // What it would do now is of no interest.

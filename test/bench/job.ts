@@ -104,7 +104,7 @@ export async function measureNbd(
       requiredTool('fio'),
       [
         ...['--name=bench', '--ioengine=nbd', `--uri=${url}`, `--rw=${pattern}`, `--bs=${job.bytesPerIo}`],
-        ...[`--iodepth=${job.depth}`, `--runtime=${seconds}`, '--size=1G', '--randrepeat=0'],
+        ...[`--iodepth=${job.depth}`, `--runtime=${seconds}`, '--randrepeat=0'],
         ...(endsByTime(job) ? ['--time_based'] : [`--io_size=${writtenBytesMax}`]),
         ...['--output-format=json', `--output=${output}`],
         ...(job.sustainedSeconds === undefined ? [] : ['--end_fsync=1']),

@@ -8,13 +8,26 @@ interface Usage {
   readonly milliseconds: number;
 }
 
+/** After the name, which may hold anything: state, parent, ..., utime, stime, cutime, cstime (proc(5)). */
+function fieldsOf(stat: string): readonly string[] {
+  return stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+}
+
+function milliseconds(ticks: readonly string[]): number {
+  return ticks.reduce((sum, field) => sum + Number(field), 0) * millisecondsPerTick;
+}
+
 async function usage(pid: string): Promise<Usage | undefined> {
   const stat = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => undefined);
   if (stat === undefined) return undefined;
-  // After the name, which may hold anything: state, parent, ..., utime, stime, cutime, cstime (proc(5)).
-  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-  const ticks = fields.slice(11, 15).reduce((sum, field) => sum + Number(field), 0);
-  return { parent: Number(fields[1]), milliseconds: ticks * millisecondsPerTick };
+  const fields = fieldsOf(stat);
+  return { parent: Number(fields[1]), milliseconds: milliseconds(fields.slice(11, 15)) };
+}
+
+/** Milliseconds of processor time, user and system, that the process's first thread has used: the event loop's, of Node. */
+export async function threadMilliseconds(pid: number): Promise<number> {
+  const stat = await readFile(`/proc/${pid}/task/${pid}/stat`, 'utf8');
+  return milliseconds(fieldsOf(stat).slice(11, 13));
 }
 
 /** Milliseconds of processor time, user and system, that a process and its descendants have used. */
