@@ -77,6 +77,8 @@ export class Reclaimer {
   /** A cycle is due, or goes on, because its oldest record has waited for long. */
   private aged = false;
   private stopped = false;
+  /** The log was full and could not let go of what the bucket needs, as the bucket was when that was tried. */
+  private heldBack = false;
   /** `failed` will not mend itself. */
   private rotten = false;
   /** Set when a further log file found no space, until when no other is tried. The ring goes on with the files it has. */
@@ -120,6 +122,7 @@ export class Reclaimer {
   /** The bucket has more: its superblock follows soon, at once when fenced. */
   replicatedTo(state: ReplicationState): void {
     this.progress.heard(state);
+    this.heldBack = false;
     this.wake(false);
   }
 
@@ -328,9 +331,9 @@ export class Reclaimer {
     const leftBytes = this.lazyBytes - Math.min(CYCLE_BYTES_MAX, this.lazyBytes / 4);
     const isDue = (): boolean =>
       all || this.urgent || destager.cursor.lsn <= this.agedThrough || (pressed && this.leaves(leftBytes));
-    // What waits to be done between two cycles must not wait for a client to pause.
+    // What waits to be done between two cycles must not wait for a client to pause, nor clients for what gives no room.
     await this.moveWhile(
-      () => this.tasks.length === 0 && isDue(),
+      () => this.tasks.length === 0 && !this.wouldLetGo && isDue(),
       () => log.durableLsn,
     );
   }
@@ -363,7 +366,13 @@ export class Reclaimer {
       return this.freeFiles();
     }
     // What the follower says last may make room.
-    if (this.options.letsGo) await this.stopFollowing(() => this.onlyForBucket());
+    if (this.options.letsGo) this.heldBack = !(await this.stopFollowing(() => this.onlyForBucket()));
+  }
+
+  /** The log is full, and can let go of what only the bucket still needs. */
+  private get wouldLetGo(): boolean {
+    if (this.options.log.hasRoom || !this.onlyForBucket()) return false;
+    return this.progress.tracking || (this.options.letsGo && !this.heldBack);
   }
 
   /** The bucket follows the dirty map instead of the log from here on. False: it does not. */
