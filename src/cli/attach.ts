@@ -15,6 +15,8 @@ export interface AttachOptions {
   readonly protocol: 'nbd' | 'iscsi';
   /** Where the gateway listens for this protocol. */
   readonly listen: readonly ListenAddress[];
+  /** Whether its content came from a bucket, as far as is known here. */
+  readonly restored: boolean;
   /** undefined: any; then everything is said that some machine needs. */
   readonly machine: ClientMachine | undefined;
 }
@@ -52,7 +54,7 @@ function partsLine({ modules, tools }: ClientMachine, protocol: 'nbd' | 'iscsi')
 
 /** @throws GatewayError not-found, config-invalid */
 export function attachSteps(options: AttachOptions): readonly AttachStep[] {
-  const { configuration, volume, protocol, machine } = options;
+  const { configuration, volume, protocol, restored, machine } = options;
   const found = configuration.volumes.find(({ name }) => name === volume);
   if (found === undefined) {
     const known = configuration.volumes.map(({ name }) => name).join(', ');
@@ -67,8 +69,8 @@ export function attachSteps(options: AttachOptions): readonly AttachStep[] {
   return [
     ...(missing.length === 0 ? [] : [{ title: 'What this machine lacks', lines: missing }]),
     { title: 'Attach', lines: [...modprobeLines(way.modules, machine), ...way.attach] },
-    encryptStep(found, way.device),
-    fileSystemStep(found),
+    encryptStep(found, way.device, restored),
+    fileSystemStep(found, restored),
     { title: 'After a reboot', lines: bootLines(volume, way, machine) },
     {
       title: 'The way back',
@@ -244,16 +246,20 @@ function iscsiWay(target: string, address: ListenAddress, machine: ClientMachine
   };
 }
 
-/** A volume that does not replicate may be a restored copy: then the line, which destroys what is there, is not for pasting. */
-function forNewVolume({ replicate }: VolumeConfiguration, line: string): string {
+/**
+ * Of a volume that was restored the line, which destroys what is there, is not for pasting; nor of one that does not replicate,
+ * which may be a copy that was restored elsewhere.
+ */
+function forNewVolume({ replicate }: VolumeConfiguration, restored: boolean, line: string): string {
+  if (restored) return `# never: it was restored, and this would destroy it: ${line}`;
   return replicate ? line : `# not on a restored copy: ${line}`;
 }
 
-function encryptStep(volume: VolumeConfiguration, device: string): AttachStep {
+function encryptStep(volume: VolumeConfiguration, device: string, restored: boolean): AttachStep {
   return {
     title: 'Encrypt: the passphrase never leaves this machine. luksFormat destroys what is on the disk: once only.',
     lines: [
-      forNewVolume(volume, `cryptsetup luksFormat --type luks2 --sector-size 4096 ${device}`),
+      forNewVolume(volume, restored, `cryptsetup luksFormat --type luks2 --sector-size 4096 ${device}`),
       '# With --allow-discards freed space is given back to the gateway and the bucket, which then see which blocks are',
       '# free; leave it out to hide that, and drop "discard" below.',
       `cryptsetup open --allow-discards ${device} ${volume.name}`,
@@ -261,12 +267,12 @@ function encryptStep(volume: VolumeConfiguration, device: string): AttachStep {
   };
 }
 
-function fileSystemStep(volume: VolumeConfiguration): AttachStep {
+function fileSystemStep(volume: VolumeConfiguration, restored: boolean): AttachStep {
   const { name } = volume;
   return {
     title: 'File system',
     lines: [
-      forNewVolume(volume, `mkfs.ext4 /dev/mapper/${name}             # once only`),
+      forNewVolume(volume, restored, `mkfs.ext4 /dev/mapper/${name}             # once only`),
       `mkdir -p /mnt/${name}`,
       `mount /dev/mapper/${name} /mnt/${name}`,
       `fstrim -v /mnt/${name}              # now and then, with --allow-discards`,

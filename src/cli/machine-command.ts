@@ -1,7 +1,10 @@
 /** Commands about this machine: the gateway itself, its configuration and key, and the client's side of a disk. */
+import { join } from 'node:path';
 import { Option } from 'commander';
 import type { Command } from 'commander';
 import { readRunFile } from '../gateway/run-file.js';
+import { createSystemPorts } from '../gateway/system-ports.js';
+import { isRestored } from '../gateway/volume-home.js';
 import type { LogLevels } from '../platform/log-levels.js';
 import { SystemClock } from '../platform/system-clock.js';
 import { SystemRandom } from '../platform/system-random.js';
@@ -101,7 +104,9 @@ export function addLocalCommands(program: Command, { terminal, exit }: ProgramOp
       );
       const listen = run?.[protocol] ?? configured;
       const machine = flags.anyMachine === true ? undefined : await lookAtMachine();
-      const options = { configuration, volume, protocol, listen, machine };
+      const directory = join(configuration.dataDir, 'volumes', volume);
+      const restored = await isRestored(createSystemPorts().openDisk(directory));
+      const options = { configuration, volume, protocol, listen, restored, machine };
       if (flags.json === true) {
         return terminal.print(
           JSON.stringify({ volume, protocol, steps: attachSteps(options), machine: machine ?? null }),

@@ -117,7 +117,7 @@ function printDemonstration(
     terminal.print(
       `\n# ---- over ${protocol === 'nbd' ? 'NBD' : 'iSCSI'}: keepgate attach ${volume.name} --protocol ${protocol}`,
     );
-    const options = { configuration, volume: volume.name, protocol, listen, machine };
+    const options = { configuration, volume: volume.name, protocol, listen, restored: false, machine };
     for (const line of attachLines(options)) terminal.print(line);
   }
 }

@@ -33,6 +33,12 @@ export async function settleIn(home: VolumeHome): Promise<VolumeIdentity> {
   );
 }
 
+/** Whether a volume's directory says that its content came from a bucket; of one that cannot be read nothing is known. */
+export async function isRestored(disk: Disk): Promise<boolean> {
+  const identity = await readIdentity(disk).catch(() => undefined);
+  return identity?.origin === 'restored';
+}
+
 /** In a directory that is empty. */
 async function create({ configuration, disk, checksums, random, discard }: VolumeHome): Promise<VolumeIdentity> {
   const { name, sizeBytes, bufferBytes, provision } = configuration;

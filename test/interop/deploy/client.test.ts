@@ -120,9 +120,14 @@ suite('the settings of iscsid', ['iscsid'], () => {
     const file = { name: 'keepgate.yaml', directory: '/', content };
     const configuration = loadConfiguration({ file, environment: {}, workingDirectory: '/' });
     const listen = [{ kind: 'tcp', host: '127.0.0.1', port: 3260 }] as const;
-    const printed = attachLines({ configuration, volume: 'disk0', protocol: 'iscsi', listen, machine: undefined }).join(
-      '\n',
-    );
+    const printed = attachLines({
+      configuration,
+      volume: 'disk0',
+      protocol: 'iscsi',
+      listen,
+      restored: false,
+      machine: undefined,
+    }).join('\n');
     for (const [name, seconds] of Object.entries(wanted)) {
       assert.equal(given.get(name), String(seconds));
       assert.ok(printed.includes(`-n ${name} -v ${seconds}`), name);

@@ -42,13 +42,19 @@ const whole = {
   'lib/systemd/system/keepgate-nbd@.service': '',
 };
 
-function lines(found: ClientMachine, protocol: 'nbd' | 'iscsi', nbd = '', replicate = false): readonly string[] {
+function lines(
+  found: ClientMachine,
+  protocol: 'nbd' | 'iscsi',
+  nbd = '',
+  replicate = false,
+  restored = false,
+): readonly string[] {
   const store = replicate ? 'store: { url: file:///store }\n' : '';
   const content = `volumes: [{ name: disk0, size: 1GiB, replicate: { enabled: ${replicate} } }]\n${nbd}${store}`;
   const file = { name: 'keepgate.yaml', directory: '/', content };
   const configuration = loadConfiguration({ file, environment: {}, workingDirectory: '/' });
   const listen = [{ kind: 'tcp', host: '192.0.2.1', port: protocol === 'nbd' ? 10809 : 3260 }] as const;
-  return attachLines({ configuration, volume: 'disk0', protocol, listen, machine: found });
+  return attachLines({ configuration, volume: 'disk0', protocol, listen, restored, machine: found });
 }
 
 describe('a machine', () => {
@@ -135,6 +141,13 @@ describe('attach on a machine', () => {
     assert.deepEqual(
       replicated,
       copy.map((line) => line.replace('# not on a restored copy: ', '')),
+    );
+    const restored = making(lines(found, 'nbd', '', true, true));
+    assert.equal(restored.length, 0);
+    const never = lines(found, 'nbd', '', true, true).filter((line) => line.startsWith('# never: it was restored'));
+    assert.deepEqual(
+      never.map((line) => line.replace(/^.*destroy it: /, '')),
+      replicated,
     );
   });
 
