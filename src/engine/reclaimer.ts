@@ -154,6 +154,8 @@ export class Reclaimer {
       const { replicatedLsn } = progress.replication;
       const current = rounds.current(replicatedLsn);
       if (current !== undefined) return current;
+      // Of a round that was given up.
+      progress.letLogGo();
       const target = log.durableLsn;
       // What was done ahead of its turn, or left to its turn, is part of what the image is.
       const through = (): Lsn => Math.max(target, destager.aheadThrough);
@@ -259,9 +261,10 @@ export class Reclaimer {
 
   /** Moves everything that is durable now into the image, durably; resolves early where that cannot be. */
   async destageSoon(): Promise<void> {
+    const { log, destager } = this.options;
+    const throughLsn = log.durableLsn;
     this.wake(true);
-    // The cycle that goes on may have moved all it was to.
-    while (this.urgent && this.running !== undefined) await this.running;
+    while (this.running !== undefined && destager.cursor.lsn <= throughLsn) await this.running;
     await this.running;
   }
 
@@ -271,8 +274,11 @@ export class Reclaimer {
       // Whatever keeps records from the image: who was fenced must know it after any end (P7).
       if (this.progress.fenceUnrecorded) await this.progress.recordInBoth();
       if (this.rotten) return;
+      const { destager, log } = this.options;
+      const before = destager.cursor.lsn;
       await this.cycle();
-      if (this.stalled !== undefined || this.failed !== undefined) {
+      const tried = destager.cursor.lsn !== before || destager.cursor.lsn > log.durableLsn;
+      if (tried && (this.stalled !== undefined || this.failed !== undefined)) {
         this.stalled = undefined;
         this.failed = undefined;
         this.options.onProgress();
@@ -315,7 +321,8 @@ export class Reclaimer {
     }
     // What is not durable yet becomes so with a sync under way, which wakes again.
     if (this.leaves(this.lazyBytes) && destager.cursor.lsn <= log.durableLsn) this.again = true;
-    if (destager.cursor.lsn <= log.dataLsn) this.armAge();
+    // A file that a slow read holds is not given back until it is looked at again.
+    if (destager.cursor.lsn <= log.dataLsn || this.filesWanted()) this.armAge();
     if (this.aged && !this.again) {
       this.aged = false;
       this.options.onQuiet();
@@ -325,17 +332,21 @@ export class Reclaimer {
   /** Moves durable records into the image: all of them, or what makes room and what has waited. */
   private async move(): Promise<void> {
     const { log, destager } = this.options;
-    const all = this.urgent;
+    const allThrough = this.urgent ? log.durableLsn : 0;
     this.urgent = false;
     const pressed = this.leaves(this.lazyBytes);
     const leftBytes = this.lazyBytes - Math.min(CYCLE_BYTES_MAX, this.lazyBytes / 4);
     const isDue = (): boolean =>
-      all || this.urgent || destager.cursor.lsn <= this.agedThrough || (pressed && this.leaves(leftBytes));
+      this.urgent ||
+      destager.cursor.lsn <= Math.max(allThrough, this.agedThrough) ||
+      (pressed && this.leaves(leftBytes));
     // What waits to be done between two cycles must not wait for a client to pause, nor clients for what gives no room.
     await this.moveWhile(
       () => this.tasks.length === 0 && !this.wouldLetGo && isDue(),
       () => log.durableLsn,
     );
+    // Something else came first.
+    if (destager.cursor.lsn <= allThrough && !this.stopped) this.again = this.urgent = true;
   }
 
   private async moveWhile(isDue: () => boolean, through: () => Lsn): Promise<void> {
@@ -365,8 +376,11 @@ export class Reclaimer {
       this.progress.letLogGo();
       return this.freeFiles();
     }
+    if (!this.options.letsGo) return;
+    // Where it fails too: what it lacks, disk space say, moving may give.
+    this.heldBack = true;
     // What the follower says last may make room.
-    if (this.options.letsGo) this.heldBack = !(await this.stopFollowing(() => this.onlyForBucket()));
+    this.heldBack = !(await this.stopFollowing(() => this.onlyForBucket()));
   }
 
   /** The log is full, and can let go of what only the bucket still needs. */
