@@ -499,7 +499,7 @@ export const mutations: readonly Mutation[] = [
   },
   {
     name: 'compact a pending block from the local copy',
-    seed: 100,
+    seed: 621,
     kinds: [0, 1],
     patches: [
       remote('compaction-batch', 'pending.lookup(block) !== -1', 'false'),
@@ -546,7 +546,7 @@ export const mutations: readonly Mutation[] = [
   },
   {
     name: 'delete what a reader has pinned',
-    seed: 81,
+    seed: 281,
     kinds: [0, 1, 3],
     patches: [remote('deletion', 'this.#due(dead, floor)', 'this.#due(dead, Infinity)')],
   },
@@ -558,7 +558,7 @@ export const mutations: readonly Mutation[] = [
   },
   {
     name: 'a late fill overwrites a newer write',
-    seed: 26,
+    seed: 11,
     kinds: hydrating,
     patches: [
       engine('filled-block', 'if (!(await this.isWanted(firstBlock + from)))', 'if (false)'),
@@ -577,7 +577,7 @@ export const mutations: readonly Mutation[] = [
   },
   {
     name: 'what only the bucket has counts as zero, whatever its map says',
-    seed: 26,
+    seed: 146,
     kinds: hydrating,
     patches: [engine('owed-zeros', 'if (mapped[at] !== 0)', 'if (false)')],
   },
