@@ -1,10 +1,9 @@
 /** Commands about this machine: the gateway itself, its configuration and key, and the client's side of a disk. */
-import { join } from 'node:path';
 import { Option } from 'commander';
 import type { Command } from 'commander';
 import { readRunFile } from '../gateway/run-file.js';
 import { createSystemPorts } from '../gateway/system-ports.js';
-import { isRestored } from '../gateway/volume-home.js';
+import { identityAt } from '../gateway/volume-home.js';
 import type { LogLevels } from '../platform/log-levels.js';
 import { SystemClock } from '../platform/system-clock.js';
 import { SystemRandom } from '../platform/system-random.js';
@@ -104,8 +103,8 @@ export function addLocalCommands(program: Command, { terminal, exit }: ProgramOp
       );
       const listen = run?.[protocol] ?? configured;
       const machine = flags.anyMachine === true ? undefined : await lookAtMachine();
-      const directory = join(configuration.dataDir, 'volumes', volume);
-      const restored = await isRestored(createSystemPorts().openDisk(directory));
+      const identity = await identityAt(createSystemPorts(), configuration.dataDir, volume);
+      const restored = identity?.origin === 'restored';
       const options = { configuration, volume, protocol, listen, restored, machine };
       if (flags.json === true) {
         return terminal.print(

@@ -5,7 +5,7 @@
  * It walks batch headers and never asks the overlay for a version, since the newest may not be durable. What the overlay does
  * say is that a record need not be moved at all: of a block whose newest version is durable, older ones are left out, for
  * that one comes in its turn. Until then neither reads nor a recovery look for the block in the image, and the image as a whole is
- * as of no moment (`aheadThrough`). A block that is written again and again costs the image one write for each length of the log.
+ * as of no moment before the cursor is behind all that was durable then. A block that is written again and again costs the image one write for each length of the log.
  *
  * Order (P2, P4): image and sums written and fdatasynced, then the superblock, then log space. An overlay entry goes only
  * when its LSN is not newer than what was destaged.
@@ -72,13 +72,8 @@ export class Destager {
   /** Of the blocks in the buffer: log sums until they are verified, then block sums. */
   private readonly sums: Uint32Array;
   private readonly runs: Float64Array;
-  /**
-   * Up to here trims were applied ahead of their turn (`freeAhead`), or versions left out that newer ones replace: before its
-   * cursor is behind them the image is of no moment.
-   */
-  aheadThrough: Lsn = 0;
-  /** Trims up to here were applied ahead of their turn. */
-  private freedThrough: Lsn = 0;
+  /** Trims up to here were applied ahead of their turn (`freeAhead`): before its cursor is behind them the image is of no moment. */
+  freedThrough: Lsn = 0;
 
   constructor(options: {
     readonly reader: LogReader;
@@ -197,7 +192,6 @@ export class Destager {
     for (const { start, end } of due) await this.punch(start, end - start);
     await this.punchAll(blocks);
     this.freedThrough = durableLsn;
-    this.aheadThrough = Math.max(this.aheadThrough, durableLsn);
     return due.length > 0 || blocks.length > 0;
   }
 
@@ -259,13 +253,13 @@ export class Destager {
 
   /** Takes what a batch has for the image, its payload from block `used` of the buffer on; returns how many blocks that was. */
   private async take(batch: LogBatch, used: number, durableLsn: Lsn): Promise<number> {
-    if (batch.records.every((record) => this.isReplaced(record, durableLsn))) return 0;
+    const records = batch.records.filter((record) => !this.isReplaced(record, durableLsn));
+    if (records.length === 0) return 0;
     const payload = this.reader.payload(batch);
     const length = batch.sums.length * BLOCK_BYTES;
     this.buffer.set(payload.bytes.subarray(payload.start, payload.start + length), used * BLOCK_BYTES);
     this.sums.set(batch.sums, used);
-    for (const record of batch.records) {
-      if (this.isReplaced(record, durableLsn)) continue;
+    for (const record of records) {
       if (record.kind === 'write') {
         const at = used + record.sumsStart;
         this.newest.write(record.firstBlock, record.blockCount, record.lsn, at, this.sums, at);
@@ -284,14 +278,11 @@ export class Destager {
   private isReplaced(record: LogRecord, durableLsn: Lsn): boolean {
     if (record.kind !== 'write') return false;
     const { table } = this.overlay;
-    let newestLsn = 0;
     for (let block = record.firstBlock; block < record.firstBlock + record.blockCount; block++) {
       const slot = table.find(block);
       const lsn = slot < 0 ? 0 : table.lsnAt(slot);
       if (lsn <= record.lsn || lsn > durableLsn) return false;
-      newestLsn = Math.max(newestLsn, lsn);
     }
-    this.aheadThrough = Math.max(this.aheadThrough, newestLsn);
     return true;
   }
 

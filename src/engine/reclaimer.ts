@@ -157,8 +157,8 @@ export class Reclaimer {
       // Of a round that was given up.
       progress.letLogGo();
       const target = log.durableLsn;
-      // What was done ahead of its turn, or left to its turn, is part of what the image is.
-      const through = (): Lsn => Math.max(target, destager.aheadThrough);
+      // A trim that was freed ahead of its turn is part of what the image is; what was left to its turn was durable by now.
+      const through = (): Lsn => Math.max(target, destager.freedThrough);
       await this.moveWhile(() => destager.cursor.lsn <= through(), through);
       // Before its moment would be what the bucket has already.
       if (destager.cursor.lsn <= through()) throw new GatewayError('volume-closed', 'the volume is being closed');

@@ -4,13 +4,12 @@
  * Invariants: one at a time; what it has claimed of the roster's names is free again once its volume has entered, or will
  * not. The restore itself is online-restore.ts, loaded when one is asked for.
  */
-import { join } from 'node:path';
 import type { RestoreRequest } from '../api/gateway-view.js';
 import { GatewayError } from '../base/errors.js';
 import type { Configuration } from '../config/configuration.js';
-import { readIdentity } from '../engine/volume-directory-format.js';
 import type { Log } from '../ports/log.js';
 import type { SystemPorts } from './system-ports.js';
+import { identityAt } from './volume-home.js';
 import type { VolumeRoster } from './volume-roster.js';
 
 export interface RestoreTurnOptions {
@@ -82,9 +81,7 @@ export class RestoreTurn {
   async #volumeOf(uuid: string): Promise<string | undefined> {
     const { configuration, ports, roster } = this.#options;
     for (const { name } of roster.volumes) {
-      const disk = ports.openDisk(join(configuration.dataDir, 'volumes', name));
-      // What cannot be read is no volume either.
-      const identity = await readIdentity(disk).catch(() => undefined);
+      const identity = await identityAt(ports, configuration.dataDir, name);
       if (identity?.uuid === uuid) return name;
     }
     return undefined;

@@ -3,6 +3,7 @@
  *
  * Nothing that was there is overwritten, and a directory of another volume is refused (P9).
  */
+import { join } from 'node:path';
 import { GatewayError } from '../base/errors.js';
 import type { VolumeConfiguration } from '../config/configuration.js';
 import { reserveDraft } from '../engine/reserved-space.js';
@@ -11,6 +12,7 @@ import type { VolumeIdentity } from '../engine/volume-directory-format.js';
 import type { Checksums } from '../ports/checksum.js';
 import type { Disk } from '../ports/disk.js';
 import type { Random } from '../ports/random.js';
+import type { SystemPorts } from './system-ports.js';
 
 export interface VolumeHome {
   readonly configuration: VolumeConfiguration;
@@ -33,10 +35,13 @@ export async function settleIn(home: VolumeHome): Promise<VolumeIdentity> {
   );
 }
 
-/** Whether a volume's directory says that its content came from a bucket; of one that cannot be read nothing is known. */
-export async function isRestored(disk: Disk): Promise<boolean> {
-  const identity = await readIdentity(disk).catch(() => undefined);
-  return identity?.origin === 'restored';
+/** What a volume's directory says of itself, without opening it; what cannot be read is no volume. */
+export function identityAt(
+  ports: Pick<SystemPorts, 'openDisk'>,
+  dataDir: string,
+  name: string,
+): Promise<VolumeIdentity | undefined> {
+  return readIdentity(ports.openDisk(join(dataDir, 'volumes', name))).catch(() => undefined);
 }
 
 /** In a directory that is empty. */
